@@ -1,0 +1,109 @@
+"""Named crash points, inert unless ``RAYLAKE_FAULTS`` names a folder.
+
+A harness arms a fault by writing ``<folder>/armed/<point>--<anything>.json`` with
+``{"action": "kill" | "stop" | "error" | "delay", "delay_s": …, "skip": n}``. The first process that
+reaches the point claims the file by a rename (so a fault fires exactly once, in one process),
+writes what was in flight to ``<folder>/fired/`` and acts: SIGKILL or SIGSTOP to itself, an
+``OSError``, or a delay. Faults that fired are thereby counted, and a run without any can fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+ENV = "RAYLAKE_FAULTS"
+
+POINTS = (
+    "consumer.fetched",
+    "consumer.writing",
+    "consumer.written",
+    "consumer.handing_over",
+    "consumer.handed_over",
+    "owner.received",
+    "owner.before_commit",
+    "owner.after_check",
+    "owner.after_commit",
+    "owner.before_dead_letters",
+    "owner.after_dead_letters",
+    "dlq.before_commit",
+    "dlq.after_commit",
+    "evolve.before_commit",
+    "evolve.after_commit",
+)
+
+
+def arm(folder: Path, point: str, *, action: str = "kill", name: str = "", **spec: Any) -> Path:
+    """Arm one fault; returns the armed file.
+
+    Args:
+        folder: The value of ``RAYLAKE_FAULTS`` in the processes concerned.
+        point: One of :data:`POINTS`.
+        action: ``kill``, ``stop``, ``error`` or ``delay``.
+        name: Distinguishes several faults at one point.
+        **spec: ``delay_s`` for ``delay``; ``skip``: let that many passes go by first (per process).
+
+    Raises:
+        ValueError: The point is not known.
+    """
+    if point not in POINTS:
+        raise ValueError(f"no crash point is named {point!r}")
+    armed = folder / "armed"
+    armed.mkdir(parents=True, exist_ok=True)
+    (folder / "fired").mkdir(exist_ok=True)
+    target = armed / f"{point}--{name or time.time_ns()}.json"
+    scratch = folder / f".{target.name}"
+    scratch.write_text(json.dumps({"action": action, **spec}))
+    scratch.rename(target)
+    return target
+
+
+def fired(folder: Path) -> list[dict[str, Any]]:
+    """The faults that hit, oldest first: point, action, pid, time and what was in flight."""
+    found = []
+    for path in (folder / "fired").glob("*.json"):
+        text = path.read_text()
+        if text:
+            found.append(json.loads(text))
+    return sorted(found, key=lambda fault: float(fault["at"]))
+
+
+_passes: dict[str, int] = {}
+
+
+def reach(point: str, **in_flight: Any) -> None:
+    """Say that execution is at ``point``; acts only where a fault is armed there."""
+    root = os.environ.get(ENV)
+    if not root:
+        return
+    folder = Path(root)
+    for path in sorted((folder / "armed").glob(f"{point}--*.json")):
+        try:
+            spec = json.loads(path.read_text())
+            passes = _passes.get(path.name, 0)
+            if passes < int(spec.get("skip", 0)):
+                _passes[path.name] = passes + 1
+                continue
+            claimed = folder / "fired" / path.name
+            path.rename(claimed)
+        except FileNotFoundError:
+            continue
+        record = {"point": point, "pid": os.getpid(), "at": time.time(), **spec, **in_flight}
+        claimed.write_text(json.dumps(record, default=str))
+        _act(point, spec)
+
+
+def _act(point: str, spec: dict[str, Any]) -> None:
+    action = spec["action"]
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif action == "delay":
+        time.sleep(float(spec["delay_s"]))
+    else:
+        raise OSError(f"injected fault at {point}")
