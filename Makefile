@@ -1,0 +1,63 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+# Stamps, so that set-up runs once and again when its input changes.
+LOCKED := $(VENV)/.locked
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(INSTALLED) ## create .venv from requirements.lock (the other commands do it when needed)
+
+$(LOCKED): requirements.lock scripts/setup.sh
+	@scripts/setup.sh $(VENV)
+	@touch $@
+
+$(INSTALLED): $(LOCKED) pyproject.toml
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## set up, then the main job: a million Kafka records, kills, and the account
+	@$(BIN)/raylake demo $(ARGS)
+
+.PHONY: test
+test: setup ## set up, then all tests (JOBS=2 processes; ARGS="-k words" narrows)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long" --durations=15 $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## the long, seeded chaos cases
+	@$(BIN)/python -m pytest -m long -s $(ARGS) tests/chaos
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: setup ## rewrite the sources as ruff wants them
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: spec
+spec: setup ## each row of the specification with the tests that show it
+	@$(BIN)/python -m tests.harness.spec_report
+
+.PHONY: lock
+lock: setup ## renew requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
+	@scripts/lock.sh $(BIN) $(ARGS)
+
+.PHONY: clean
+clean: ## remove .venv, caches of the tools and build output (not the download cache)
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
