@@ -12,11 +12,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import pyarrow as pa
-from pyarrow import fs
 
 from raylake.delta.log_replay import (
     FILE_SCHEMA,
@@ -26,6 +25,7 @@ from raylake.delta.log_replay import (
     live_files,
     read_checkpoint,
 )
+from raylake.delta.log_store import ArrowFiles, LogFiles
 from raylake.errors import LogDamaged, NotOurTable, UnsupportedTable
 
 _COMMIT = re.compile(r"^(\d{20})\.json$")
@@ -33,68 +33,6 @@ _CLASSIC = re.compile(r"^(\d{20})\.checkpoint\.parquet$")
 _PART = re.compile(r"^(\d{20})\.checkpoint\.(\d{10})\.(\d{10})\.parquet$")
 _V2 = re.compile(r"^(\d{20})\.checkpoint\.[0-9a-fA-F-]{36}\.(?:json|parquet)$")
 _HINT = "_last_checkpoint"
-
-
-class LogFiles(Protocol):
-    """The few file operations that a log's reader needs, relative to one folder."""
-
-    def names(self, folder: str) -> dict[str, int]:
-        """Names of the files in ``folder`` (not below it) with their sizes in bytes.
-
-        Raises:
-            FileNotFoundError: There is no such folder.
-        """
-        ...
-
-    def tree(self, folder: str) -> dict[str, int]:
-        """Paths, relative to ``folder``, of all the files below it, with their sizes in bytes."""
-        ...
-
-    def read(self, path: str) -> bytes:
-        """All bytes of a file."""
-        ...
-
-    def open(self, path: str) -> pa.NativeFile:
-        """A file for random access."""
-        ...
-
-
-class ArrowFiles:
-    """:class:`LogFiles` over ``pyarrow.fs``: local disk now, object stores by their URI.
-
-    Args:
-        root: A local path or a URI that ``pyarrow.fs`` knows.
-        filesystem: Given with a path inside it; otherwise it is found from ``root``.
-    """
-
-    def __init__(self, root: str, filesystem: fs.FileSystem | None = None) -> None:
-        if filesystem is None and "://" in root:
-            filesystem, root = fs.FileSystem.from_uri(root)
-        self._fs = filesystem or fs.LocalFileSystem()
-        self.root = root.rstrip("/")
-
-    def names(self, folder: str) -> dict[str, int]:
-        """See :meth:`LogFiles.names`."""
-        return self._list(folder, recursive=False)
-
-    def tree(self, folder: str) -> dict[str, int]:
-        """See :meth:`LogFiles.tree`."""
-        return self._list(folder, recursive=True)
-
-    def _list(self, folder: str, *, recursive: bool) -> dict[str, int]:
-        base = f"{self.root}/{folder}".rstrip("/")
-        infos = self._fs.get_file_info(fs.FileSelector(base, recursive=recursive))
-        cut = len(base) + 1
-        return {i.path[cut:]: i.size for i in infos if i.type == fs.FileType.File}
-
-    def read(self, path: str) -> bytes:
-        """See :meth:`LogFiles.read`."""
-        with self._fs.open_input_stream(f"{self.root}/{path}") as stream:
-            return bytes(stream.readall())
-
-    def open(self, path: str) -> pa.NativeFile:
-        """See :meth:`LogFiles.open`."""
-        return self._fs.open_input_file(f"{self.root}/{path}")
 
 
 @dataclass(frozen=True, slots=True)
