@@ -65,6 +65,12 @@ class ConfigError(Terminal):
     exit_code = 2
 
 
+class UnknownTopic(ConfigError):
+    """A topic that the configuration names does not exist, or no longer does."""
+
+    code = "unknown_topic"
+
+
 class VerifyDifference(Terminal):
     """``verify`` found a difference between the ledger and the data."""
 

@@ -1,0 +1,1 @@
+"""Kafka: the local broker, the cluster's facts and the fetch."""
