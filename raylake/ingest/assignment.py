@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from raylake.ingest.unit import SourcePartition
 
@@ -22,7 +21,7 @@ class Assignment:
     owners: Mapping[SourcePartition, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "owners", MappingProxyType(dict(self.owners)))
+        object.__setattr__(self, "owners", dict(self.owners))
 
     def of(self, consumer: str) -> tuple[SourcePartition, ...]:
         """The partitions of ``consumer``, in order."""
@@ -91,7 +90,7 @@ class PartitionsChanged:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A consumer handed over or dropped what it held of these partitions, and reads them no more."""
+    """A consumer handed over or dropped what it held of these partitions and reads on no more."""
 
     consumer: str
     sources: frozenset[SourcePartition]

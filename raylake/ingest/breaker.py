@@ -54,7 +54,7 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """A circuit breaker; not thread-safe, one owner thread.
+    """A circuit breaker; its methods may be called from several threads.
 
     It opens when the last ``window_s`` seconds hold at least ``calls`` calls with a share of
     failures of ``failure_rate`` or more. A caller that backs off makes fewer calls than that, so it
