@@ -23,7 +23,7 @@ $(LOCKED): requirements.lock scripts/setup.sh
 	@touch $@
 
 $(INSTALLED): $(LOCKED) pyproject.toml
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: demo

@@ -135,7 +135,7 @@ class AlreadyRunning(Refused):
 
 
 class Fenced(Refused):
-    """A newer owner has taken the table over; this one stops for good and is never restarted (I11)."""
+    """A newer owner has taken the table over; this one stops for good, never restarted (I11)."""
 
     code = "fenced"
     exit_code = 6
