@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class Breaker:
         self.rejected_total = 0
         self.reason = ""
         self._clock = clock
+        self._lock = threading.RLock()
         self._state = BreakerState.CLOSED
         self._since = clock.now()
         self._retry_at: float | None = None
@@ -91,30 +93,33 @@ class Breaker:
     @property
     def state(self) -> BreakerState:
         """The state; an open breaker turns half-open when ``open_s`` is over."""
-        if (
-            self._state is BreakerState.OPEN
-            and self._retry_at is not None
-            and self._clock.monotonic() >= self._retry_at
-        ):
-            self._become(BreakerState.HALF_OPEN)
-        return self._state
+        with self._lock:
+            if (
+                self._state is BreakerState.OPEN
+                and self._retry_at is not None
+                and self._clock.monotonic() >= self._retry_at
+            ):
+                self._become(BreakerState.HALF_OPEN)
+            return self._state
 
     @property
     def retry_in_s(self) -> float | None:
         """Seconds until it lets a probe through: 0 unless open, None when open until ``reset``."""
-        if self.state is not BreakerState.OPEN:
-            return 0.0
-        if self._retry_at is None:
-            return None
-        return max(0.0, self._retry_at - self._clock.monotonic())
+        with self._lock:
+            if self.state is not BreakerState.OPEN:
+                return 0.0
+            if self._retry_at is None:
+                return None
+            return max(0.0, self._retry_at - self._clock.monotonic())
 
     @property
     def retry_at(self) -> float | None:
         """Wall time of the next probe while open, in seconds since the epoch; else None."""
-        left_s = self.retry_in_s
-        if self.state is not BreakerState.OPEN or left_s is None:
-            return None
-        return self._clock.now() + left_s
+        with self._lock:
+            left_s = self.retry_in_s
+            if self.state is not BreakerState.OPEN or left_s is None:
+                return None
+            return self._clock.now() + left_s
 
     def allow(self) -> bool:
         """Whether a call may be made now; a call let through must be answered.
@@ -123,30 +128,32 @@ class Breaker:
         without an answer does not block it for good: after ``open_s`` without any answer, the
         budget is granted again.
         """
-        state = self.state
-        if state is BreakerState.CLOSED:
-            return True
-        if state is BreakerState.HALF_OPEN:
-            now = self._clock.monotonic()
-            if self._probes and now - self._probed_at >= self.policy.open_s:
-                self._probes = self._passed
-            if self._probes < self.policy.half_open_calls:
-                self._probes += 1
-                self._probed_at = now
+        with self._lock:
+            state = self.state
+            if state is BreakerState.CLOSED:
                 return True
-        self.rejected_total += 1
-        return False
+            if state is BreakerState.HALF_OPEN:
+                now = self._clock.monotonic()
+                if self._probes and now - self._probed_at >= self.policy.open_s:
+                    self._probes = self._passed
+                if self._probes < self.policy.half_open_calls:
+                    self._probes += 1
+                    self._probed_at = now
+                    return True
+            self.rejected_total += 1
+            return False
 
     def success(self) -> None:
         """A call that was let through succeeded."""
-        state = self.state
-        if state is BreakerState.CLOSED:
-            self._streak = 0
-            self._record(failed=False)
-        elif state is BreakerState.HALF_OPEN and self._passed < self._probes:
-            self._passed += 1
-            if self._passed >= self.policy.half_open_calls:
-                self.reset()
+        with self._lock:
+            state = self.state
+            if state is BreakerState.CLOSED:
+                self._streak = 0
+                self._record(failed=False)
+            elif state is BreakerState.HALF_OPEN and self._passed < self._probes:
+                self._passed += 1
+                if self._passed >= self.policy.half_open_calls:
+                    self.reset()
 
     def failure(self, error_text: str) -> None:
         """A call that was let through failed.
@@ -154,48 +161,53 @@ class Breaker:
         Args:
             error_text: Why; shown as the reason when the breaker opens. Never a payload or secret.
         """
-        state = self.state
-        if state is BreakerState.CLOSED:
-            if not self._streak:
-                self._streak_from = self._clock.monotonic()
-            self._streak += 1
-            self._record(failed=True)
-            if self._too_many():
+        with self._lock:
+            state = self.state
+            if state is BreakerState.CLOSED:
+                if not self._streak:
+                    self._streak_from = self._clock.monotonic()
+                self._streak += 1
+                self._record(failed=True)
+                if self._too_many():
+                    self._open(error_text, self.policy.open_s)
+            elif state is BreakerState.HALF_OPEN and self._passed < self._probes:
                 self._open(error_text, self.policy.open_s)
-        elif state is BreakerState.HALF_OPEN and self._passed < self._probes:
-            self._open(error_text, self.policy.open_s)
 
     def trip(self, reason: str, *, for_s: float | None = None) -> None:
         """Open it by decision, for ``for_s`` seconds or (None) until :meth:`reset`."""
-        self._open(reason, for_s)
+        with self._lock:
+            self._open(reason, for_s)
 
     def reset(self) -> None:
         """Close it and forget the window."""
-        self.reason = ""
-        self._become(BreakerState.CLOSED)
+        with self._lock:
+            self.reason = ""
+            self._become(BreakerState.CLOSED)
 
     def snapshot(self) -> dict[str, Any]:
         """Its state as plain data for the status document and for :meth:`restore`."""
-        state = self.state
-        return {
-            "name": self.name,
-            "state": state.value,
-            "reason": self.reason,
-            "since": self._since,
-            "retry_at": self.retry_at,
-            "opened_total": self.opened_total,
-            "rejected_total": self.rejected_total,
-        }
+        with self._lock:
+            state = self.state
+            return {
+                "name": self.name,
+                "state": state.value,
+                "reason": self.reason,
+                "since": self._since,
+                "retry_at": self.retry_at,
+                "opened_total": self.opened_total,
+                "rejected_total": self.rejected_total,
+            }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Start from a snapshot of an earlier process: what was not closed starts half-open."""
-        self.opened_total = int(snapshot.get("opened_total", 0))
-        self.rejected_total = int(snapshot.get("rejected_total", 0))
-        if snapshot.get("state", BreakerState.CLOSED.value) == BreakerState.CLOSED.value:
-            self.reset()
-        else:
-            self.reason = str(snapshot.get("reason", ""))
-            self._become(BreakerState.HALF_OPEN)
+        with self._lock:
+            self.opened_total = int(snapshot.get("opened_total", 0))
+            self.rejected_total = int(snapshot.get("rejected_total", 0))
+            if snapshot.get("state", BreakerState.CLOSED.value) == BreakerState.CLOSED.value:
+                self.reset()
+            else:
+                self.reason = str(snapshot.get("reason", ""))
+                self._become(BreakerState.HALF_OPEN)
 
     def _become(self, state: BreakerState) -> None:
         if state is not self._state:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from raylake.config.bronze import Earliest, FromGroup, FromOffsets, FromTimestamp, Latest
 from raylake.errors import ConfigError, OffsetsLost
 from raylake.ingest.unit import SourcePartition
 
@@ -17,38 +18,7 @@ Offsets = Mapping[SourcePartition, int]
 SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Earliest:
-    """The first offset that the broker still has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """The last stable offset: what is committed from now on."""
-
-
-@dataclass(frozen=True, slots=True)
-class AtTimestamp:
-    """The first record at or after a time (ms since the epoch); the latest where there is none."""
-
-    timestamp_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AtOffsets:
-    """Explicit next offsets: topic, then partition; every partition must be there."""
-
-    offsets: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class OfGroup:
-    """The committed offsets of a consumer group; every partition must have one."""
-
-    group: str
-
-
-Start = Earliest | Latest | AtTimestamp | AtOffsets | OfGroup
+Start = Earliest | Latest | FromTimestamp | FromOffsets | FromGroup
 
 
 class Lookups(Protocol):
@@ -115,6 +85,7 @@ def resolve(
     lookups: Lookups,
     *,
     appeared_later: Collection[SourcePartition] = (),
+    admitted: Collection[SourcePartition] = (),
 ) -> dict[SourcePartition, int]:
     """The offset at which each partition is admitted.
 
@@ -125,14 +96,18 @@ def resolve(
         appeared_later: Those of them that came into being after the pipeline first started: they
             start at 0 whatever ``start`` says, so that nothing of them is missed (I9). Where the
             broker has dropped offset 0 meanwhile, the first fetch says so (I6).
+        admitted: Partitions that have their position already; ``start`` may name them too.
 
     Raises:
-        ConfigError: An offset is missing for a partition, or given for one that is not there.
+        ConfigError: A group's offset is missing for a partition, or an offset is given for a
+            partition that is not there.
         OffsetsLost: An explicit or a group's offset is no longer, or not yet, in Kafka.
     """
     later = set(appeared_later)
     asked = sorted(set(sources) - later)
     resolved = dict.fromkeys(sorted(set(sources) & later), 0)
+    if isinstance(start, FromOffsets):
+        _check_named(start, {*sources, *later, *admitted})
     if asked:
         resolved.update(_resolve(start, asked, lookups))
     return resolved
@@ -144,35 +119,38 @@ def _resolve(start: Start, asked: list[SourcePartition], lookups: Lookups) -> Of
             return _all_of(asked, lookups.earliest(asked), "the broker gave no first offset")
         case Latest():
             return _all_of(asked, lookups.latest(asked), "the broker gave no last offset")
-        case AtTimestamp(timestamp_ms):
+        case FromTimestamp(timestamp_ms=timestamp_ms):
             latest = _all_of(asked, lookups.latest(asked), "the broker gave no last offset")
             return {**latest, **_present(asked, lookups.at_timestamp(asked, timestamp_ms))}
-        case AtOffsets(offsets):
-            found = _explicit(offsets, asked)
-        case OfGroup(group):
+        case FromOffsets(offsets=offsets):
+            found = _explicit(offsets, asked, lookups)
+        case FromGroup(group=group):
             found = _of_group(group, asked, lookups)
     _check_within(found, lookups)
     return found
 
 
-def _explicit(offsets: Mapping[str, Mapping[int, int]], asked: list[SourcePartition]) -> Offsets:
-    named = {(topic, p): offset for topic, of in offsets.items() for p, offset in of.items()}
-    there = {(s.topic, s.partition) for s in asked}
-    unknown = sorted(set(named) - there)
+def _check_named(start: FromOffsets, there: Collection[SourcePartition]) -> None:
+    named = {(topic, partition) for topic, of in start.offsets.items() for partition in of}
+    unknown = sorted(named - {(s.topic, s.partition) for s in there})
     if unknown:
         raise ConfigError(
             f"start.offsets names {_listed([f'{t}[{p}]' for t, p in unknown])}, which "
-            f"{'is' if len(unknown) == 1 else 'are'} not among the partitions that start now",
-            hint=f"the partitions are {_listed([str(s) for s in asked])}",
+            f"{'does' if len(unknown) == 1 else 'do'} not exist",
+            hint=f"the partitions are {_listed([str(s) for s in sorted(there)])}",
             unknown=[[topic, partition] for topic, partition in unknown],
         )
+
+
+def _explicit(
+    offsets: Mapping[str, Mapping[int, int]], asked: list[SourcePartition], lookups: Lookups
+) -> Offsets:
+    named = {(topic, p): offset for topic, of in offsets.items() for p, offset in of.items()}
     found = {s: named[s.topic, s.partition] for s in asked if (s.topic, s.partition) in named}
-    return _all_of(
-        asked,
-        found,
-        "start.offsets has no offset",
-        hint="give the next offset to read for every partition of every topic; 0 is the beginning",
-    )
+    unnamed = [s for s in asked if s not in found]
+    if unnamed:
+        found.update(_resolve(Earliest(), unnamed, lookups))
+    return found
 
 
 def _of_group(group: str, asked: list[SourcePartition], lookups: Lookups) -> Offsets:
