@@ -1,17 +1,22 @@
-"""Circuit breakers: one per dependency and partition (DESIGN §7)."""
+"""Circuit breakers, one per dependency and partition, and a gate for poison (DESIGN §7)."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from raylake.clock import Clock
+from raylake.ingest.unit import SourcePartition
 
 FEWEST_SLOW_FAILURES = 3
+MIN_JUDGED_RECORDS = 100
 
 
 class BreakerState(StrEnum):
@@ -231,3 +236,164 @@ class Breaker:
             return True
         silent_s = self._clock.monotonic() - self._streak_from
         return self._streak >= FEWEST_SLOW_FAILURES and silent_s >= self.policy.window_s
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonPolicy:
+    """When a partition holds too much poison to go on.
+
+    Attributes:
+        stop_above: The share of dead letters that still passes, 0 to 1 (1 never stops).
+        window_records: The records over which the share is taken.
+        min_records: Below this many records seen the share means nothing.
+        open_s: Time until the partition's next batch is judged again.
+    """
+
+    stop_above: float = 0.2
+    window_records: int = 10_000
+    min_records: int = MIN_JUDGED_RECORDS
+    open_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.stop_above <= 1.0:
+            raise ValueError(f"stop_above {self.stop_above} is not in [0, 1]")
+        if not 1 <= self.min_records <= self.window_records:
+            raise ValueError("1 <= min_records <= window_records")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says about one batch.
+
+    Attributes:
+        allowed: False: commit nothing of the batch, neither rows nor dead letters; hold the
+            partition at the batch's start.
+        seen: Records over which the share was taken.
+        dead: Dead letters among them.
+        reason: Why not, for people; empty when allowed.
+    """
+
+    allowed: bool
+    seen: int
+    dead: int
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Judged:
+    breaker: Breaker
+    offsets: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    dead: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    unjudged: int = 0
+
+
+class PoisonGate:
+    """Stops a partition that is nearly all poison before its dead letters are committed.
+
+    Ask :meth:`judge` about every decoded batch before it goes into a unit. The share of dead
+    letters is taken over the last ``window_records`` records of the partition, the batch included:
+    at the batch's end (once ``min_records`` were seen), and inside the batch wherever a full window
+    ends, so that a long batch cannot hide a poisoned stretch. A topic with fewer than
+    ``min_records`` records never stops: its records become dead letters.
+
+    A stopped batch is not counted and must not be committed: the ledger stays at its start, and a
+    restart reads it again, so nothing is doubled. Records read again (after a seek) replace what
+    the window holds from their first offset on. A gate restored as stopped judges its first batch
+    from the first record on, so restarts let no poison through. ``accept`` is the operator's "these
+    are dead letters indeed".
+    """
+
+    def __init__(self, policy: PoisonPolicy, clock: Clock) -> None:
+        self.policy = policy
+        self._clock = clock
+        self._breaker_policy = BreakerPolicy(open_s=policy.open_s, half_open_calls=1)
+        self._partitions: dict[SourcePartition, _Judged] = {}
+
+    def judge(
+        self, source: SourcePartition, offsets: npt.NDArray[np.int64], dead_rows: Sequence[int]
+    ) -> Verdict:
+        """Decide on one batch.
+
+        Args:
+            source: The partition.
+            offsets: The offset of each record of the batch, ascending; gaps are not records.
+            dead_rows: Positions in ``offsets`` of the records that would become dead letters.
+        """
+        judged = self._judged(source)
+        if not len(offsets):
+            return Verdict(True, len(judged.dead), int(judged.dead.sum()))
+        probing = judged.breaker.state is not BreakerState.CLOSED
+        if not judged.breaker.allow():
+            return Verdict(False, 0, 0, judged.breaker.reason)
+        kept = int(np.searchsorted(judged.offsets, offsets[0]))
+        fresh = np.zeros(len(offsets), np.bool_)
+        fresh[np.asarray(dead_rows, np.intp)] = True
+        dead = np.concatenate([judged.dead[:kept], fresh])
+        verdict = self._verdict(source, dead, 1 if probing else self.policy.min_records)
+        if judged.unjudged:
+            judged.unjudged = max(0, judged.unjudged - len(offsets))
+            verdict = Verdict(True, verdict.seen, verdict.dead)
+        if verdict.allowed:
+            window = self.policy.window_records
+            judged.dead = dead[-window:]
+            judged.offsets = np.concatenate([judged.offsets[:kept], offsets])[-window:]
+            judged.breaker.success()
+        else:
+            judged.breaker.trip(verdict.reason, for_s=self.policy.open_s)
+        return verdict
+
+    def breaker(self, source: SourcePartition) -> Breaker:
+        """The partition's breaker: its state, when it is judged again, manual trip."""
+        return self._judged(source).breaker
+
+    def accept(self, source: SourcePartition) -> None:
+        """Close it, and let the next ``window_records`` records pass whatever they are."""
+        self.forget(source)
+        self._judged(source).unjudged = self.policy.window_records
+
+    def forget(self, source: SourcePartition) -> None:
+        """Drop what is known of a partition that was given away."""
+        self._partitions.pop(source, None)
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """The breakers that are not closed, by name, for the status document."""
+        found = (judged.breaker.snapshot() for judged in self._partitions.values())
+        return {s["name"]: s for s in found if s["state"] != BreakerState.CLOSED.value}
+
+    def restore(
+        self, snapshot: Mapping[str, Mapping[str, Any]], sources: Sequence[SourcePartition]
+    ) -> None:
+        """Start from a snapshot; of it, only what concerns ``sources`` is taken."""
+        for source in sources:
+            stopped = snapshot.get(self._name(source))
+            if stopped is not None:
+                self._judged(source).breaker.restore(stopped)
+
+    @staticmethod
+    def _name(source: SourcePartition) -> str:
+        return f"poison/{source.topic}/{source.topic_id}/{source.partition}"
+
+    def _judged(self, source: SourcePartition) -> _Judged:
+        if source not in self._partitions:
+            breaker = Breaker(self._name(source), self._breaker_policy, self._clock)
+            self._partitions[source] = _Judged(breaker)
+        return self._partitions[source]
+
+    def _verdict(
+        self, source: SourcePartition, dead: npt.NDArray[np.bool_], at_least: int
+    ) -> Verdict:
+        window = self.policy.window_records
+        total = np.concatenate([[0], np.cumsum(dead)])
+        seen = min(len(dead), window)
+        found = int(total[-1] - total[len(dead) - seen])
+        if len(dead) > window:
+            worst = int((total[window:] - total[:-window]).max())
+            if worst > self.policy.stop_above * window:
+                seen, found = window, worst
+        if seen < at_least or found <= self.policy.stop_above * seen:
+            return Verdict(True, seen, found)
+        reason = (
+            f"{source}: {found} of {seen} records cannot be read (stop_above is "
+            f"{self.policy.stop_above:.0%}): is `format` right?"
+        )
+        return Verdict(False, seen, found, reason)
