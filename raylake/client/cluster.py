@@ -1,0 +1,102 @@
+"""Reaching a Ray cluster: the one that is there, or an embedded one for this process alone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raylake.errors import ConfigError, DependencyUnreachable
+
+NAMESPACE = "raylake"
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterHandle:
+    """A connection to a cluster.
+
+    Attributes:
+        address: The GCS address.
+        embedded: Whether it was started by this process and ends with it.
+    """
+
+    address: str
+    embedded: bool
+
+
+def connect(
+    address: str | None = None, *, num_cpus: int | None = None, session_dir: Path | None = None
+) -> ClusterHandle:
+    """Connect to ``address`` (or ``RAY_ADDRESS``), or start an embedded cluster on loopback.
+
+    Token authentication is on: an embedded cluster gets a token of its own, held in this process's
+    environment; a cluster that is there is asked with the token of Ray's usual sources.
+
+    Args:
+        address: ``host:port`` or ``auto``; None: ``RAY_ADDRESS``, else embedded.
+        num_cpus: CPUs of an embedded cluster; None for the machine's.
+        session_dir: Where an embedded cluster keeps its logs and sockets; a short path.
+
+    Raises:
+        DependencyUnreachable: No cluster answers at the address.
+        ConfigError: Ray is not installed, or a worker would import other packages than ours.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if not address:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # Ray has no option for loopback on Linux; this one makes its services announce 127.0.0.1.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    options: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+    }
+    if address:
+        options["address"] = address
+    else:
+        options |= {
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+        if session_dir is not None:
+            options["_temp_dir"] = str(session_dir)
+    try:
+        context = ray.init(**options)
+    except (ConnectionError, TimeoutError) as error:
+        raise DependencyUnreachable(
+            f"no Ray cluster answers at {address}: {error}",
+            hint="start it, or leave the address out to run on an embedded one",
+        ) from error
+    return ClusterHandle(str(context.address_info["gcs_address"]), not address)
+
+
+def check_packages(*packages: Any) -> None:
+    """Make sure that ``raylake``, ``actors`` and ``jobs`` come from one installation.
+
+    A folder of the user's named ``jobs`` or ``actors`` would otherwise be imported in their place.
+
+    Raises:
+        ConfigError: They lie in different places; the message names them.
+    """
+    places = {package.__name__: _place(package) for package in packages}
+    if len(set(places.values())) > 1:
+        found = ", ".join(f"{name} from {place}" for name, place in places.items())
+        raise ConfigError(
+            f"another package hides one of RayLake's: {found}",
+            hint="start with `raylake job ingest --config FILE`, which no folder can hide, "
+            "or rename the folder",
+        )
+
+
+def _place(package: Any) -> str:
+    file = package.__file__
+    return str(Path(file).resolve().parent.parent) if file else "a folder without __init__.py"

@@ -1,0 +1,87 @@
+"""The ports between a consumer, its tables' owners and the dead-letter queue.
+
+The actors implement them over Ray; the tests implement them in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit, UnitOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class TableView:
+    """A table as its owner sees it.
+
+    Attributes:
+        table_id: The table's id (metaData).
+        schema: The whole schema.
+        fingerprint: Fingerprint of the schema; a unit written with another one is refused.
+    """
+
+    table_id: str
+    schema: pa.Schema
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the owner answers to a hand-over.
+
+    Attributes:
+        outcome: What became of the unit.
+        watermark_ms: The table's watermark after the commit, ms since the epoch; None when unknown.
+    """
+
+    outcome: UnitOutcome
+    watermark_ms: int | None
+
+
+class Handover(Protocol):
+    """A unit on its way."""
+
+    def poll(self) -> Answer | None:
+        """The answer, or None while there is none.
+
+        Raises:
+            OwnerLost: The owner is gone and the outcome is unknown.
+            RayLakeError: The owner stopped for good (fenced, log damaged).
+        """
+        ...
+
+
+class OwnerPort(Protocol):
+    """A table's owner, wherever it lives. Each call may raise ``OwnerLost``."""
+
+    def view(self) -> TableView:
+        """The table's id and schema."""
+        ...
+
+    def ends(self, sources: Sequence[SourcePartition]) -> Mapping[SourcePartition, PartitionState]:
+        """Where the table stands in those of the partitions that are admitted."""
+        ...
+
+    def evolve(self, additions: pa.Schema) -> TableView:
+        """Add columns; those that are there already are no error."""
+        ...
+
+    def submit(self, unit: Unit) -> Handover:
+        """Hand a unit over; returns at once."""
+        ...
+
+
+class DeadLetterPort(Protocol):
+    """The dead-letter queue as a table's owner sees it."""
+
+    def stored_version(self, table_id: str) -> int:
+        """The last version of the table whose dead letters are stored; -1 for none."""
+        ...
+
+    def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
+        """Add the files that a data commit named; repeating it changes nothing."""
+        ...

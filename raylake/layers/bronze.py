@@ -1,0 +1,190 @@
+"""The bronze layer: a decoded batch with its Kafka coordinates, as rows of the table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylake.codecs.port import Decoded
+from raylake.kafka.fetch import FetchedBatch
+
+HEADERS = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.binary())]))
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+METADATA = pa.schema(
+    [
+        pa.field("_topic", pa.string()),
+        pa.field("_partition", pa.int32()),
+        pa.field("_offset", pa.int64()),
+        pa.field("_timestamp", TIMESTAMP),
+        pa.field("_key", pa.binary()),
+        pa.field("_headers", HEADERS),
+        pa.field("_ingested_at", TIMESTAMP),
+        pa.field("_schema_id", pa.int32()),
+        pa.field("_tombstone", pa.bool_()),
+        pa.field("_rescued_data", pa.string()),
+    ]
+)
+VALUE = pa.field("_value", pa.binary())
+EVENT_TIME_FLAGS = (pa.field("_late", pa.bool_()), pa.field("_event_time_flag", pa.string()))
+RESERVED = frozenset(
+    [*METADATA.names, VALUE.name, *(field.name for field in EVENT_TIME_FLAGS)]
+)
+
+_TRANSFORM = re.compile(r"(date|hour)\(\s*([^()\s]+)\s*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionColumn:
+    """A partition column: a column of the table, or ``date``/``hour`` of a timestamp column.
+
+    Attributes:
+        name: The column's name in the table (``_timestamp_date`` for ``date(_timestamp)``).
+        source: The column that it is taken from.
+        transform: ``identity``, ``date`` or ``hour``.
+    """
+
+    name: str
+    source: str
+    transform: str
+
+    @classmethod
+    def parse(cls, text: str) -> PartitionColumn:
+        """Read ``country``, ``date(_timestamp)`` or ``hour(_timestamp)``."""
+        match = _TRANSFORM.fullmatch(text.strip())
+        if match is None:
+            return cls(text.strip(), text.strip(), "identity")
+        transform, source = match.group(1), match.group(2)
+        return cls(f"{source}_{transform}", source, transform)
+
+    @property
+    def field(self) -> pa.Field | None:
+        """The column to add to the table; None for an identity."""
+        if self.transform == "identity":
+            return None
+        return pa.field(self.name, pa.date32() if self.transform == "date" else TIMESTAMP)
+
+    def values(self, source: pa.Array) -> pa.Array:
+        """The column's values from its source's."""
+        if self.transform == "date":
+            return pc.cast(pc.floor_temporal(source, unit="day"), pa.date32())
+        if self.transform == "hour":
+            return pc.floor_temporal(source, unit="hour")
+        return source
+
+
+@dataclass(frozen=True, slots=True)
+class BronzeShape:
+    """What a bronze table holds beside the payload.
+
+    Attributes:
+        partition_by: The table's partition columns.
+        keep_value: Whether ``_value`` holds the exact bytes.
+        flags: Whether event time is watched, so that ``_late`` and ``_event_time_flag`` exist.
+    """
+
+    partition_by: tuple[PartitionColumn, ...] = ()
+    keep_value: bool = False
+    flags: bool = False
+
+    @classmethod
+    def of(cls, partition_by: Sequence[str], *, keep_value: bool, flags: bool) -> BronzeShape:
+        """The shape that a table's configuration asks for."""
+        columns = tuple(PartitionColumn.parse(text) for text in partition_by)
+        return cls(columns, keep_value, flags)
+
+    @property
+    def partition_names(self) -> list[str]:
+        """The partition columns' names, in order."""
+        return [column.name for column in self.partition_by]
+
+    def schema(self, payload: pa.Schema) -> pa.Schema:
+        """The table's schema for a payload."""
+        fields = [field for field in payload if field.name not in RESERVED]
+        fields += list(METADATA)
+        if self.keep_value:
+            fields.append(VALUE)
+        if self.flags:
+            fields += list(EVENT_TIME_FLAGS)
+        fields += [column.field for column in self.partition_by if column.field is not None]
+        return pa.schema(fields)
+
+    def payload(self, table: pa.Schema) -> pa.Schema:
+        """The payload's part of a table's schema: the inverse of :meth:`schema`."""
+        derived = {c.name for c in self.partition_by if c.transform != "identity"}
+        return pa.schema(
+            [f for f in table if f.name not in RESERVED and f.name not in derived]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EventFlags:
+    """Verdicts on the event times of a batch's kept rows.
+
+    Attributes:
+        late: Boolean array; whether the row's event time is behind the watermark.
+        flag: String array: null, or ``null``, ``before_1970``, ``ahead``.
+    """
+
+    late: pa.Array
+    flag: pa.Array
+
+
+def assemble(
+    batch: FetchedBatch,
+    decoded: Decoded,
+    shape: BronzeShape,
+    schema: pa.Schema,
+    *,
+    ingested_at_us: int,
+    flags: EventFlags | None = None,
+) -> pa.Table:
+    """Rows of the table for the records that were kept.
+
+    Args:
+        batch: What was fetched.
+        decoded: What the decoder made of it.
+        shape: The table's shape.
+        schema: The table's whole schema, in the table's order.
+        ingested_at_us: Time of ingestion, microseconds since the epoch.
+        flags: Verdicts on event times, when the table watches them.
+
+    Returns:
+        A table with exactly ``schema``; a column that the batch lacks is null.
+    """
+    rows = decoded.payload.num_rows
+    kept = batch.records.take(pa.array(decoded.kept, pa.int64())) if rows != batch.records.num_rows \
+        else batch.records
+    columns: dict[str, pa.Array] = dict(
+        zip(decoded.payload.schema.names, decoded.payload.columns, strict=True)
+    )
+    columns["_topic"] = pa.repeat(pa.scalar(batch.source.topic, pa.string()), rows)
+    columns["_partition"] = pa.repeat(pa.scalar(batch.source.partition, pa.int32()), rows)
+    columns["_offset"] = kept.column("offset")
+    columns["_timestamp"] = pc.cast(pc.cast(kept.column("timestamp_ms"), pa.timestamp("ms", tz="UTC")), TIMESTAMP)
+    columns["_key"] = kept.column("key")
+    columns["_headers"] = kept.column("headers")
+    columns["_ingested_at"] = pa.repeat(pa.scalar(ingested_at_us, pa.int64()), rows).cast(TIMESTAMP)
+    if shape.keep_value:
+        columns["_value"] = kept.column("value")
+    if flags is not None:
+        columns["_late"] = flags.late
+        columns["_event_time_flag"] = flags.flag
+    for column in shape.partition_by:
+        if column.transform != "identity":
+            columns[column.name] = column.values(columns[column.source])
+    arrays = [
+        _fit(columns[field.name], field.type) if field.name in columns else pa.nulls(rows, field.type)
+        for field in schema
+    ]
+    return pa.table(arrays, schema=pa.schema([f.with_nullable(True) for f in schema]))
+
+
+def _fit(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    return array if array.type == wanted else pc.cast(array, wanted)
+
+
