@@ -1,0 +1,101 @@
+"""Which table features RayLake writes: an allow-list; anything else is refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from deltalake import DeltaTable
+
+from raylake.errors import UnsupportedTable
+
+ALLOWED_FEATURES = frozenset(
+    {
+        "appendOnly",
+        "changeDataFeed",
+        "checkConstraints",
+        "columnMapping",
+        "deletionVectors",
+        "generatedColumns",
+        "invariants",
+        "timestampNtz",
+        "vacuumProtocolCheck",
+    }
+)
+"""Features that may be listed; those that would need work on our side are refused when in use."""
+
+MAX_READER = 3
+MAX_WRITER = 7
+
+_IN_USE = {
+    "delta.columnMapping.mode": ("columnMapping", frozenset({"", "none"})),
+    "delta.enableRowTracking": ("rowTracking", frozenset({"", "false"})),
+    "delta.enableInCommitTimestamps": ("inCommitTimestamp", frozenset({"", "false"})),
+    "delta.enableTypeWidening": ("typeWidening", frozenset({"", "false"})),
+    "delta.enableIcebergCompatV1": ("icebergCompatV1", frozenset({"", "false"})),
+    "delta.enableIcebergCompatV2": ("icebergCompatV2", frozenset({"", "false"})),
+    "delta.universalFormat.enabledFormats": ("UniForm", frozenset({""})),
+    "delta.checkpointPolicy": ("v2Checkpoint", frozenset({"", "classic"})),
+}
+
+_COLUMN_KEYS = {
+    "delta.generationExpression": "generatedColumns",
+    "delta.identity.start": "identityColumns",
+    "delta.invariants": "invariants",
+}
+
+RETENTION = "delta.setTransactionRetentionDuration"
+
+
+def refuse_unsupported(table: DeltaTable, path: str) -> None:
+    """Refuse a table that has a feature or a property that RayLake must not write.
+
+    Raises:
+        UnsupportedTable: Naming the feature or the property.
+    """
+    protocol = table.protocol()
+    if protocol.min_reader_version > MAX_READER or protocol.min_writer_version > MAX_WRITER:
+        raise UnsupportedTable(
+            f"{path}: protocol {protocol.min_reader_version}/{protocol.min_writer_version} is "
+            f"newer than {MAX_READER}/{MAX_WRITER}",
+            hint="Write this table with a newer release.",
+        )
+    listed = set(protocol.writer_features or ()) | set(protocol.reader_features or ())
+    unknown = sorted(listed - ALLOWED_FEATURES)
+    if unknown:
+        raise _unsupported(path, unknown[0])
+    configuration = dict(table.metadata().configuration)
+    refuse_properties(configuration, path)
+    for field in json.loads(table.schema().to_json())["fields"]:
+        for key in field.get("metadata", {}):
+            if key in _COLUMN_KEYS:
+                raise _unsupported(path, f"{_COLUMN_KEYS[key]} (column {field['name']!r})")
+
+
+def refuse_properties(configuration: Mapping[str, str | None], path: str) -> None:
+    """Refuse properties that make offsets expire or that need a feature we do not write.
+
+    Raises:
+        UnsupportedTable: Naming the property or the feature.
+    """
+    if configuration.get(RETENTION):
+        raise UnsupportedTable(
+            f"{path}: {RETENTION} is set to {configuration[RETENTION]!r}: the offsets in the "
+            "table's log would expire",
+            hint=f"Unset it: ALTER TABLE … UNSET TBLPROPERTIES ('{RETENTION}').",
+            property=RETENTION,
+        )
+    for key, (feature, harmless) in _IN_USE.items():
+        if (configuration.get(key) or "").lower() not in harmless:
+            raise _unsupported(path, feature)
+    for key in configuration:
+        if key.startswith("delta.constraints."):
+            raise _unsupported(path, f"checkConstraints ({key.removeprefix('delta.constraints.')})")
+
+
+def _unsupported(path: str, feature: str) -> UnsupportedTable:
+    return UnsupportedTable(
+        f"{path}: the table uses {feature}, which RayLake does not write",
+        hint="Choose another path, or take the feature off the table.",
+        feature=feature,
+    )

@@ -1,0 +1,241 @@
+"""Writing Arrow data to Parquet files in a table's folder, not yet part of the table."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raylake.delta import log_files
+from raylake.delta.partition_values import folder, partition_text
+from raylake.delta.spec import Durability
+from raylake.delta.stats import file_stats
+from raylake.errors import DependencyUnreachable, SchemaConflict
+from raylake.ingest.unit import DataFile
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How data files are written.
+
+    Attributes:
+        durability: ``sync``: file and folder are on the disk before the call returns.
+        compression: The Parquet codec.
+        target_file_bytes: Arrow bytes above which the rows of one partition value are split.
+        stats_columns: Top-level columns to keep statistics of; None for the first 32 leaves.
+        row_group_rows: Rows in a row group, at most.
+    """
+
+    durability: Durability = "sync"
+    compression: Literal["zstd", "snappy"] = "zstd"
+    target_file_bytes: int = 512 * 1024 * 1024
+    stats_columns: tuple[str, ...] | None = None
+    row_group_rows: int = 1_000_000
+
+
+DEFAULT_OPTIONS = WriteOptions()
+
+
+def write_data_files(
+    table_path: str | Path,
+    batch: pa.Table | pa.RecordBatch,
+    schema: pa.Schema,
+    partition_by: Sequence[str] = (),
+    options: WriteOptions = DEFAULT_OPTIONS,
+) -> tuple[DataFile, ...]:
+    """Write rows as Parquet files, one per partition value (more when they are large).
+
+    Partition columns are not stored in the files. If this fails, no file of this call is left
+    that could be taken for data: what was written is deleted, and nothing refers to it.
+
+    Args:
+        table_path: The table's folder.
+        batch: The rows; its columns are the schema's, in any order.
+        schema: The table's schema, partition columns included.
+        partition_by: The partition columns.
+        options: Compression, durability, sizes.
+
+    Returns:
+        The files, empty without rows.
+
+    Raises:
+        SchemaConflict: A column is missing, unknown, of another type, or null where it must not be.
+        DependencyUnreachable: The folder cannot be written (read-only, disk full).
+    """
+    data = _conform(batch, schema)
+    if data.num_rows == 0:
+        return ()
+    root = Path(table_path)
+    written: list[Path] = []
+    try:
+        files = tuple(
+            _write_one(root, values, part, options, written)
+            for values, part in _split(data, partition_by, options.target_file_bytes)
+        )
+        if options.durability == "sync":
+            for place in _folders(root, written):
+                log_files.sync_path(place)
+    except BaseException as error:
+        for path in written:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if isinstance(error, OSError):
+            raise DependencyUnreachable(
+                f"{root}: a data file could not be written: {error}",
+                hint="Check free space and permissions of the table's folder.",
+                errno=error.errno,
+            ) from error
+        raise
+    return files
+
+
+def _conform(batch: pa.Table | pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+    """The rows as a table with exactly the schema's columns.
+
+    Nothing is cast but what keeps every value (string to large_string and the like).
+    """
+    data = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+    if sorted(data.column_names) != sorted(schema.names):
+        unlike = sorted(set(data.column_names) ^ set(schema.names)) or ["a name twice"]
+        raise SchemaConflict(
+            f"the rows do not have the table's columns; they differ in {', '.join(unlike[:10])}",
+            columns=unlike,
+        )
+    data = data.select(schema.names)
+    if not data.schema.equals(schema):
+        for field, found in zip(schema, data.schema, strict=True):
+            if not _same_values(found.type, field.type):
+                raise SchemaConflict(
+                    f"column {field.name!r}: the rows have {found.type}, the table {field.type}",
+                    column=field.name,
+                )
+        data = data.cast(schema.with_metadata(None))
+    for field in schema:
+        if not field.nullable and data.column(field.name).null_count:
+            raise SchemaConflict(f"column {field.name!r} must not be null", column=field.name)
+    return data
+
+
+def _same_values(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_null(found) or found.equals(wanted):
+        return True
+    if pa.types.is_struct(found) and pa.types.is_struct(wanted):
+        return [f.name for f in found] == [f.name for f in wanted] and all(
+            _same_values(a.type, b.type) for a, b in zip(found, wanted, strict=True)
+        )
+    if pa.types.is_map(found) and pa.types.is_map(wanted):
+        return _same_values(found.key_type, wanted.key_type) and _same_values(
+            found.item_type, wanted.item_type
+        )
+    if _is_list(found) and _is_list(wanted):
+        return _same_values(found.value_type, wanted.value_type)
+    return any(of(found) and of(wanted) for of in (_is_text, _is_bytes))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    )
+
+
+def _split(
+    data: pa.Table, partition_by: Sequence[str], target_bytes: int
+) -> Iterator[tuple[dict[str, str | None], pa.Table]]:
+    for values, part in _by_value(data, partition_by):
+        pieces = max(1, -(-part.nbytes // max(1, target_bytes)))
+        rows = -(-part.num_rows // pieces)
+        for start in range(0, part.num_rows, rows):
+            yield values, part.slice(start, rows)
+
+
+def _by_value(
+    data: pa.Table, partition_by: Sequence[str]
+) -> Iterator[tuple[dict[str, str | None], pa.Table]]:
+    if not partition_by:
+        yield {}, data
+        return
+    keys = data.select(list(partition_by))
+    for place, name in enumerate(keys.column_names):
+        column = keys.column(name)
+        if _is_text(column.type):
+            # Delta has no empty string as a partition value: it is null.
+            column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+            keys = keys.set_column(place, name, column)
+    rest = data.drop_columns(list(partition_by))
+    row = pa.array(range(data.num_rows), pa.int64())
+    groups = (
+        keys.append_column("__row", row)
+        .group_by(list(partition_by), use_threads=False)
+        .aggregate([("__row", "list")])
+    )
+    for number in range(groups.num_rows):
+        values = {name: partition_text(groups[name][number].as_py()) for name in partition_by}
+        rows = groups["__row_list"][number].values
+        yield values, rest if groups.num_rows == 1 else rest.take(rows)
+
+
+def _write_one(
+    root: Path,
+    values: dict[str, str | None],
+    data: pa.Table,
+    options: WriteOptions,
+    written: list[Path],
+) -> DataFile:
+    name = f"part-{uuid.uuid4()}.{options.compression}.parquet"
+    below = f"{folder(values)}/{name}" if values else name
+    path = root / below
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as sink:
+        written.append(path)
+        pq.write_table(
+            data,
+            sink,
+            compression=options.compression,
+            row_group_size=options.row_group_rows,
+            version="2.6",
+            coerce_timestamps="us",
+        )
+        sink.flush()
+        if options.durability == "sync":
+            os.fsync(sink.fileno())
+    footer = pq.read_metadata(path)
+    return DataFile(
+        path=below,
+        size_bytes=path.stat().st_size,
+        rows=footer.num_rows,
+        partition_values=values,
+        stats=file_stats(footer, data, options.stats_columns),
+    )
+
+
+def _folders(root: Path, written: list[Path]) -> list[Path]:
+    """The folders whose entries must be durable: each file's, and those up to the table's."""
+    found: dict[Path, None] = {}
+    for path in written:
+        place = path.parent
+        while place not in found:
+            found[place] = None
+            if place == root:
+                break
+            place = place.parent
+    return list(found)

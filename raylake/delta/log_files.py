@@ -1,0 +1,162 @@
+"""Reading a Delta log's JSON files directly: what a commit held, and whether a file is whole.
+
+delta-rs skips an empty log file without a word and does not name a torn one, so the owner reads
+new log files itself before it builds on them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raylake.errors import LogDamaged
+
+LOG = "_delta_log"
+_COMMIT = re.compile(r"^(\d{20})\.json$")
+_CHECKPOINT = re.compile(r"^(\d{20})\.checkpoint(?:\..*)?\.parquet$")
+
+
+@dataclass(frozen=True, slots=True)
+class FileMark:
+    """What tells a log file from another one under the same name."""
+
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+
+def log_folder(table: Path) -> Path:
+    """The log's folder."""
+    return table / LOG
+
+
+def commit_path(table: Path, version: int) -> Path:
+    """The JSON file of one version."""
+    return table / LOG / f"{version:020d}.json"
+
+
+def commit_versions(table: Path) -> list[int]:
+    """Versions with a JSON file, ascending; empty without a log."""
+    return sorted(_versions(table, _COMMIT))
+
+
+def checkpoint_versions(table: Path) -> list[int]:
+    """Versions with a checkpoint, ascending."""
+    return sorted(set(_versions(table, _CHECKPOINT)))
+
+
+def _versions(table: Path, pattern: re.Pattern[str]) -> Iterator[int]:
+    try:
+        entries = os.scandir(table / LOG)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            match = pattern.match(entry.name)
+            if match:
+                yield int(match.group(1))
+
+
+def mark(path: Path) -> FileMark | None:
+    """A file's mark; None when there is no such file."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return FileMark(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def read_commit(table: Path, version: int) -> list[dict[str, Any]] | None:
+    """The actions of one version; None when its JSON file is gone (cleaned up after a checkpoint).
+
+    Raises:
+        LogDamaged: The file is empty or torn.
+    """
+    path = commit_path(table, version)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise damaged(path, version, "is not text") from error
+    actions = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            action = json.loads(line)
+        except ValueError as error:
+            raise damaged(path, version, f"is torn at line {number}") from error
+        if not isinstance(action, dict):
+            raise damaged(path, version, f"holds no action at line {number}")
+        actions.append(action)
+    if not actions:
+        raise damaged(path, version, "is empty")
+    return actions
+
+
+def damaged(path: Path, version: int, what: str) -> LogDamaged:
+    """The error for a damaged log file."""
+    return LogDamaged(
+        f"{path}: the log file of version {version} {what}",
+        hint=(
+            "Stop every writer. If this is the newest version, move the file out of the log's "
+            "folder and start again: offsets live in the same log, so what the lost commit held "
+            "is read from Kafka again. If it is an older one, restore it from a copy; "
+            "'raylake verify' tells what the log still proves."
+        ),
+        path=str(path),
+        version=version,
+    )
+
+
+def commit_info(actions: list[dict[str, Any]]) -> dict[str, Any]:
+    """The commitInfo of a commit, empty when it has none."""
+    for action in actions:
+        info = action.get("commitInfo")
+        if isinstance(info, dict):
+            return info
+    return {}
+
+
+def our_metadata(actions: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The ``raylake`` metadata of a commit; None when the commit is not ours."""
+    found = commit_info(actions).get("raylake")
+    return found if isinstance(found, dict) else None
+
+
+def find_batch(table: Path, batch: str, after_version: int) -> int | None:
+    """The version after ``after_version`` that holds the batch uuid; None when none does (I4).
+
+    Raises:
+        LogDamaged: A newer log file is empty or torn.
+    """
+    version = after_version + 1
+    while True:
+        actions = read_commit(table, version)
+        if actions is None:
+            return None
+        metadata = our_metadata(actions)
+        if metadata is not None and metadata.get("batch") == batch:
+            return version
+        version += 1
+
+
+def sync_commit(table: Path, version: int) -> None:
+    """Flush one log entry and its folder to the disk; returns when both are durable."""
+    sync_path(commit_path(table, version))
+    sync_path(table / LOG)
+
+
+def sync_path(path: Path) -> None:
+    """``fsync`` a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,116 @@
+"""The ``raylake`` metadata of a commit: what it was, who made it, what it holds (DESIGN §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raylake.delta.identity import OwnerIdentity
+from raylake.delta.ledger import merged_ranges
+from raylake.errors import UnsupportedTable
+from raylake.ingest.unit import Counts, DataFile, OffsetRange, SourcePartition, Unit
+
+FORMAT = 1
+KEY = "raylake"
+
+
+def base(kind: str, batch: str, number: int, identity: OwnerIdentity) -> dict[str, Any]:
+    """The part that every commit of ours carries.
+
+    Args:
+        kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``dead_letters``, ``release``.
+        batch: The batch uuid, by which a commit is found again (I4).
+        number: The value of ``raylake/owner`` in this commit.
+        identity: The owner.
+    """
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "batch": batch,
+        "owner": number,
+        "identity": identity.to_json(),
+    }
+
+
+def of_units(units: Sequence[Unit], pipelines: Mapping[SourcePartition, str]) -> dict[str, Any]:
+    """The part of a data commit: units, exact ranges with counts, dead-letter files, flags."""
+    flagged: dict[str, int] = {}
+    for unit in units:
+        for name, count in unit.flagged.items():
+            flagged[name] = flagged.get(name, 0) + count
+    return {
+        "units": [u.unit_id for u in units],
+        "ranges": [range_json(r, pipelines[r.source]) for r in merged_ranges(units)],
+        "dead_letters": [file_json(f) for u in units for f in u.dead_letter_files],
+        "flagged": flagged,
+    }
+
+
+def range_json(one: OffsetRange, pipeline: str) -> dict[str, Any]:
+    """One range as plain data."""
+    counts = one.counts
+    return {
+        "pipeline": pipeline,
+        "topic": one.source.topic,
+        "topic_id": one.source.topic_id,
+        "partition": one.source.partition,
+        "start": one.start,
+        "end": one.end,
+        "rows": counts.rows,
+        "dead": counts.dead,
+        "absent": counts.absent,
+        "lost": counts.lost,
+        "dropped": counts.dropped,
+        "leader_epoch": one.leader_epoch,
+        "max_event_ms": one.max_event_ms,
+    }
+
+
+def range_from_json(data: Mapping[str, Any]) -> OffsetRange:
+    """A range read back from commit metadata."""
+    counts = Counts(*(int(data[k]) for k in ("rows", "dead", "absent", "lost", "dropped")))
+    return OffsetRange(
+        SourcePartition(data["topic"], data["topic_id"], int(data["partition"])),
+        int(data["start"]),
+        int(data["end"]),
+        counts,
+        int(data.get("leader_epoch", -1)),
+        data.get("max_event_ms"),
+    )
+
+
+def file_json(file: DataFile) -> dict[str, Any]:
+    """A file as plain data, with all that its commit elsewhere needs."""
+    return {
+        "path": file.path,
+        "size_bytes": file.size_bytes,
+        "rows": file.rows,
+        "partition_values": dict(file.partition_values),
+        "stats": file.stats,
+    }
+
+
+def file_from_json(data: Mapping[str, Any]) -> DataFile:
+    """A file read back from commit metadata."""
+    return DataFile(
+        path=data["path"],
+        size_bytes=int(data["size_bytes"]),
+        rows=int(data["rows"]),
+        partition_values=dict(data["partition_values"]),
+        stats=data["stats"],
+    )
+
+
+def check_format(metadata: Mapping[str, Any], where: str) -> None:
+    """Refuse metadata of a newer release.
+
+    Raises:
+        UnsupportedTable: The format number is above ours.
+    """
+    found = int(metadata.get("format", 0))
+    if found > FORMAT:
+        raise UnsupportedTable(
+            f"{where} was written in ledger format {found}; this release knows {FORMAT}",
+            hint="Run it with the release that wrote it, or a newer one.",
+            format=found,
+        )

@@ -1,0 +1,194 @@
+"""Opening a table for its owner: create it, or find out why it must not be touched (I9)."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from pathlib import Path
+from typing import Any
+
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundError
+
+from raylake.clock import Clock
+from raylake.delta import log_files, metadata
+from raylake.delta.features import refuse_properties, refuse_unsupported
+from raylake.delta.identity import OwnerIdentity
+from raylake.delta.ledger import OWNER_APP
+from raylake.delta.owner_core import NO_HOOKS
+from raylake.delta.schema import arrow_schema, delta_schema, differences
+from raylake.delta.spec import TableSpec
+from raylake.errors import (
+    AlreadyRunning,
+    DependencyUnreachable,
+    NotOurTable,
+    SchemaConflict,
+    UnsupportedTable,
+)
+
+LOOK_BACK_VERSIONS = 1000
+
+
+def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> DeltaTable:
+    """Open the table, or create it when there is nothing at its path.
+
+    Raises:
+        NotOurTable: The path holds something else, or a table without our ledger.
+        UnsupportedTable: A feature or property that must not be written.
+        SchemaConflict: The configured schema contradicts the table's.
+        LogDamaged: The newest log file is empty or torn.
+        DependencyUnreachable: The store cannot be read or written.
+    """
+    root = spec.root
+    if not log_files.commit_versions(root) and not log_files.checkpoint_versions(root):
+        _refuse_foreign_folder(root)
+        _create(spec, identity, clock)
+    _check_tail(root)
+    table = _open(root)
+    refuse_unsupported(table, spec.path)
+    if table.transaction_version(OWNER_APP) is None:
+        raise NotOurTable(
+            f"{spec.path}: this Delta table was not made by RayLake (no {OWNER_APP} in its log)",
+            hint="Choose another path; an existing table is adopted only by a deliberate command.",
+        )
+    check_schema(spec, table)
+    return table
+
+
+def check_schema(spec: TableSpec, table: DeltaTable) -> None:
+    """Compare the configured schema and partitioning with the table's.
+
+    Raises:
+        SchemaConflict: Naming each column that differs.
+    """
+    found = differences(spec.schema, arrow_schema(table.schema()))
+    columns = tuple(table.metadata().partition_columns)
+    if columns != tuple(spec.partition_by):
+        found.append(f"partitioned by {list(columns)}, {list(spec.partition_by)} is asked for")
+    if found:
+        raise SchemaConflict(
+            f"{spec.path}: the configured schema contradicts the table's: " + "; ".join(found),
+            hint="Change the pipeline file to what the table has, or choose another path.",
+            differences=found,
+        )
+
+
+def last_metadata(root: Path) -> dict[str, Any] | None:
+    """The ``raylake`` metadata of the newest commit of ours; None when the log has none left."""
+    versions = log_files.commit_versions(root)
+    for version in reversed(versions[-LOOK_BACK_VERSIONS:]):
+        actions = log_files.read_commit(root, version)
+        found = log_files.our_metadata(actions) if actions else None
+        if found is not None:
+            metadata.check_format(found, f"{root} version {version}")
+            return found
+    return None
+
+
+def refuse_live_owner(
+    root: Path, identity: OwnerIdentity, *, now_s: float, takeover_after_s: float
+) -> None:
+    """The courtesy before a takeover (I11); the lock is the epoch commit, never this.
+
+    Raises:
+        AlreadyRunning: Another run committed less than ``takeover_after_s`` ago, did not release
+            the table, and its process is not provably dead.
+    """
+    last = last_metadata(root)
+    if last is None or last.get("kind") in ("create", "release"):
+        return
+    holder = OwnerIdentity.from_json(last.get("identity") or {})
+    age_s = now_s - float(last.get("at_s", 0.0))
+    if holder.run_id == identity.run_id or age_s >= takeover_after_s or holder.provably_dead():
+        return
+    raise AlreadyRunning(
+        f"{root}: run {holder.run_id} of pipeline {holder.pipeline!r} (pid {holder.pid} on "
+        f"{holder.host}) owns this table; its last commit is {max(0.0, age_s):.0f} s old",
+        hint=f"Stop it first, wait until it is quiet for {takeover_after_s:.0f} s, or pass "
+        "--take-over when you know that it is gone.",
+        pipeline=holder.pipeline,
+        run_id=holder.run_id,
+        pid=holder.pid,
+        host=holder.host,
+        age_s=age_s,
+    )
+
+
+def _refuse_foreign_folder(root: Path) -> None:
+    try:
+        entries = sorted(p.name for p in root.iterdir()) if root.exists() else []
+    except NotADirectoryError as error:
+        raise NotOurTable(
+            f"{root}: is a file, not a table's folder", hint="Choose another path."
+        ) from error
+    except OSError as error:
+        raise DependencyUnreachable(f"{root}: cannot be read: {error}") from error
+    if entries and entries != [log_files.LOG]:
+        raise NotOurTable(
+            f"{root}: holds {len(entries)} entries ({entries[0]}, …) and no Delta log",
+            hint="Choose an empty or new folder; nothing was changed.",
+        )
+
+
+def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
+    refuse_properties(spec.properties, spec.path)
+    document = metadata.base("create", uuid.uuid4().hex, 0, identity)
+    document["at_s"] = round(clock.now(), 3)
+    try:
+        spec.root.mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            spec.root,
+            schema=delta_schema(spec.schema),
+            partition_by=list(spec.partition_by),
+            configuration=dict(spec.properties),
+            commit_properties=CommitProperties(
+                custom_metadata={metadata.KEY: document},
+                max_commit_retries=0,
+                app_transactions=[Transaction(OWNER_APP, 0)],
+            ),
+            post_commithook_properties=NO_HOOKS,
+        )
+    except (DeltaError, OSError) as error:
+        # Somebody else may have created it in the same instant: then it is opened as it is.
+        if log_files.commit_versions(spec.root):
+            return
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise DependencyUnreachable(
+            f"{spec.path}: the table could not be created: {reason}",
+            hint="Check free space and permissions of the lake's folder.",
+        ) from error
+
+
+def _open(root: Path) -> DeltaTable:
+    try:
+        return DeltaTable(root)
+    except DeltaProtocolError as error:
+        raise UnsupportedTable(
+            f"{root}: {str(error).splitlines()[0]}", hint="Choose another path."
+        ) from error
+    except TableNotFoundError as error:
+        raise NotOurTable(f"{root}: is not a Delta table", hint="Choose another path.") from error
+    except (DeltaError, OSError) as error:
+        with contextlib.suppress(FileNotFoundError):
+            _check_gaps(root)
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise DependencyUnreachable(f"{root}: the log cannot be read: {reason}") from error
+
+
+def _check_tail(root: Path) -> None:
+    """Read the newest log files: delta-rs skips an empty one silently."""
+    checkpoints = log_files.checkpoint_versions(root)
+    floor = checkpoints[-1] if checkpoints else -1
+    for version in [v for v in log_files.commit_versions(root) if v > floor][-200:]:
+        log_files.read_commit(root, version)
+
+
+def _check_gaps(root: Path) -> None:
+    floor = max(log_files.checkpoint_versions(root), default=-1)
+    expected = floor + 1
+    for version in [v for v in log_files.commit_versions(root) if v > floor]:
+        if version != expected:
+            path = log_files.commit_path(root, expected)
+            raise log_files.damaged(path, expected, "is missing")
+        log_files.read_commit(root, version)
+        expected = version + 1

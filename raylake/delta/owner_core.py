@@ -1,0 +1,435 @@
+"""The core of a table's owner: one handle, the owner number, and a strict compare-and-swap.
+
+Every commit of ours on a table goes through :meth:`OwnerCore.write`, from the handle on which
+:meth:`OwnerCore.refresh` checked the owner number (commit rule, steps 1, 2, 5 and 6).
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction
+
+from raylake import faults
+from raylake.clock import Clock
+from raylake.delta import log_files, metadata
+from raylake.delta.identity import OwnerIdentity
+from raylake.delta.ledger import OWNER_APP, owner_epoch, owner_number
+from raylake.delta.spec import Durability
+from raylake.errors import (
+    DependencyUnreachable,
+    Fenced,
+    LogDamaged,
+    OutcomeUnknown,
+    RayLakeError,
+    Retryable,
+)
+from raylake.ingest.unit import DataFile
+
+NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+ATTEMPTS = 10
+FIRST_BACKOFF_S = 0.02
+MAX_BACKOFF_S = 2.0
+
+
+class Contended(Retryable):
+    """Another commit took the version; nothing of ours was written."""
+
+    code = "contended"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One commit before it is written.
+
+    Attributes:
+        kind: As in :func:`raylake.delta.metadata.base`.
+        values: Txn versions by app id, without the owner's.
+        extra: Further commit metadata.
+        files: Data files to add.
+        batch: The batch uuid.
+    """
+
+    kind: str
+    values: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[DataFile] = ()
+    batch: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    draft: Draft
+    base_version: int
+    number: int
+    landed: Callable[[int], None]
+
+
+class OwnerCore:
+    """A table's handle and this owner's place in the owner txn.
+
+    Not thread-safe: one owner process calls it from one thread at a time.
+    """
+
+    def __init__(
+        self,
+        table: DeltaTable,
+        root: Path,
+        identity: OwnerIdentity,
+        *,
+        clock: Clock,
+        durability: Durability,
+    ) -> None:
+        self.table = table
+        self.root = root
+        self.identity = identity
+        self.clock = clock
+        self.durability = durability
+        self.number = -1
+        self.table_id = str(table.metadata().id)
+        self._pending: _Attempt | None = None
+        self._unsynced: int | None = None
+        self._seen_version = int(table.version())
+        self._own_version: int | None = None
+        self._own_batch = ""
+        self._own_mark: log_files.FileMark | None = None
+        self._random = random.Random()  # noqa: S311 - jitter only
+
+    @property
+    def epoch(self) -> int:
+        """This owner's epoch."""
+        return owner_epoch(self.number)
+
+    @property
+    def version(self) -> int:
+        """The newest version that this owner has read or written."""
+        return max(self._seen_version, self._own_version or 0)
+
+    def stored_number(self) -> int | None:
+        """``raylake/owner`` on the handle; None when the table has none."""
+        value = self.table.transaction_version(OWNER_APP)
+        return None if value is None else int(value)
+
+    def take_epoch(self, expected: int, extra: Mapping[str, Any]) -> None:
+        """Commit the next epoch, alone (I3).
+
+        Args:
+            expected: The owner number on the handle.
+            extra: Further commit metadata.
+
+        Raises:
+            Contended: Another commit came first; nothing was written.
+        """
+        number = owner_number(owner_epoch(expected) + 1, 0)
+        self.number = expected
+        self._swap(Draft("epoch", extra=extra), number, lambda _version: None)
+
+    def reload(self) -> None:
+        """Read what is new without any check; for a new owner, before its epoch commit.
+
+        Raises:
+            LogDamaged, DependencyUnreachable: The log cannot be read.
+        """
+        self._settle()
+        self._update()
+        self._seen_version = int(self.table.version())
+
+    def add_columns(self, fields: list[Any], properties: CommitProperties) -> None:
+        """Add nullable columns on this owner's handle, nested fields merged into structs."""
+        self.table.alter.add_columns(
+            fields, commit_properties=properties, post_commithook_properties=NO_HOOKS
+        )
+
+    def refresh(self) -> None:
+        """Read what is new and check that this owner still owns the table (steps 1 and 2).
+
+        Raises:
+            Fenced: A newer owner has committed its epoch; this one must stop for good.
+            LogDamaged: A commit of ours is lost or overwritten, the log is torn, or the table
+                was restored, overwritten or created again.
+            DependencyUnreachable: The log could not be read.
+        """
+        self._settle()
+        self._check_own_commit()
+        self._update()
+        if str(self.table.metadata().id) != self.table_id:
+            raise self._replaced("another table id")
+        self._check_number()
+        self._check_foreign()
+
+    def write(self, draft: Draft, landed: Callable[[int], None]) -> int:
+        """Commit once, on the handle that :meth:`refresh` checked; a strict compare-and-swap.
+
+        Args:
+            draft: What to commit.
+            landed: Called with the version as soon as the commit is known to be in the log, also
+                when that is found out only by a later call.
+
+        Returns:
+            The version, durable where the owner's durability is ``sync``.
+
+        Raises:
+            Contended: Another commit took the version; refresh, check and try again.
+            DependencyUnreachable: The store refused; nothing was written.
+            OutcomeUnknown: The log could not be read after an error; the next call settles it.
+        """
+        return self._swap(draft, self.number + 1, landed)
+
+    def until_landed(self, one_try: Callable[[], Any]) -> Any:
+        """Run ``one_try`` until no other commit comes between, bounded, with jitter (step 6).
+
+        Raises:
+            Retryable: The last failure, after :data:`ATTEMPTS` attempts.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return one_try()
+            except Retryable:
+                if attempt == ATTEMPTS:
+                    raise
+                ceiling_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**attempt)
+                self.clock.sleep(self._random.uniform(FIRST_BACKOFF_S, ceiling_s))
+        raise AssertionError("unreachable")
+
+    def evolve_with(
+        self, change: Callable[[CommitProperties], None], kind: str, extra: Mapping[str, Any]
+    ) -> int:
+        """Run a metadata change of delta-rs as a commit of ours; as :meth:`write`."""
+        draft = Draft(kind, extra=extra)
+        return self._attempt(draft, self.number + 1, lambda _version: None, change)
+
+    def sync(self) -> None:
+        """Make our newest commit durable; returns when it is."""
+        if self._unsynced is None:
+            return
+        if self.durability == "sync":
+            try:
+                log_files.sync_commit(self.root, self._unsynced)
+            except OSError as error:
+                raise DependencyUnreachable(
+                    f"{self.root}: version {self._unsynced} is committed but not yet durable: "
+                    f"{error}"
+                ) from error
+        self._unsynced = None
+
+    def _swap(self, draft: Draft, number: int, landed: Callable[[int], None]) -> int:
+        actions = [_add_action(f, self.clock) for f in draft.files]
+
+        def transact(properties: CommitProperties) -> None:
+            self.table.create_write_transaction(
+                actions,
+                "append",
+                self.table.schema(),
+                partition_by=self.table.metadata().partition_columns,
+                commit_properties=properties,
+                post_commithook_properties=NO_HOOKS,
+            )
+
+        return self._attempt(draft, number, landed, transact)
+
+    def _attempt(
+        self,
+        draft: Draft,
+        number: int,
+        landed: Callable[[int], None],
+        transact: Callable[[CommitProperties], None],
+    ) -> int:
+        base_version = int(self.table.version())
+        self._pending = _Attempt(draft, base_version, number, landed)
+        properties = self._properties(draft, number)
+        faults.reach("owner.after_check", kind=draft.kind, batch=draft.batch)
+        try:
+            transact(properties)
+        except Exception as error:
+            # delta-rs raises plain Exception for some failures; the log decides what happened.
+            if self._settle() is None:
+                raise _not_committed(self.root, base_version, error) from error
+        else:
+            self._land(base_version + 1)
+        faults.reach("owner.after_commit", kind=draft.kind, batch=draft.batch)
+        self.sync()
+        return int(self._own_version or 0)
+
+    def _properties(self, draft: Draft, number: int) -> CommitProperties:
+        document = {
+            **metadata.base(draft.kind, draft.batch, number, self.identity),
+            "at_s": round(self.clock.now(), 3),
+            **draft.extra,
+        }
+        transactions = [Transaction(OWNER_APP, number)]
+        transactions += [Transaction(app, value) for app, value in sorted(draft.values.items())]
+        return CommitProperties(
+            custom_metadata={metadata.KEY: document},
+            max_commit_retries=0,
+            app_transactions=transactions,
+        )
+
+    def _settle(self) -> int | None:
+        """Find out from the log whether the pending attempt landed; None when it did not."""
+        pending = self._pending
+        if pending is None:
+            return None
+        try:
+            found = log_files.find_batch(self.root, pending.draft.batch, pending.base_version)
+        except OSError as error:
+            raise OutcomeUnknown(
+                f"{self.root}: a commit failed and its log cannot be read: {error}",
+                hint="The owner reads the log again before it commits anything else.",
+            ) from error
+        if found is None:
+            self._pending = None
+            return None
+        self._land(found)
+        return found
+
+    def _land(self, version: int) -> None:
+        pending = self._pending
+        if pending is None:
+            return
+        self._pending = None
+        self.number = pending.number
+        self._own_version = version
+        self._own_batch = pending.draft.batch
+        self._own_mark = log_files.mark(log_files.commit_path(self.root, version))
+        self._unsynced = version
+        pending.landed(version)
+
+    def _update(self) -> None:
+        try:
+            self.table.update_incremental()
+        except (DeltaError, OSError) as error:
+            self._name_damage()
+            raise DependencyUnreachable(
+                f"{self.root}: the table's log cannot be read: {_first_line(error)}"
+            ) from error
+
+    def _name_damage(self) -> None:
+        versions = log_files.commit_versions(self.root)
+        if versions and versions[-1] < self.version:
+            raise self._replaced(f"the newest version is {versions[-1]}, it was {self.version}")
+        for version in versions[-3:]:
+            log_files.read_commit(self.root, version)
+        for earlier, later in zip(versions, versions[1:], strict=False):
+            if later != earlier + 1 and later > max(
+                log_files.checkpoint_versions(self.root), default=-1
+            ):
+                path = log_files.commit_path(self.root, earlier + 1)
+                raise log_files.damaged(path, earlier + 1, "is missing")
+
+    def _check_own_commit(self) -> None:
+        version = self._own_version
+        if version is None:
+            return
+        path = log_files.commit_path(self.root, version)
+        found = log_files.mark(path)
+        if found == self._own_mark:
+            return
+        if found is None:
+            if any(v >= version for v in log_files.checkpoint_versions(self.root)):
+                return
+            raise self._replaced(f"version {version}, which this owner wrote, is gone")
+        actions = log_files.read_commit(self.root, version) or []
+        ours = log_files.our_metadata(actions) or {}
+        if ours.get("batch") != self._own_batch:
+            raise self._overwritten(version)
+        self._own_mark = found
+
+    def _check_number(self) -> None:
+        stored = self.stored_number()
+        if stored == self.number:
+            return
+        if stored is not None and owner_epoch(stored) > self.epoch:
+            raise Fenced(
+                f"{self.root}: owner epoch {owner_epoch(stored)} took the table over; "
+                f"this owner has epoch {self.epoch}",
+                hint="This owner stops for good; the newer one carries on.",
+                epoch=self.epoch,
+                stored=stored,
+            )
+        raise LogDamaged(
+            f"{self.root}: a commit was lost or overwritten: raylake/owner is {stored}, the last "
+            f"commit of this owner wrote {self.number}",
+            hint="Stop every other writer of this table and run 'raylake verify'.",
+            stored=stored,
+            expected=self.number,
+        )
+
+    def _check_foreign(self) -> None:
+        """Look into commits that are not ours: appends are tolerated, RESTORE and the like not."""
+        now = int(self.table.version())
+        for version in range(self._seen_version + 1, now + 1):
+            if version == self._own_version:
+                continue
+            actions = log_files.read_commit(self.root, version)
+            if actions is not None and log_files.our_metadata(actions) is None:
+                refuse_destructive(self.root, version, actions)
+        self._seen_version = now
+
+    def _overwritten(self, version: int) -> LogDamaged:
+        return LogDamaged(
+            f"{log_files.commit_path(self.root, version)}: a commit was lost or overwritten: "
+            f"version {version} is no longer the one that this owner wrote",
+            hint="Stop every other writer of this table and run 'raylake verify'.",
+            version=version,
+        )
+
+    def _replaced(self, what: str) -> LogDamaged:
+        return LogDamaged(
+            f"{self.root}: the table was dropped, restored or created again ({what})",
+            hint="Decide which table is wanted, then start the pipeline again; its offsets are "
+            "read from the table that is there.",
+            table_id=self.table_id,
+        )
+
+
+def refuse_destructive(root: Path, version: int, actions: list[dict[str, Any]]) -> None:
+    """Stop at a foreign commit that took rows away.
+
+    Raises:
+        LogDamaged: The commit is a RESTORE or removed rows.
+    """
+    info = log_files.commit_info(actions)
+    operation = str(info.get("operation", "unknown"))
+    removed = sum(1 for a in actions if (a.get("remove") or {}).get("dataChange"))
+    if operation == "RESTORE" or removed:
+        raise LogDamaged(
+            f"{root}: version {version} ({operation} by {info.get('engineInfo', 'unknown')}) took "
+            f"data away that the ledger counts ({removed} files removed)",
+            hint="Ingestion stopped so that nothing is mixed up. Undo it, or move the position "
+            "deliberately ('raylake rewind'), then start again.",
+            version=version,
+            operation=operation,
+        )
+
+
+def _add_action(file: DataFile, clock: Clock) -> AddAction:
+    return AddAction(
+        file.path,
+        file.size_bytes,
+        dict(file.partition_values),
+        int(clock.now() * 1000),
+        True,
+        file.stats,
+    )
+
+
+def _not_committed(root: Path, base_version: int, error: Exception) -> RayLakeError:
+    if isinstance(error, RayLakeError):
+        return error
+    if log_files.commit_path(root, base_version + 1).exists():
+        return Contended(f"{root}: another commit took version {base_version + 1}")
+    return DependencyUnreachable(
+        f"{root}: version {base_version + 1} could not be written: {_first_line(error)}",
+        hint="Nothing was written. Check free space and permissions of the table's folder.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]

@@ -1,0 +1,113 @@
+"""Table schemas: fingerprints, differences, and what an addition would change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from deltalake import Schema
+
+from raylake.errors import SchemaConflict
+
+
+def delta_schema(schema: pa.Schema) -> Schema:
+    """The Delta schema of an Arrow schema.
+
+    Raises:
+        SchemaConflict: A type has no counterpart in Delta.
+    """
+    try:
+        return Schema.from_arrow(schema)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise SchemaConflict(f"the schema has a type that Delta lacks: {error}") from error
+
+
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """The Arrow schema of a Delta schema, as every file of the table is written."""
+    return pa.schema(schema.to_arrow())
+
+
+def fingerprint(schema: pa.Schema) -> str:
+    """A short digest of names, types, order and nullability, equal in every process.
+
+    Arrow types that Delta does not tell apart (``string`` and ``large_string``) are equal.
+    """
+    fields = json.loads(delta_schema(schema).to_json())["fields"]
+    text = json.dumps([_plain(f) for f in fields], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {k: _plain(v) for k, v in node.items() if k != "metadata"}
+    if isinstance(node, list):
+        return [_plain(v) for v in node]
+    return node
+
+
+def differences(wanted: pa.Schema, table: pa.Schema) -> list[str]:
+    """What of ``wanted`` contradicts the table's schema, in words; columns of the table that are
+    not wanted are no contradiction, and neither are wanted ones that the table lacks."""
+    left = json.loads(delta_schema(wanted).to_json())
+    right = json.loads(delta_schema(table).to_json())
+    return list(_contradictions(left, right, ""))
+
+
+def missing(wanted: pa.Schema, table: pa.Schema) -> pa.Schema:
+    """The top-level fields of ``wanted`` that the table lacks or has with fewer nested fields."""
+    have = {f["name"]: f for f in json.loads(delta_schema(table).to_json())["fields"]}
+    absent = []
+    for field in wanted:
+        asked = json.loads(delta_schema(pa.schema([field])).to_json())["fields"][0]
+        mine = have.get(field.name)
+        if mine is None or _lacks(asked["type"], mine["type"]):
+            absent.append(field)
+    return pa.schema(absent)
+
+
+def _lacks(asked: Any, mine: Any) -> bool:
+    """Whether the asked type has a nested field that the table's type has not."""
+    if not isinstance(asked, dict) or not isinstance(mine, dict):
+        return False
+    if asked["type"] == "struct":
+        have = {f["name"]: f["type"] for f in mine.get("fields", [])}
+        return any(
+            f["name"] not in have or _lacks(f["type"], have[f["name"]]) for f in asked["fields"]
+        )
+    return any(_lacks(asked[k], mine.get(k)) for k in _CHILDREN if k in asked)
+
+
+_CHILDREN = ("elementType", "keyType", "valueType")
+
+
+def _contradictions(wanted: Any, table: Any, path: str) -> Iterator[str]:
+    if isinstance(wanted, str) or isinstance(table, str):
+        if wanted != table:
+            yield f"{path}: {_name(wanted)} is asked for, the table has {_name(table)}"
+        return
+    if wanted["type"] != table["type"]:
+        yield f"{path}: {wanted['type']} is asked for, the table has {table['type']}"
+        return
+    if wanted["type"] != "struct":
+        for child in _CHILDREN:
+            if child in wanted:
+                yield from _contradictions(wanted[child], table[child], f"{path}.{child}")
+        return
+    have = {f["name"]: f for f in table["fields"]}
+    by_case = {name.lower(): name for name in have}
+    for field in wanted["fields"]:
+        name = field["name"]
+        where = f"{path}.{name}" if path else name
+        if name in have:
+            yield from _contradictions(field["type"], have[name]["type"], where)
+        elif name.lower() in by_case:
+            yield f"{where}: differs only in case from the table's {by_case[name.lower()]!r}"
+        elif not field["nullable"] and path:
+            yield f"{where}: a new column must be nullable"
+
+
+def _name(kind: Any) -> str:
+    return kind if isinstance(kind, str) else str(kind["type"])

@@ -1,0 +1,84 @@
+"""Which txns a log holds: delta-rs answers by app id only and lists none."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from raylake.delta import log_files
+from raylake.delta.ledger import parse_app_id
+from raylake.errors import LogDamaged
+from raylake.ingest.unit import SourcePartition
+
+_PART = re.compile(r"^\d{20}\.checkpoint\.(\d{10})\.(\d{10})\.parquet$")
+
+
+def list_txns(table: Path) -> dict[str, int]:
+    """Every txn of the newest version: app id to version.
+
+    Raises:
+        LogDamaged: A checkpoint or a log file cannot be read.
+    """
+    txns: dict[str, int] = {}
+    floor = -1
+    for version in reversed(log_files.checkpoint_versions(table)):
+        files = checkpoint_files(table, version)
+        if files:
+            for file in files:
+                txns.update(_checkpoint_txns(file))
+            floor = version
+            break
+    for version in log_files.commit_versions(table):
+        if version <= floor:
+            continue
+        for action in log_files.read_commit(table, version) or []:
+            txn = action.get("txn")
+            if txn:
+                txns[str(txn["appId"])] = int(txn["version"])
+    return txns
+
+
+def admitted_partitions(table: Path) -> list[tuple[str, SourcePartition]]:
+    """Pipeline and partition of every ``origin`` in the log, sorted."""
+    found = set()
+    for text in list_txns(table):
+        parsed = parse_app_id(text)
+        if parsed is not None and parsed.name == "origin":
+            found.add((parsed.pipeline, parsed.source))
+    return sorted(found)
+
+
+def checkpoint_files(table: Path, version: int) -> list[Path]:
+    """The files of a checkpoint, all parts; empty when it is incomplete."""
+    folder = log_files.log_folder(table)
+    whole = folder / f"{version:020d}.checkpoint.parquet"
+    if whole.exists():
+        return [whole]
+    parts = sorted(folder.glob(f"{version:020d}.checkpoint.*.parquet"))
+    numbers = [_PART.match(p.name) for p in parts]
+    totals = {int(m.group(2)) for m in numbers if m}
+    if len(totals) == 1 and len(parts) == totals.pop():
+        return parts
+    return []
+
+
+def _checkpoint_txns(file: Path) -> dict[str, int]:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            if "txn" not in parquet.schema_arrow.names:
+                return {}
+            rows = parquet.read(columns=["txn"], use_threads=False).column("txn")
+    except (OSError, ValueError) as error:
+        raise LogDamaged(
+            f"{file}: the checkpoint cannot be read: {error}",
+            hint="When the JSON files of all its versions are still there, move the checkpoint "
+            "out of the log's folder and start again.",
+            path=str(file),
+        ) from error
+    return {
+        str(row["appId"]): int(row["version"])
+        for row in rows.drop_null().to_pylist()
+        if row["appId"] is not None
+    }
