@@ -1,0 +1,85 @@
+"""``make spec``: each row of the specification, with the tests that show it on real components.
+
+A test says which rows it shows with ``@pytest.mark.spec("A3", …)``; a property says it by its name,
+``test_property_NN_…``. Tests are found by collecting them, not by searching their text. Tests under
+``tests/unit`` and ``tests/property`` alone leave a row open, save for properties (rows L).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+ROWS = Path(__file__).with_name("spec_rows.txt")
+_PROPERTY = re.compile(r"test_property_(\d{2})_")
+_NOT_ACCEPTANCE = ("tests/unit/", "tests/property/")
+
+
+def known_rows() -> dict[str, str]:
+    """Row id → short title, in the specification's order."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines()
+    return dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+
+
+class Collected:
+    """A pytest plugin that keeps, for each row, the tests that name it."""
+
+    def __init__(self) -> None:
+        self.tests: dict[str, list[str]] = {}
+        self.errors: list[str] = []
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.errors.append(report.nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            name = item.nodeid.split("[")[0].split("@")[0]
+            rows = {row for marker in item.iter_markers("spec") for row in marker.args}
+            if found := _PROPERTY.match(item.name):
+                rows.add(f"L{int(found.group(1))}")
+            for row in rows:
+                tests = self.tests.setdefault(row, [])
+                if name not in tests:
+                    tests.append(name)
+
+
+def row_line(row: str, tests: Iterable[str]) -> str:
+    """One line of the report: ``A3 2 tests: path::name, …`` or ``A5 open``."""
+    every = sorted(tests)
+    shown = [test for test in every if row.startswith("L") or not test.startswith(_NOT_ACCEPTANCE)]
+    if shown:
+        return f"{row} {len(shown)} test{'s' * (len(shown) > 1)}: {', '.join(shown)}"
+    return f"{row} open (unit tests only: {len(every)})" if every else f"{row} open"
+
+
+def collect(arguments: list[str]) -> tuple[Collected, str]:
+    """Collect the tests named by ``arguments`` (all of them when empty); also pytest's output."""
+    plugin = Collected()
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        status = pytest.main(["--collect-only", "-q", *arguments], plugins=[plugin])
+    if status not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED} and not plugin.errors:
+        plugin.errors.append(f"pytest ended with status {int(status)}")
+    return plugin, output.getvalue()
+
+
+def main(arguments: list[str]) -> int:
+    """Print the report; 1 when a test file could not be collected."""
+    plugin, output = collect(arguments)
+    for row in known_rows():
+        print(row_line(row, plugin.tests.get(row, ())))
+    if plugin.errors:
+        print(output, "not collected: " + ", ".join(plugin.errors), sep="\n", file=sys.stderr)
+    return 1 if plugin.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
