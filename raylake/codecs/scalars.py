@@ -118,6 +118,8 @@ def _integer(name: str, bits: int) -> Converter:
         if row.rough and not node.lstrip("-").isdigit():
             raise NotVouched
         value = integral(node)
+        if value is None and bits == 64:
+            return None, node
         if value is None:
             raise mismatch(path, name, node, "it has a fraction, which would be lost")
         if low <= value <= high:
