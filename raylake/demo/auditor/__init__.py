@@ -1,0 +1,19 @@
+"""An independent audit of a bronze table: shares no code with the product.
+
+It imports nothing of RayLake's and no Delta library: it replays the Delta log itself (JSON commits,
+checkpoint Parquet through DuckDB), reads the live Parquet files with DuckDB in bounded memory, and
+compares topic, partition, offset and the MD5 of the exact value bytes with the producer's own
+record (its format: ``raylake/demo/record.py``).
+
+``python -m raylake.demo.auditor --table DIR --dead-letters DIR --record FILE… [--json]``
+
+Exit codes: 0 the books balance, 3 they do not, 1 something could not be read.
+"""
+
+from __future__ import annotations
+
+from .books import Scope, audit
+from .replay import AuditError, Snapshot, replay
+from .report import DAMAGES, AuditReport
+
+__all__ = ["DAMAGES", "AuditError", "AuditReport", "Scope", "Snapshot", "audit", "replay"]
