@@ -1,0 +1,288 @@
+"""Silver, gold, quality and maintenance: parsed and validated; nothing runs in this version."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, field_validator
+
+from raylake.config.base import Address, Column, Model, choose
+from raylake.config.bronze import ColumnType
+from raylake.config.findings import Invalid
+from raylake.config.units import DurationOrZeroS, DurationS, Ratio, SizeBytes, Truth
+
+Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
+_LAYER_TABLE: Final = re.compile(r"(bronze|silver|gold)\.[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_CRON_RANGES: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_CRON_NAMES: Final = {
+    name: str(i % 12 + 1) if i < 12 else str(i - 12)
+    for i, name in enumerate(
+        "jan feb mar apr may jun jul aug sep oct nov dec sun mon tue wed thu fri sat".split()
+    )
+}
+
+
+def _check_reference(text: str) -> str:
+    if not _LAYER_TABLE.fullmatch(text):
+        raise Invalid(f"{text!r} does not name a table", "write bronze.NAME, silver.NAME, …")
+    return text
+
+
+TableRef = Annotated[str, AfterValidator(_check_reference)]
+"""``layer.name`` of a table that the pipeline declares."""
+
+
+def check_cron(text: str) -> str:
+    """Five fields: minute, hour, day, month, weekday.
+
+    Raises:
+        Invalid: It is not a schedule.
+    """
+    fields = text.lower().split()
+    hint = 'five fields, for example "0 3 * * *": every day at three'
+    if len(fields) != 5:
+        raise Invalid(f"{text!r} is not a schedule", hint)
+    for field, (low, high) in zip(fields, _CRON_RANGES, strict=True):
+        for item in field.split(","):
+            span, _, step = item.partition("/")
+            ends = ["0"] if span == "*" else [_CRON_NAMES.get(e, e) for e in span.split("-")]
+            numbers = [int(e) if re.fullmatch(r"[0-9]{1,2}", e) else -1 for e in ends]
+            good = len(ends) <= 2 and (span == "*" or all(low <= n <= high for n in numbers))
+            if not good or numbers != sorted(numbers) or ("/" in item and not _step(step)):
+                raise Invalid(f"{item!r} does not fit in the schedule {text!r}", hint)
+    return text
+
+
+def _step(text: str) -> bool:
+    return re.fullmatch(r"[1-9][0-9]?", text) is not None
+
+
+Schedule = Annotated[str, AfterValidator(check_cron)]
+
+
+def _check_trigger(text: str) -> str:
+    if text not in ("watermark", "source_changed"):
+        if not re.search(r"\s", text):
+            raise Invalid(f"{text!r} is not a trigger", 'watermark, source_changed or "0 2 * * *"')
+        check_cron(text)
+    return text
+
+
+Trigger = Annotated[str, AfterValidator(_check_trigger)]
+
+
+class _Rule(Model):
+    severity: Literal["error", "warning", "info"] = "error"
+    on_failure: Literal["continue", "quarantine", "abort"] = "continue"
+
+
+class NotNull(_Rule):
+    """The columns have values."""
+
+    rule: Literal["not_null"]
+    columns: Columns
+
+
+class Unique(_Rule):
+    """No two rows agree in all the columns."""
+
+    rule: Literal["unique"]
+    columns: Columns
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        raise Invalid(f"{value!r} is not a bound")
+    return value
+
+
+Bound = Annotated[int | float | str, BeforeValidator(_finite)]
+
+
+class InRange(_Rule):
+    """The value lies between two bounds, both included."""
+
+    rule: Literal["range"]
+    column: Column
+    min: Bound | None = None
+    max: Bound | None = None
+
+    @field_validator("max")
+    @classmethod
+    def _order(cls, value: Any, info: Any) -> Any:
+        low = info.data.get("min")
+        if isinstance(low, int | float) and isinstance(value, int | float) and low > value:
+            raise Invalid(f"max {value} is less than min {low}")
+        return value
+
+
+class Regex(_Rule):
+    """The whole value matches a regular expression."""
+
+    rule: Literal["regex"]
+    column: Column
+    pattern: str
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise Invalid(f"the pattern does not compile: {error}") from None
+        return value
+
+
+class InSet(_Rule):
+    """The value is one of a list."""
+
+    rule: Literal["in_set"]
+    column: Column
+    values: Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)]
+
+
+class Freshness(_Rule):
+    """The newest value is not older than ``max_age_s``."""
+
+    rule: Literal["freshness"]
+    column: Column
+    max_age_s: DurationS = Field(alias="max_age")
+
+
+class SqlRule(_Rule):
+    """An SQL condition that holds for every row."""
+
+    rule: Literal["sql"]
+    condition: str = Field(min_length=1)
+
+
+class ForeignKey(_Rule):
+    """The value occurs in a column of another table."""
+
+    rule: Literal["foreign_key"]
+    column: Column
+    references: TableRef
+    references_column: Column | None = None
+
+
+class CustomRule(_Rule):
+    """A Python function, ``module:function`` or ``file.py:function``."""
+
+    rule: Literal["custom"]
+    function: Annotated[str, Field(pattern=r"^[^\s:]+:[A-Za-z_]\w*$")]
+
+
+Rule = Annotated[
+    Annotated[NotNull, Tag("<not_null>")]
+    | Annotated[Unique, Tag("<unique>")]
+    | Annotated[InRange, Tag("<range>")]
+    | Annotated[Regex, Tag("<regex>")]
+    | Annotated[InSet, Tag("<in_set>")]
+    | Annotated[Freshness, Tag("<freshness>")]
+    | Annotated[SqlRule, Tag("<sql>")]
+    | Annotated[ForeignKey, Tag("<foreign_key>")]
+    | Annotated[CustomRule, Tag("<custom>")],
+    choose("rule"),
+]
+
+
+class _Table(Model):
+    path: Address | None = None
+    partition_by: tuple[Column, ...] = ()
+    trigger: Trigger = "source_changed"
+    types: dict[Column, ColumnType] = {}
+    quality: tuple[Rule, ...] = ()
+    target_file_bytes: SizeBytes = Field(default=128 * 2**20, alias="target_file_size")
+
+
+class AppendTable(_Table):
+    """Each row of the source becomes a row."""
+
+    mode: Literal["append"]
+    from_: TableRef = Field(alias="from")
+
+
+class UpsertTable(_Table):
+    """One row a key: the one with the greatest ``sequence_by``."""
+
+    mode: Literal["upsert"]
+    from_: TableRef = Field(alias="from")
+    keys: Columns
+    sequence_by: Column | None = None
+
+
+class Scd1Table(_Table):
+    """A dimension without history: one row a key, changed in place."""
+
+    mode: Literal["scd1"]
+    from_: TableRef = Field(alias="from")
+    keys: Columns
+    sequence_by: Column | None = None
+
+
+class Scd2Table(_Table):
+    """A dimension with history: a new row when a tracked column changes."""
+
+    mode: Literal["scd2"]
+    from_: TableRef = Field(alias="from")
+    keys: Columns
+    track: Columns
+    sequence_by: Column
+
+
+class AggregateTable(_Table):
+    """The result of a query; the text is not looked into yet."""
+
+    mode: Literal["aggregate"]
+    sql: str = Field(min_length=1)
+
+
+SilverTable = Annotated[
+    Annotated[AppendTable, Tag("<append>")] | Annotated[UpsertTable, Tag("<upsert>")],
+    choose("mode"),
+]
+GoldTable = Annotated[
+    Annotated[AppendTable, Tag("<append>")]
+    | Annotated[UpsertTable, Tag("<upsert>")]
+    | Annotated[Scd1Table, Tag("<scd1>")]
+    | Annotated[Scd2Table, Tag("<scd2>")]
+    | Annotated[AggregateTable, Tag("<aggregate>")],
+    choose("mode"),
+]
+
+
+class Compact(Model):
+    """Small files become larger ones."""
+
+    target_file_bytes: SizeBytes = Field(default=128 * 2**20, alias="target_file_size")
+
+
+class Vacuum(Model):
+    """Files that no readable version needs are removed."""
+
+    keep_s: DurationS = Field(default=7 * 86_400.0, alias="keep")
+    schedule: Schedule = "0 3 * * *"
+
+
+class Budget(Model):
+    """What upkeep may take.
+
+    Attributes:
+        cpu: Part of the cluster's CPUs, 0 to 1.
+        yield_above_lag_s: Upkeep waits while ingestion is further behind than this.
+    """
+
+    cpu: Ratio = 0.25
+    yield_above_lag_s: DurationOrZeroS = Field(default=60.0, alias="yield_above_lag")
+
+
+class Maintenance(Model):
+    """Upkeep of the tables."""
+
+    enabled: Truth = True
+    compact: Compact = Compact()
+    zorder: dict[TableRef, Columns] = {}
+    vacuum: Vacuum = Vacuum()
+    budget: Budget = Budget()

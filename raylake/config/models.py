@@ -1,0 +1,179 @@
+"""The whole model of a pipeline file (DESIGN §10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from raylake.config.addresses import is_local, normalise_table_address
+from raylake.config.base import Address, Model, PipelineName, TableName
+from raylake.config.bronze import BronzeTable
+from raylake.config.checks import cross_check
+from raylake.config.findings import Invalid
+from raylake.config.kafka import Kafka
+from raylake.config.later import GoldTable, Maintenance, SilverTable
+from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes
+
+FORMAT: Final = 1
+DAY_S: Final = 86_400.0
+
+
+def _check_format(value: Any) -> Any:
+    text = str(value)
+    if not isinstance(value, bool) and text.isdigit() and len(text) < 10 and int(text) > FORMAT:
+        raise Invalid(
+            f"format {text} is newer than this version of RayLake reads (format {FORMAT})",
+            "upgrade RayLake, or write the file in the older format",
+        )
+    if isinstance(value, bool) or text != str(FORMAT):
+        raise Invalid(f"{value!r} is not a format number", f"write format: {FORMAT}")
+    return FORMAT
+
+
+def _auto(value: Any) -> Any:
+    if isinstance(value, str) and value != "auto":
+        if not (value.isascii() and value.isdigit() and len(value) < 10):
+            raise Invalid(f"{value!r} is neither a number nor auto", "write auto, or 4")
+        return int(value)
+    return value
+
+
+class Ingest(Model):
+    """How the pipeline's ingestion runs.
+
+    Attributes:
+        consumers: Number of consumer actors, or ``auto``: from partitions and CPUs.
+        trigger: ``continuous``, or ``available_now``: stop at the ends seen at the start.
+        buffer_bytes: Per consumer, decompressed; above it the consumer pauses.
+        drain_timeout_s: Budget from the signal to stop until the exit.
+        durability: ``sync`` (files and log entries are synced) or ``none`` (tests, benchmarks).
+        takeover_after_s: A foreign owner younger than this is not taken over (DESIGN I11).
+        checkpoint_interval_commits: Commits between two checkpoints of a table's log.
+        log_retention_s: Age at which log entries may go; 1 day locally, 7 days in stores.
+    """
+
+    consumers: Annotated[Count | Literal["auto"], BeforeValidator(_auto)] = "auto"
+    trigger: Literal["continuous", "available_now"] = "continuous"
+    buffer_bytes: SizeBytes = Field(default=256 * 2**20, alias="buffer")
+    drain_timeout_s: DurationS = Field(default=60.0, alias="drain_timeout")
+    durability: Literal["sync", "none"] = "sync"
+    takeover_after_s: DurationOrZeroS = Field(default=30.0, alias="takeover_after")
+    checkpoint_interval_commits: Count = Field(default=100, alias="checkpoint_interval")
+    log_retention_s: DurationS = Field(default=DAY_S, alias="log_retention")
+
+
+class DeadLetters(Model):
+    """Records that cannot become rows.
+
+    Attributes:
+        path: The table's address when it is not ``<lake>/dead_letters/<pipeline>``.
+        stop_above: Part of the window, 0 to 1, above which ingestion of the table stops.
+        window_records: Records that the part is taken of.
+    """
+
+    path: Address | None = None
+    stop_above: Ratio = 0.2
+    window_records: Count = Field(default=10_000, alias="window")
+
+
+class Retry(Model):
+    """How often and how long a failed operation is tried again; exponential has full jitter."""
+
+    strategy: Literal["exponential", "fixed", "none"] = "exponential"
+    attempts: Count = 10
+    initial_s: DurationS = Field(default=0.2, alias="initial")
+    max_s: DurationS = Field(default=30.0, alias="max")
+
+    @field_validator("max_s")
+    @classmethod
+    def _order(cls, value: float, info: Any) -> float:
+        if value < info.data.get("initial_s", value):
+            raise Invalid("max is shorter than initial")
+        return value
+
+
+class BreakerConfig(Model):
+    """When a dependency's breaker opens, and how it closes again.
+
+    Attributes:
+        failure_rate: Part of the calls, 0 to 1, that opens it.
+        calls: Fewest calls within the window before it may open.
+        window_s: Span over which calls are counted.
+        open_s: Time until it lets probes through.
+        half_open_calls: Probes that must succeed before it closes.
+    """
+
+    failure_rate: Ratio = 0.5
+    calls: Count = 20
+    window_s: DurationS = Field(default=30.0, alias="window")
+    open_s: DurationS = Field(default=30.0, alias="open")
+    half_open_calls: Count = 3
+
+
+class Pipeline(Model):
+    """A pipeline file, whole: frozen, checked, with every default filled in."""
+
+    format: Annotated[Literal[1], BeforeValidator(_check_format)] = 1
+    pipeline: PipelineName
+    lake: Address
+    kafka: Kafka
+    bronze: dict[TableName, BronzeTable] = Field(min_length=1)
+    silver: dict[TableName, SilverTable] = {}
+    gold: dict[TableName, GoldTable] = {}
+    maintenance: Maintenance = Maintenance()
+    ingest: Ingest = Ingest()
+    dead_letters: DeadLetters = DeadLetters()
+    retry: Retry = Retry()
+    breaker: BreakerConfig = BreakerConfig()
+    engine: Literal["auto", "delta-rs", "spark"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_stores(cls, data: Any) -> Any:
+        return with_store_defaults(data)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        found = cross_check(self.model_dump(mode="json", by_alias=True))
+        if found:
+            raise Invalid("", findings=found)
+        return self
+
+    def not_yet(self) -> list[str]:
+        """The sections that parse and do nothing in this version, each with a sentence."""
+        tables = [f"silver.{name}" for name in self.silver] + [f"gold.{n}" for n in self.gold]
+        said = [f"{table}: parsed, nothing runs yet" for table in tables]
+        if "maintenance" in self.model_fields_set:
+            said.append("maintenance: parsed, nothing runs yet")
+        if self.engine != "auto":
+            said.append(f"engine: {self.engine} is parsed, nothing uses it yet")
+        return said
+
+
+def with_store_defaults(data: Any) -> Any:
+    """The data with the defaults that depend on where the lake is.
+
+    On object stores the commit interval is 10 s and the retention of logs 7 days.
+    """
+    if not isinstance(data, Mapping) or not isinstance(data.get("lake"), str):
+        return data
+    try:
+        if is_local(normalise_table_address(data["lake"])):
+            return data
+    except Invalid:
+        return data
+    filled = dict(data)
+    ingest, bronze = data.get("ingest", {}), data.get("bronze")
+    if isinstance(ingest, Mapping) and not {"log_retention", "log_retention_s"} & set(ingest):
+        filled["ingest"] = {**ingest, "log_retention": "7d"}
+    if isinstance(bronze, Mapping):
+        filled["bronze"] = {
+            name: {**table, "commit_interval": "10s"}
+            if isinstance(table, Mapping)
+            and not {"commit_interval", "commit_interval_s"} & set(table)
+            else table
+            for name, table in bronze.items()
+        }
+    return filled
