@@ -1,0 +1,120 @@
+"""kafka-python's fetcher with what the plain path needs on top of it.
+
+It leans on the insides of kafka-python 3.0 (``Fetcher.PartitionRecords``, ``_append``,
+``_parse_fetched_data``, ``_handle_fetch_response``); the version is pinned, and the integration
+tests of ``raylake.kafka.fetch`` fail when one of them moves.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from kafka import TopicPartition
+from kafka import errors as kafka_errors
+from kafka.consumer.fetcher import Fetcher as KafkaFetcher
+
+_UNKNOWN_TOPIC = kafka_errors.UnknownTopicOrPartitionError.errno
+
+
+class ByteBudget:
+    """How many bytes of keys and values one poll may still hand out."""
+
+    __slots__ = ("left_bytes",)
+
+    def __init__(self) -> None:
+        self.left_bytes = 0
+
+
+class _BoundedRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
+    """One partition's part of a fetch response, handed out within a budget of bytes."""
+
+    def __init__(self, budget: ByteBudget, epoch: int, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._budget = budget
+        # An answer without records would otherwise make the position forget its epoch.
+        self.leader_epoch = epoch
+
+    def take(self, n: int | None = None) -> list[Any]:
+        """At most ``n`` records, at least one, and no more once the budget is spent."""
+        self._maybe_raise_next_inline_exception()
+        records: list[Any] = []
+        budget = self._budget
+        iterator = self.record_iterator
+        try:
+            for record in iterator:
+                records.append(record)
+                sizes = (
+                    record.serialized_key_size,
+                    record.serialized_value_size,
+                    record.serialized_header_size,
+                )
+                budget.left_bytes -= sum(size for size in sizes if size > 0)
+                if budget.left_bytes <= 0 or len(records) == n:
+                    break
+        except (kafka_errors.KafkaError, ValueError) as error:
+            if not records:
+                raise
+            self._next_inline_exception = error
+        return records
+
+
+class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
+    """The fetcher of a ``KafkaConsumer``, bounded by bytes and observable.
+
+    Attributes:
+        budget: Spent by each poll; set it before polling.
+        unknown: Partitions that a broker did not know; cleared by the reader.
+    """
+
+    def __init__(self, client: Any, subscriptions: Any, **settings: Any) -> None:
+        super().__init__(client, subscriptions, **settings)
+        self.budget = ByteBudget()
+        self._answers: dict[int, float] = {}
+        self.unknown: set[TopicPartition] = set()
+
+    def positions(self) -> dict[TopicPartition, Any]:
+        """The position of every assigned partition that has one; no request is sent."""
+        return {
+            tp: self._subscriptions.position(tp)
+            for tp in self._subscriptions.assigned_partitions()
+            if self._subscriptions.has_valid_position(tp)
+        }
+
+    def seek(self, tp: TopicPartition, position: Any) -> None:
+        """Seek with a leader epoch, which ``KafkaConsumer.seek`` does not take."""
+        self._subscriptions.seek(tp, position)
+
+    def answered_s(self, tp: TopicPartition) -> float:
+        """Monotonic time at which the partition's leader last answered a fetch, 0 for never."""
+        return self._answers.get(self._manager.cluster.leader_for_partition(tp), 0.0)
+
+    def topic_id(self, topic: str) -> str | None:
+        """The topic's id in the latest metadata."""
+        found = self._manager.cluster.topic_id(topic)
+        return None if found is None else str(found)
+
+    def advertised(self) -> list[tuple[str, int]]:
+        """The addresses of the brokers in the latest metadata."""
+        return [(b.host, b.port) for b in self._manager.cluster.brokers()]
+
+    def PartitionRecords(self, start: int, tp: TopicPartition, *rest: Any, **more: Any) -> Any:  # noqa: N802
+        """What the base class looks up to unpack an answer."""
+        epoch = self._subscriptions.position(tp).leader_epoch
+        return _BoundedRecords(self.budget, epoch, start, tp, *rest, **more)
+
+    def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
+        taken: int = super()._append(drained, part, max_records, update_offsets)
+        # A full answer ends the caller's loop.
+        return max_records if self.budget.left_bytes <= 0 else taken
+
+    def _parse_fetched_data(self, completed: Any) -> Any:
+        if completed.partition_data.error_code == _UNKNOWN_TOPIC:
+            self.unknown.add(completed.topic_partition)
+        return super()._parse_fetched_data(completed)
+
+    def _handle_fetch_response(
+        self, node_id: int, fetch_offsets: Any, send_time: float, response: Any
+    ) -> None:
+        self._answers[node_id] = time.monotonic()
+        super()._handle_fetch_response(node_id, fetch_offsets, send_time, response)

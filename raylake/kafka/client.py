@@ -1,0 +1,274 @@
+"""Facts about a cluster: topics and their ids, offsets, consumer groups."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.admin import OffsetSpec
+from kafka.protocol.consumer import IsolationLevel
+
+from raylake.errors import ConfigError, TopicRecreated, UnknownTopic
+from raylake.ingest.unit import SourcePartition
+from raylake.kafka.connection import Connection, explain, is_transient
+
+_T = TypeVar("_T")
+_RETRY_PAUSE_S = 0.1
+_UNKNOWN_TOPIC = kafka_errors.UnknownTopicOrPartitionError.errno
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """One incarnation of a topic.
+
+    Attributes:
+        topic: Its name.
+        topic_id: Its id (a UUID in text); another one after the topic was created again.
+        partitions: Leader epoch of each partition, -1 when unknown.
+    """
+
+    topic: str
+    topic_id: str
+    partitions: Mapping[int, int]
+
+    def sources(self) -> list[SourcePartition]:
+        """Its partitions, in order."""
+        return [SourcePartition(self.topic, self.topic_id, p) for p in sorted(self.partitions)]
+
+
+class Cluster:
+    """A connection that asks a cluster for facts; made at the first question.
+
+    Every method raises :class:`DependencyUnreachable` when no broker answers within
+    ``connect_timeout_s`` (and tells an unreachable bootstrap address from an unreachable advertised
+    one), and :class:`Terminal` when the user may not do what was asked.
+
+    Args:
+        bootstrap: ``host:port``, several separated by commas.
+        security: The pipeline file's ``kafka.security``.
+        connect_timeout_s: How long one question may take.
+    """
+
+    def __init__(
+        self, bootstrap: str, security: Any = None, connect_timeout_s: float = 10.0
+    ) -> None:
+        self._connection = Connection(bootstrap, security, connect_timeout_s)
+        self._admin: KafkaAdminClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def topics(
+        self, names: Sequence[str] = (), *, pattern: str | None = None
+    ) -> dict[str, TopicInfo]:
+        """The topics with these names, or those whose whole name matches ``pattern``.
+
+        Args:
+            names: Topics that must exist.
+            pattern: A regular expression; internal topics never match. No match is an empty answer.
+
+        Raises:
+            UnknownTopic: A name does not exist; the message suggests near ones.
+            ConfigError: The pattern is not a regular expression, or a name cannot be a topic's.
+        """
+        if pattern is not None:
+            try:
+                matcher = re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"topic pattern {pattern!r}: {error}") from error
+            everything = self._ask("listing topics", lambda a: a.describe_topics())
+            chosen = [
+                t for t in everything if not t["is_internal"] and matcher.fullmatch(t["name"])
+            ]
+        else:
+            wanted = list(dict.fromkeys(names))
+            if not wanted:
+                return {}
+            chosen = self._ask(f"describing {wanted}", lambda a: _described(a, wanted))
+            missing = [t["name"] for t in chosen if t["error_code"] == _UNKNOWN_TOPIC]
+            if missing:
+                raise self._unknown(missing)
+        return {t["name"]: _topic_info(t) for t in sorted(chosen, key=lambda t: str(t["name"]))}
+
+    def check(self, sources: Iterable[SourcePartition]) -> None:
+        """Check that each partition's topic is still the same incarnation.
+
+        Raises:
+            UnknownTopic: A topic was deleted.
+            TopicRecreated: A topic was deleted and created again under its name.
+        """
+        wanted = {source.topic: source.topic_id for source in sources}
+        for topic, info in self.topics(sorted(wanted)).items():
+            if info.topic_id != wanted[topic]:
+                raise TopicRecreated(
+                    f"topic {topic!r} was deleted and created again: its id was {wanted[topic]}"
+                    f" and is {info.topic_id}",
+                    hint="nothing was read from the new one; `on_topic_recreated: start` begins it"
+                    " at its first offset",
+                    topic=topic,
+                    was=wanted[topic],
+                    now=info.topic_id,
+                )
+
+    def earliest(self, sources: Iterable[SourcePartition]) -> dict[SourcePartition, int]:
+        """The first offset that each partition still has (its log start offset)."""
+        return self._offsets(sources, OffsetSpec.EARLIEST, committed=False)
+
+    def latest(
+        self, sources: Iterable[SourcePartition], *, committed: bool = True
+    ) -> dict[SourcePartition, int]:
+        """The end of each partition.
+
+        Args:
+            sources: The partitions.
+            committed: The last stable offset, the end of what ``read_committed`` can reach now; an
+                open transaction holds it back. Otherwise the high watermark.
+        """
+        return self._offsets(sources, OffsetSpec.LATEST, committed=committed)
+
+    def at_timestamp(
+        self, sources: Iterable[SourcePartition], timestamp_ms: int
+    ) -> dict[SourcePartition, int]:
+        """The first offset whose record is not older than ``timestamp_ms``, else the end.
+
+        Args:
+            sources: The partitions.
+            timestamp_ms: Milliseconds since the epoch.
+
+        Raises:
+            ConfigError: The time is before 1970.
+        """
+        if timestamp_ms < 0:
+            raise ConfigError(f"a start timestamp of {timestamp_ms} ms is before 1970")
+        wanted = list(sources)
+        found = self._offsets(wanted, timestamp_ms, committed=True)
+        beyond = [source for source in wanted if found[source] < 0]
+        return {**found, **self.latest(beyond)}
+
+    def group(
+        self, sources: Iterable[SourcePartition], group_id: str
+    ) -> dict[SourcePartition, int]:
+        """The offsets that a consumer group has committed; partitions without one are left out."""
+        wanted = {TopicPartition(s.topic, s.partition): s for s in sources}
+        if not wanted:
+            return {}
+        answer = self._ask(
+            f"reading the offsets of group {group_id!r}",
+            lambda admin: admin.list_group_offsets({group_id: list(wanted)})[group_id],
+        )
+        return {wanted[tp]: found.offset for tp, found in answer.items() if found.offset >= 0}
+
+    def commit_group(self, group_id: str, offsets: Mapping[SourcePartition, int]) -> None:
+        """Write a group's offsets, for tools that read them; the ledger never does (I2).
+
+        Raises:
+            Retryable: The group has active members, or the coordinator refused; nothing or a part
+                was written.
+        """
+        wanted = {
+            TopicPartition(s.topic, s.partition): OffsetAndMetadata(offset, "", -1)
+            for s, offset in offsets.items()
+        }
+
+        def alter(admin: KafkaAdminClient) -> None:
+            for tp, outcome in admin.alter_group_offsets(group_id, wanted).items():
+                if outcome is not kafka_errors.NoError:
+                    raise outcome(f"group {group_id!r}, {tp.topic}[{tp.partition}]")
+
+        self._ask(f"committing the offsets of group {group_id!r}", alter)
+
+    def close(self) -> None:
+        """Close the connection; the next question makes a new one."""
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
+
+    def _offsets(
+        self, sources: Iterable[SourcePartition], spec: Any, *, committed: bool
+    ) -> dict[SourcePartition, int]:
+        wanted = {TopicPartition(s.topic, s.partition): s for s in sources}
+        if not wanted:
+            return {}
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        try:
+            answer = self._ask(
+                "listing offsets",
+                lambda admin: admin.list_partition_offsets(
+                    dict.fromkeys(wanted, spec), isolation_level=level
+                ),
+            )
+        except UnknownTopic:
+            self.topics(sorted({s.topic for s in wanted.values()}))
+            raise
+        return {wanted[tp]: int(found.offset) for tp, found in answer.items()}
+
+    def _ask(self, what: str, question: Callable[[KafkaAdminClient], _T]) -> _T:
+        deadline = time.monotonic() + self._connection.connect_timeout_s
+        while True:
+            try:
+                if self._admin is None:
+                    self._admin = KafkaAdminClient(**self._connection.settings())
+                return question(self._admin)
+            except kafka_errors.UnknownTopicOrPartitionError as error:
+                raise UnknownTopic(f"unknown topic or partition while {what}: {error}") from error
+            except kafka_errors.KafkaError as error:
+                if is_transient(error) and time.monotonic() < deadline:
+                    time.sleep(_RETRY_PAUSE_S)
+                    continue
+                advertised = self._advertised()
+                self.close()
+                raise explain(error, self._connection, what, advertised) from error
+
+    def _advertised(self) -> list[tuple[str, int]]:
+        if self._admin is None:
+            return []
+        return [(b.host, b.port) for b in self._admin._manager.cluster.brokers()]  # noqa: SLF001
+
+    def _unknown(self, missing: list[str]) -> UnknownTopic:
+        existing = self._ask("listing topics", lambda admin: admin.list_topics())
+        near = {
+            name: difflib.get_close_matches(name, existing, n=3, cutoff=0.6) for name in missing
+        }
+        guesses = sorted({guess for found in near.values() for guess in found})
+        return UnknownTopic(
+            f"unknown topic: {', '.join(repr(name) for name in missing)}"
+            f" (cluster {self._connection.bootstrap})",
+            hint=f"did you mean {', '.join(repr(guess) for guess in guesses)}?"
+            if guesses
+            else "create it, or check the name and the cluster",
+            topics=missing,
+            near=near,
+        )
+
+
+def _described(admin: KafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+    described: list[dict[str, Any]] = admin.describe_topics(names)
+    for topic in described:
+        kind = kafka_errors.for_code(topic["error_code"])
+        if kind is kafka_errors.InvalidTopicError:
+            raise ConfigError(f"{topic['name']!r} cannot be a topic's name")
+        if kind not in (kafka_errors.NoError, kafka_errors.UnknownTopicOrPartitionError):
+            raise kind(topic["name"])
+    return described
+
+
+def _topic_info(topic: Mapping[str, Any]) -> TopicInfo:
+    epochs = {
+        int(p["partition_index"]): int(p.get("leader_epoch", -1)) for p in topic["partitions"]
+    }
+    return TopicInfo(str(topic["name"]), str(topic["topic_id"]), epochs)

@@ -1,0 +1,174 @@
+"""How to reach a Kafka cluster, and what its client's errors mean for the reader."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import errors as kafka_errors
+
+from raylake.errors import ConfigError, DependencyUnreachable, RayLakeError, Retryable, Terminal
+
+_PROBE_TIMEOUT_S = 2.0
+_SASL_NAMES = {
+    "mechanism": "sasl_mechanism",
+    "username": "sasl_plain_username",
+    "password": "sasl_plain_password",
+}
+_TLS_NAMES = {
+    "ca_file": "ssl_cafile",
+    "cert_file": "ssl_certfile",
+    "key_file": "ssl_keyfile",
+    "key_password": "ssl_password",
+    "check_hostname": "ssl_check_hostname",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where a cluster is and how to enter it.
+
+    Attributes:
+        bootstrap: ``host:port``, several separated by commas.
+        security: The pipeline file's ``kafka.security``, or None for plain text. Its secrets are
+            references; they are resolved when a connection is made.
+        connect_timeout_s: How long anything may take that needs a broker to answer.
+    """
+
+    bootstrap: str
+    security: Any = None
+    connect_timeout_s: float = 10.0
+
+    def settings(self) -> dict[str, Any]:
+        """kafka-python's settings."""
+        timeout_ms = max(1000, int(self.connect_timeout_s * 1000))
+        return {
+            "bootstrap_servers": [f"{host}:{port}" for host, port in self.hosts()],
+            "bootstrap_timeout_ms": int(self.connect_timeout_s * 1000),
+            "request_timeout_ms": timeout_ms,
+            # A broker that comes back is found again within a second.
+            "reconnect_backoff_max_ms": 1000,
+            **_security_settings(self.security),
+        }
+
+    def hosts(self) -> list[tuple[str, int]]:
+        """The bootstrap addresses.
+
+        Raises:
+            ConfigError: An address is not ``host:port``.
+        """
+        found = []
+        for item in self.bootstrap.split(","):
+            host, colon, port = item.strip().rpartition(":")
+            if not colon or not host or not port.isdigit():
+                raise ConfigError(
+                    f"kafka.bootstrap: {item.strip()!r} is not host:port",
+                    hint="for example localhost:9092; several are separated by commas",
+                )
+            found.append((host.strip("[]"), int(port)))
+        return found
+
+
+def _security_settings(security: Any) -> dict[str, Any]:
+    if security is None:
+        return {}
+    settings: dict[str, Any] = {"security_protocol": str(security.protocol)}
+    for name, target in {**_SASL_NAMES, **_TLS_NAMES}.items():
+        value = getattr(security, name, None)
+        if value is not None:
+            settings[target] = _resolved(value)
+    return settings
+
+
+def _resolved(value: Any) -> Any:
+    resolve = getattr(value, "resolve", None)
+    if callable(resolve) and hasattr(value, "kind"):
+        return resolve()
+    return value if isinstance(value, bool) else str(value)
+
+
+def is_transient(error: kafka_errors.KafkaError) -> bool:
+    """Whether asking again soon may help."""
+    return isinstance(error, (kafka_errors.RetriableError, kafka_errors.UnknownBrokerIdError))
+
+
+def explain(
+    error: kafka_errors.KafkaError,
+    connection: Connection,
+    what: str,
+    advertised: Iterable[tuple[str, int]] = (),
+) -> RayLakeError:
+    """The error that the reader gets for one of kafka-python's.
+
+    Args:
+        error: What kafka-python raised.
+        connection: The cluster.
+        what: What was being done, for the message.
+        advertised: The addresses that the cluster's metadata names, when it was read.
+    """
+    name = type(error).__name__
+    if isinstance(error, kafka_errors.AuthorizationError):
+        return Terminal(
+            f"not authorised while {what}: {name} {_detail(error)}".rstrip(),
+            hint="grant the user Describe and Read on the topics, and Describe on the cluster",
+            error_class=name,
+        )
+    if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
+        return Terminal(
+            f"{connection.bootstrap} refused the credentials while {what}: {_detail(error)}",
+            hint="check kafka.security: protocol, mechanism, username and password",
+            error_class=name,
+        )
+    if is_transient(error):
+        return unreachable(connection, what, advertised, error)
+    return Retryable(f"Kafka failed while {what}: {name} {_detail(error)}".rstrip())
+
+
+def unreachable(
+    connection: Connection,
+    what: str,
+    advertised: Iterable[tuple[str, int]] = (),
+    error: Exception | None = None,
+) -> DependencyUnreachable:
+    """Find out, by connecting, why a cluster does not answer, and say it."""
+    failures = {address: _probe(address) for address in connection.hosts()}
+    within = f"within {connection.connect_timeout_s:g} s, while {what}"
+    if all(failures.values()):
+        reasons = "; ".join(f"{h}:{p}: {why}" for (h, p), why in failures.items())
+        return DependencyUnreachable(
+            f"no Kafka broker could be reached at {connection.bootstrap} {within} ({reasons})",
+            hint="is the broker running, and is kafka.bootstrap right?"
+            " `raylake dev up` starts one here",
+            bootstrap=connection.bootstrap,
+        )
+    hidden = {address: why for address in advertised if (why := _probe(address))}
+    if hidden:
+        names = ", ".join(f"{h}:{p} ({why})" for (h, p), why in hidden.items())
+        return DependencyUnreachable(
+            f"the broker at {connection.bootstrap} answers, but advertises an address that cannot"
+            f" be reached from here: {names}",
+            hint="set the broker's advertised.listeners to an address that clients can reach,"
+            " or make that name and port reachable from this machine",
+            bootstrap=connection.bootstrap,
+            advertised=[f"{h}:{p}" for h, p in hidden],
+        )
+    return DependencyUnreachable(
+        f"{connection.bootstrap} accepts connections but did not answer as a Kafka broker {within}"
+        + (f" ({type(error).__name__}: {_detail(error)})" if error else ""),
+        hint="is it a Kafka listener, and does kafka.security match it (TLS, SASL)?",
+        bootstrap=connection.bootstrap,
+    )
+
+
+def _probe(address: tuple[str, int]) -> str:
+    try:
+        socket.create_connection(address, timeout=_PROBE_TIMEOUT_S).close()
+    except OSError as error:
+        return error.strerror or str(error) or type(error).__name__
+    return ""
+
+
+def _detail(error: Exception) -> str:
+    return ", ".join(str(argument) for argument in error.args)

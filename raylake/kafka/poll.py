@@ -1,0 +1,329 @@
+"""The plain fetcher: kafka-python's ``poll()``, one Python object a record."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import errors as kafka_errors
+
+from raylake.errors import RayLakeError, Retryable, TopicRecreated, UnknownTopic
+from raylake.ingest.unit import SourcePartition
+from raylake.kafka.bounded import BoundedFetcher
+from raylake.kafka.client import Cluster
+from raylake.kafka.connection import Connection, explain, is_transient, unreachable
+from raylake.kafka.port import FetchedBatch, FetchSettings, Lag, Position
+from raylake.kafka.records import to_arrow
+from raylake.kafka.silence import SilenceWatch, offsets_lost
+
+_MIN_BOOTSTRAP_S = 0.5
+
+
+class PollFetcher:
+    """:class:`Fetcher` on kafka-python's ``poll()``: ``read_committed``, assigned by hand.
+
+    A range ends at the consumer's position, so control records, aborted transactions and compacted
+    gaps lie within ranges, and a stretch that holds nothing else is an empty batch.
+
+    Memory: one call delivers at most ``max_bytes`` and one more record; a broker's answer holds at
+    most ``fetch_max_bytes``, or one record batch when that is larger (kept compressed); and
+    kafka-python decompresses one record batch at a time, whole. A 64 MiB record or a batch that
+    decompresses to 64 MiB therefore costs a few times 64 MiB for a moment, however many of them
+    follow each other.
+
+    Args:
+        connection: The cluster.
+        settings: Bounds.
+    """
+
+    def __init__(self, connection: Connection, settings: FetchSettings | None = None) -> None:
+        self._connection = connection
+        self._settings = settings or FetchSettings()
+        self._positions: dict[SourcePartition, Position] = {}
+        self._sources: dict[TopicPartition, SourcePartition] = {}
+        self._paused: set[SourcePartition] = set()
+        self._stopped: set[SourcePartition] = set()
+        self._losses: deque[tuple[SourcePartition, int | None]] = deque()
+        self._silence = SilenceWatch(connection.connect_timeout_s)
+        self._consumer: KafkaConsumer | None = None
+        self._fetcher: BoundedFetcher | None = None
+        self._cluster = Cluster(
+            connection.bootstrap, connection.security, connection.connect_timeout_s
+        )
+
+    def assign(self, positions: Mapping[SourcePartition, Position]) -> None:
+        """Read exactly these partitions, from these positions; nothing is paused.
+
+        No broker is asked; call :meth:`check_topics` before the first records are used.
+
+        Raises:
+            ValueError: Two incarnations of one topic partition.
+        """
+        sources = {TopicPartition(s.topic, s.partition): s for s in positions}
+        if len(sources) != len(positions):
+            raise ValueError("two incarnations of one partition cannot be read at once")
+        if {s.topic_id for s in positions} - {s.topic_id for s in self._positions}:
+            self._drop_consumer()
+        self._sources = sources
+        self._paused.clear()
+        self._stopped.clear()
+        self._losses.clear()
+        kept = {s: p for s, p in self._positions.items() if positions.get(s) == p}
+        self._positions = dict(positions)
+        if not positions:
+            self._drop_consumer()
+        elif self._consumer is not None:
+            self._apply_assignment(self._consumer, keep=kept)
+
+    def seek(self, source: SourcePartition, position: Position) -> None:
+        """Continue one partition elsewhere; what was fetched and not delivered is dropped.
+
+        Raises:
+            KeyError: It is not assigned.
+        """
+        tp = self._partition(source)
+        self._positions[source] = position
+        self._stopped.discard(source)
+        self._losses = deque(loss for loss in self._losses if loss[0] != source)
+        if self._consumer is not None and self._fetcher is not None:
+            self._fetcher.seek(tp, _kafka_position(position))
+            self._apply_pause(self._consumer, source)
+
+    def pause(self, sources: Iterable[SourcePartition]) -> None:
+        """Deliver nothing of these partitions until they are resumed; positions stay.
+
+        Raises:
+            KeyError: One is not assigned.
+        """
+        for source in sources:
+            self._partition(source)
+            self._paused.add(source)
+            if self._consumer is not None:
+                self._apply_pause(self._consumer, source)
+
+    def resume(self, sources: Iterable[SourcePartition]) -> None:
+        """Deliver these partitions again.
+
+        Raises:
+            KeyError: One is not assigned.
+        """
+        for source in sources:
+            self._partition(source)
+            self._paused.discard(source)
+            if self._consumer is not None:
+                self._apply_pause(self._consumer, source)
+
+    def positions(self) -> dict[SourcePartition, Position]:
+        """The next offset to deliver of each assigned partition."""
+        return dict(self._positions)
+
+    def fetch(self, timeout_s: float) -> list[FetchedBatch]:
+        """What arrived, one batch a partition; an empty list when nothing did in ``timeout_s``.
+
+        An error about one partition is raised once; that partition then stands still until it is
+        seeked or assigned, and the next call goes on with the others. Positions never move past
+        what was delivered.
+
+        Raises:
+            OffsetsLost: Kafka does not have the offset asked for, or its log was cut off before it.
+            TopicRecreated: A topic was deleted and created again.
+            UnknownTopic: A topic was deleted.
+            DependencyUnreachable: The brokers of a partition have not answered for
+                ``connect_timeout_s`` of waiting.
+            Terminal: Not authorised.
+            Retryable: A damaged answer (its checksum is wrong), or another passing failure.
+        """
+        if self._losses:
+            self._raise_loss()
+        if not self._positions:
+            return []
+        started_s = time.monotonic()
+        polled: dict[TopicPartition, list[Any]] = {}
+        try:
+            consumer, fetcher = self._connected(timeout_s)
+            fetcher.budget.left_bytes = self._settings.max_bytes
+            left_s = max(0.0, timeout_s - (time.monotonic() - started_s))
+            polled = consumer.poll(
+                timeout_ms=int(left_s * 1000), max_records=self._settings.max_records
+            )
+        except kafka_errors.KafkaError as error:
+            self._handle(error, started_s)
+        except UnicodeDecodeError as error:
+            self._drop_consumer()
+            raise Retryable(f"a record could not be read: {error}") from error
+        batches = self._deliver(polled)
+        self._watch(batches, started_s)
+        return batches
+
+    def lag(self, sources: Iterable[SourcePartition]) -> dict[SourcePartition, Lag]:
+        """Ends of assigned partitions, asked from the brokers now (two requests).
+
+        Raises:
+            DependencyUnreachable: No broker answers.
+            UnknownTopic: A topic was deleted.
+            KeyError: One is not assigned.
+        """
+        wanted = list(sources)
+        stable = self._cluster.latest(wanted, committed=True)
+        ends = self._cluster.latest(wanted, committed=False)
+        return {s: Lag(ends[s], stable[s], self._positions[s].offset) for s in wanted}
+
+    def check_topics(self) -> None:
+        """Check that every assigned topic is the incarnation that was assigned (one request).
+
+        kafka-python fetches by name: only what was fetched before a check that passes is known to
+        be of this incarnation, so check before each hand-over.
+
+        Raises:
+            TopicRecreated: A topic was deleted and created again.
+            UnknownTopic: A topic was deleted.
+            DependencyUnreachable: No broker answers.
+        """
+        self._cluster.check(self._positions)
+
+    def close(self) -> None:
+        """Release connections; closing twice is harmless."""
+        self._drop_consumer()
+        self._cluster.close()
+
+    def _partition(self, source: SourcePartition) -> TopicPartition:
+        if source not in self._positions:
+            raise KeyError(f"{source} is not assigned")
+        return TopicPartition(source.topic, source.partition)
+
+    def _connected(self, timeout_s: float) -> tuple[KafkaConsumer, BoundedFetcher]:
+        if self._consumer is None or self._fetcher is None:
+            limit_s = min(self._connection.connect_timeout_s, max(timeout_s, _MIN_BOOTSTRAP_S))
+            consumer = KafkaConsumer(
+                **{**self._connection.settings(), "bootstrap_timeout_ms": int(limit_s * 1000)},
+                client_id=self._settings.client_id,
+                group_id=None,
+                isolation_level="read_committed",
+                auto_offset_reset="none",
+                enable_auto_commit=False,
+                check_crcs=True,
+                fetch_max_bytes=self._settings.fetch_max_bytes,
+                max_partition_fetch_bytes=self._settings.max_partition_fetch_bytes,
+                fetch_max_wait_ms=250,
+            )
+            self._fetcher = BoundedFetcher(
+                consumer._client,  # noqa: SLF001
+                consumer._subscription,  # noqa: SLF001
+                **consumer.config,
+            )
+            consumer._fetcher = self._fetcher  # noqa: SLF001
+            self._consumer = consumer
+            self._apply_assignment(consumer, keep={})
+        return self._consumer, self._fetcher
+
+    def _apply_assignment(
+        self, consumer: KafkaConsumer, keep: Mapping[SourcePartition, Position]
+    ) -> None:
+        consumer.assign(list(self._sources))
+        for tp, source in self._sources.items():
+            if source not in keep and self._fetcher is not None:
+                self._fetcher.seek(tp, _kafka_position(self._positions[source]))
+            self._apply_pause(consumer, source)
+
+    def _apply_pause(self, consumer: KafkaConsumer, source: SourcePartition) -> None:
+        tp = TopicPartition(source.topic, source.partition)
+        if source in self._paused or source in self._stopped:
+            consumer.pause(tp)
+        else:
+            consumer.resume(tp)
+
+    def _drop_consumer(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close(autocommit=False, timeout_ms=1000)
+        self._consumer = self._fetcher = None
+
+    def _deliver(self, polled: Mapping[TopicPartition, list[Any]]) -> list[FetchedBatch]:
+        batches = []
+        reached = self._fetcher.positions() if self._fetcher is not None else {}
+        for tp, source in self._sources.items():
+            now = reached.get(tp)
+            was = self._positions[source]
+            if now is None or now.offset <= was.offset:
+                continue
+            records = to_arrow([r for r in polled.get(tp, ()) if r.offset >= was.offset])
+            epoch = max(now.leader_epoch, was.leader_epoch)
+            self._positions[source] = Position(now.offset, epoch)
+            size = int(records.nbytes)
+            batches.append(FetchedBatch(source, was.offset, now.offset, records, epoch, size))
+        return batches
+
+    def _watch(self, batches: list[FetchedBatch], started_s: float) -> None:
+        fetcher = self._fetcher
+        if fetcher is None:
+            return
+        spent_s = time.monotonic() - started_s
+        delivered = {batch.source for batch in batches}
+        for tp, source in self._sources.items():
+            if source in delivered or source in self._paused or source in self._stopped:
+                self._silence.excuse(source)
+            else:
+                self._silence.waited(source, spent_s)
+            self._silence.answered(source, fetcher.answered_s(tp))
+        if not batches:
+            self._raise_if_silent()
+            self._raise_if_other_topic(fetcher)
+
+    def _raise_if_silent(self) -> None:
+        overdue = self._silence.overdue()
+        if overdue:
+            advertised = self._fetcher.advertised() if self._fetcher is not None else []
+            self._drop_consumer()
+            named = ", ".join(str(source) for source in overdue[:5])
+            raise unreachable(self._connection, f"fetching {named}", advertised)
+
+    def _raise_if_other_topic(self, fetcher: BoundedFetcher) -> None:
+        known = {source.topic: fetcher.topic_id(source.topic) for source in self._positions}
+        changed = any(known[s.topic] not in (None, s.topic_id) for s in self._positions)
+        if changed or fetcher.unknown:
+            fetcher.unknown.clear()
+            self.check_topics()
+
+    def _handle(self, error: kafka_errors.KafkaError, started_s: float) -> None:
+        if isinstance(error, kafka_errors.OffsetOutOfRangeError):
+            self._stop(dict.fromkeys(error.args[0]))
+            self._raise_loss()
+        if isinstance(error, kafka_errors.LogTruncationError):
+            self._stop(error.divergent_offsets)
+            self._raise_loss()
+        advertised = self._fetcher.advertised() if self._fetcher is not None else []
+        # After an error inside a batch kafka-python would hand out nothing more, for ever.
+        self._drop_consumer()
+        if not is_transient(error):
+            raise explain(error, self._connection, "fetching", advertised) from error
+        for source in self._positions.keys() - self._paused - self._stopped:
+            self._silence.waited(source, time.monotonic() - started_s)
+        self._raise_if_silent()
+
+    def _stop(self, divergent: Mapping[TopicPartition, Any]) -> None:
+        for tp, cut in divergent.items():
+            source = self._sources[tp]
+            self._stopped.add(source)
+            self._losses.append((source, None if cut is None else cut.offset))
+            if self._consumer is not None:
+                self._apply_pause(self._consumer, source)
+
+    def _raise_loss(self) -> NoReturn:
+        source, divergent = self._losses[0]
+        error: RayLakeError
+        try:
+            self._cluster.check([source])
+            start = self._cluster.earliest([source])[source]
+            end = self._cluster.latest([source], committed=False)[source]
+            asked = self._positions[source].offset
+            error = offsets_lost(source, asked, start, end, divergent)
+        except (TopicRecreated, UnknownTopic) as other:
+            error = other
+        self._losses.popleft()
+        raise error
+
+
+def _kafka_position(position: Position) -> OffsetAndMetadata:
+    return OffsetAndMetadata(position.offset, "", position.leader_epoch)
