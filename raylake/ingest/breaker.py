@@ -290,21 +290,20 @@ class _Judged:
 class PoisonGate:
     """Stops a partition that is nearly all poison before its dead letters are committed.
 
-    Ask :meth:`judge` about every decoded batch before it goes into a unit. The share of dead
-    letters is taken over the last ``window_records`` records of the partition, the batch included:
-    at the batch's end (once ``min_records`` were seen), and inside the batch wherever a full window
-    ends, so that a long batch cannot hide a poisoned stretch. A topic with fewer than
-    ``min_records`` records never stops: its records become dead letters.
+    One for a table. Ask :meth:`judge` about every decoded batch before it goes into a unit. The
+    share is taken over the last ``window_records`` records of the partition, the batch included: at
+    the batch's end (once ``min_records`` were seen), and inside it wherever a full window ends. A
+    topic with fewer than ``min_records`` records never stops: its poison becomes dead letters.
 
-    A stopped batch is not counted and must not be committed: the ledger stays at its start, and a
-    restart reads it again, so nothing is doubled. Records read again (after a seek) replace what
-    the window holds from their first offset on. A gate restored as stopped judges its first batch
-    from the first record on, so restarts let no poison through. ``accept`` is the operator's "these
-    are dead letters indeed".
+    A stopped batch is not counted and must not be committed: the ledger stays at its start and a
+    restart reads it again, so nothing is doubled. Records read again replace what the window holds
+    from their first offset on. Restored as stopped, it judges from the first record on, so restarts
+    let no poison through. ``accept`` is the operator's "these are dead letters indeed".
     """
 
-    def __init__(self, policy: PoisonPolicy, clock: Clock) -> None:
+    def __init__(self, policy: PoisonPolicy, clock: Clock, *, table: str = "") -> None:
         self.policy = policy
+        self._prefix = f"poison/{table}/" if table else "poison/"
         self._clock = clock
         self._breaker_policy = BreakerPolicy(open_s=policy.open_s, half_open_calls=1)
         self._partitions: dict[SourcePartition, _Judged] = {}
@@ -369,9 +368,8 @@ class PoisonGate:
             if stopped is not None:
                 self._judged(source).breaker.restore(stopped)
 
-    @staticmethod
-    def _name(source: SourcePartition) -> str:
-        return f"poison/{source.topic}/{source.topic_id}/{source.partition}"
+    def _name(self, source: SourcePartition) -> str:
+        return f"{self._prefix}{source.topic}/{source.topic_id}/{source.partition}"
 
     def _judged(self, source: SourcePartition) -> _Judged:
         if source not in self._partitions:

@@ -19,7 +19,7 @@ Mask = npt.NDArray[np.bool_]
 Millis = npt.NDArray[np.int64]
 
 _PER_MS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
-_INT64 = np.iinfo(np.int64)
+_INT64_MAX = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,8 @@ def _millis(values: pa.Array | pa.ChunkedArray | npt.NDArray[np.int64]) -> tuple
     else:
         raise TypeError(f"an event time cannot be of type {values.type}")
     raw = np.asarray(pc.fill_null(values.cast(pa.int64()), 0), dtype=np.int64)
-    return np.clip(raw, _INT64.min // times, _INT64.max // times) * times // per, null
+    most = _INT64_MAX // times
+    return np.clip(raw, -most, most) * times // per, null
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +167,12 @@ class Watermark:
         """Count ``source`` in; no effect when it is known."""
         partition = _Partition(max_event_ms, self._clock.monotonic())
         self._partitions.setdefault(source, partition)
-        self._changed()
+        self._compute()
 
     def forget(self, source: SourcePartition) -> None:
         """Count ``source`` out: it holds nothing back any more."""
         self._partitions.pop(source, None)
-        self._changed()
+        self._compute()
 
     def observe(self, source: SourcePartition, max_event_ms: int | None) -> None:
         """Take the greatest sane event time of a batch, as :func:`classify` gave it.
@@ -182,33 +183,28 @@ class Watermark:
         if max_event_ms is None:
             self.add(source)
             return
-        self._partitions[source] = self._moved(source, max_event_ms)
-        self._changed()
+        self._partitions[source] = self._moved(source, max_event_ms, self._partitions)
+        self._compute()
 
     def value(self) -> int | None:
         """The table's watermark in ms since the epoch; None while nothing is known.
 
-        Computed again only after a change and when a partition becomes idle; a read otherwise
-        costs one look at the clock.
+        Computed at each change, and here once a partition has become idle; otherwise a read costs
+        one look at the clock.
         """
         if self._clock.monotonic() >= self._next_idle_at:
-            self.published = self._computed(self._partitions)
-            self._next_idle_at = self._earliest_idle()
+            self._compute()
         return self.published
 
     def preview(self, units: Sequence[Unit]) -> int | None:
         """The watermark as it will be once ``units`` are in the table; nothing is changed."""
-        after = dict(self._partitions)
-        for source, max_event_ms in _maxima(units):
-            after[source] = self._moved(source, max_event_ms, after)
         self.value()
-        return self._computed(after)
+        return self._computed(self._after(units))
 
     def committed(self, units: Sequence[Unit]) -> int | None:
         """Take units that are in the table now; returns the watermark."""
-        for source, max_event_ms in _maxima(units):
-            self.observe(source, max_event_ms)
-        return self.value()
+        self._partitions = self._after(units)
+        return self._compute()
 
     def partition_value(self, source: SourcePartition) -> int | None:
         """The watermark of one partition; None when nothing is known of it."""
@@ -238,7 +234,7 @@ class Watermark:
         """
         self.published = value_ms
         self._cap(value_ms)
-        self._changed()
+        self._compute()
 
     def restore(self, value_ms: int | None, maxima: Mapping[SourcePartition, int | None]) -> None:
         """Start from the last commit.
@@ -251,11 +247,12 @@ class Watermark:
         """
         if value_ms is not None:
             self.published = value_ms if self.published is None else max(self.published, value_ms)
+        now = self._clock.monotonic()
         for source, max_event_ms in maxima.items():
-            self.add(source, max_event_ms)
+            self._partitions.setdefault(source, _Partition(max_event_ms, now))
         if value_ms is not None:
             self._cap(value_ms)
-        self._changed()
+        self._compute()
 
     def snapshot(self) -> dict[str, Any]:
         """For the status document: the value, and each partition's value and idleness."""
@@ -270,8 +267,19 @@ class Watermark:
             },
         }
 
-    def _changed(self) -> None:
-        self._next_idle_at = float("-inf")
+    def _compute(self) -> int | None:
+        self.published = self._computed(self._partitions)
+        ends = (known.seen_at for known in self._partitions.values() if self._active(known))
+        self._next_idle_at = min(ends, default=float("inf")) + self.policy.idle_timeout_s
+        return self.published
+
+    def _after(self, units: Iterable[Unit]) -> dict[SourcePartition, _Partition]:
+        after = dict(self._partitions)
+        for unit in units:
+            for one in unit.ranges:
+                if one.max_event_ms is not None:
+                    after[one.source] = self._moved(one.source, one.max_event_ms, after)
+        return after
 
     def _cap(self, value_ms: int) -> None:
         ceiling = value_ms + self.policy.lateness_ms
@@ -286,9 +294,9 @@ class Watermark:
         self,
         source: SourcePartition,
         max_event_ms: int,
-        partitions: Mapping[SourcePartition, _Partition] | None = None,
+        partitions: Mapping[SourcePartition, _Partition],
     ) -> _Partition:
-        known = (self._partitions if partitions is None else partitions).get(source)
+        known = partitions.get(source)
         if known is not None and known.max_event_ms is not None:
             max_event_ms = max(max_event_ms, known.max_event_ms)
         return _Partition(max_event_ms, self._clock.monotonic())
@@ -300,14 +308,3 @@ class Watermark:
             return self.published
         candidate = min(seen) - self.policy.lateness_ms
         return candidate if self.published is None else max(self.published, candidate)
-
-    def _earliest_idle(self) -> float:
-        ends = (known.seen_at for known in self._partitions.values() if self._active(known))
-        return min(ends, default=float("inf")) + self.policy.idle_timeout_s
-
-
-def _maxima(units: Iterable[Unit]) -> Iterable[tuple[SourcePartition, int]]:
-    for unit in units:
-        for one in unit.ranges:
-            if one.max_event_ms is not None:
-                yield one.source, one.max_event_ms
