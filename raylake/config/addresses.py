@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from raylake.config.findings import Invalid, did_you_mean
@@ -118,26 +119,33 @@ def table_path(config: Pipeline, table: str, topic: str | None = None) -> str:
         ConfigError: The table is not declared, the topic is missing or makes no allowed name.
     """
     layer, _, name = table.partition(".")
-    section = {"bronze": config.bronze, "silver": config.silver, "gold": config.gold}.get(layer)
-    if section is None:
+    sections: dict[str, Mapping[str, Any]] = {
+        "bronze": config.bronze,
+        "silver": config.silver,
+        "gold": config.gold,
+    }
+    if layer not in sections:
         raise ConfigError(f"{table} is not a table", hint="write bronze.NAME, silver.NAME, gold.…")
     try:
         check_name(name, "a table's name")
-        spec = config.bronze.get(name) if layer == "bronze" else None
-        if spec is not None:
-            name = spec.target_name(name, topic)
-            if spec.path is not None:
-                path = spec.path if topic is None else spec.path.replace("{topic}", topic)
-                return normalise_table_address(path)
-        elif name in section:
-            path = getattr(section[name], "path", None)
-            if path is not None:
-                return normalise_table_address(path)
-        elif not (layer == "bronze" and any(t.fans_out for t in config.bronze.values())):
-            raise Invalid(f"{table} is not declared", did_you_mean(name, section))
+        return _declared_path(config, sections[layer], (layer, name), topic)
     except Invalid as error:
         finding = error.findings[0]
         raise ConfigError(f"{table}: {finding.message}", hint=finding.hint) from None
+
+
+def _declared_path(
+    config: Pipeline, section: Mapping[str, Any], table: tuple[str, str], topic: str | None
+) -> str:
+    layer, name = table
+    spec = section.get(name)
+    if spec is None and not (layer == "bronze" and any(t.fans_out for t in config.bronze.values())):
+        raise Invalid("this table is not declared", did_you_mean(name, section))
+    if spec is not None and layer == "bronze":
+        name = spec.target_name(name, topic)
+    if spec is not None and spec.path is not None:
+        path: str = spec.path if topic is None else spec.path.replace("{topic}", topic)
+        return normalise_table_address(path)
     return f"{_root(config)}/{layer}/{name}"
 
 

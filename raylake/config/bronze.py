@@ -84,7 +84,7 @@ def _topics_shape(value: Any) -> str | None:
 Topics = Annotated[
     Annotated[tuple[Topic, ...], Field(min_length=1), Tag("<list>")]
     | Annotated[TopicPattern, Tag("<pattern>")],
-    choose_shape(_topics_shape, "topics is a list such as [clicks], or {{pattern: 'click.*'}}"),
+    choose_shape(_topics_shape, "topics is a list such as [clicks], or {pattern: 'click.*'}"),
 ]
 
 
@@ -153,6 +153,16 @@ class FromOffsets(Model):
     kind: ClassVar[Literal["offsets"]] = "offsets"
     offsets: dict[Topic, dict[Natural, Natural]] = Field(min_length=1)
 
+    @field_validator("offsets", mode="before")
+    @classmethod
+    def _by_topic(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and not any(isinstance(v, Mapping) for v in value.values()):
+            raise Invalid(
+                "which topic are these offsets of?",
+                "write offsets: {TOPIC: {PARTITION: OFFSET}}; only one topic needs no name",
+            )
+        return value
+
 
 class FromGroup(Model):
     """From the committed offsets of a consumer group."""
@@ -193,7 +203,7 @@ Start = Annotated[
     | Annotated[FromGroup, Tag("<group>")],
     choose_shape(
         _start_shape,
-        "start is earliest, latest, {{timestamp: …}}, {{offsets: …}} or {{group: …}}",
+        "start is earliest, latest, {timestamp: …}, {offsets: …} or {group: …}",
     ),
 ]
 

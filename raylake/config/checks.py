@@ -13,6 +13,7 @@ from raylake.config.columns import (
     TIME_METADATA,
     TIMES,
     PartitionField,
+    check_schema_name,
     parse_partition,
 )
 from raylake.config.findings import Finding, Invalid, Loc, did_you_mean, dotted
@@ -83,17 +84,14 @@ def _columns(at: Loc, table: Mapping[str, Any]) -> Iterator[Finding]:
     schema: dict[str, str] | None = None
     if isinstance(given, Mapping) and table.get("format", "json") != "raw":
         schema = {str(k): str(v) for k, v in given.items()}
-        seen: dict[str, str] = {}
+        taken: dict[str, str] = {}
         for name in schema:
-            where = (*at, "schema", name)
-            if name.casefold() in METADATA_COLUMNS:
+            why = check_schema_name(name, taken)
+            if why:
+                where = (*at, "schema", name)
                 hint = "rename it in the producer, or leave it to unknown_fields"
-                yield Finding(where, f"{name!r} is a column that RayLake adds", hint, on_key=True)
-            elif name.casefold() in seen:
-                other = seen[name.casefold()]
-                message = f"{name!r} and {other!r} differ only in case; Delta takes them for one"
-                yield Finding(where, message, on_key=True)
-            seen.setdefault(name.casefold(), name)
+                yield Finding(where, f"{name!r} cannot be a column: it {why}", hint, on_key=True)
+            taken.setdefault(name.lower(), name)
     event = table.get("event_time")
     if isinstance(event, Mapping) and isinstance(event.get("column"), str):
         where = (*at, "event_time", "column")
@@ -186,12 +184,12 @@ def _references(data: Mapping[str, Any], declared: set[str], open_ended: bool) -
             rules = table.get("quality")
             for i, rule in enumerate(rules if isinstance(rules, list | tuple) else ()):
                 if isinstance(rule, Mapping) and isinstance(rule.get("references"), str):
-                    where = (layer, name, "quality", i, "references")
-                    used.append((where, rule["references"], False))
+                    at = (layer, name, "quality", i, "references")
+                    used.append((at, rule["references"], False))
     upkeep = data.get("maintenance")
     zorder = upkeep.get("zorder") if isinstance(upkeep, Mapping) else None
-    for name in zorder if isinstance(zorder, Mapping) else ():
-        used.append((("maintenance", "zorder", str(name)), str(name), True))
+    ordered = zorder if isinstance(zorder, Mapping) else {}
+    used += [(("maintenance", "zorder", str(name)), str(name), True) for name in ordered]
     for where, table_name, on_key in used:
         if table_name in declared or (open_ended and table_name.startswith("bronze.")):
             if dotted(where[:2]) == table_name:

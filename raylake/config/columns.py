@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from raylake.codecs.names import refusal
+from raylake.codecs.types import parse_type
 from raylake.config.findings import Invalid, did_you_mean
+from raylake.errors import ConfigError
 
 METADATA_COLUMNS: Final = (
     "_topic",
@@ -24,27 +28,25 @@ METADATA_COLUMNS: Final = (
 )
 TIME_METADATA: Final = ("_timestamp", "_ingested_at")
 PARTITION_METADATA: Final = ("_topic", "_partition", "_schema_id", "_tombstone", "_late")
-PRIMITIVES: Final = (
+TYPES: Final = (
     "string",
-    "long",
-    "bigint",
-    "integer",
-    "int",
-    "short",
-    "smallint",
-    "byte",
-    "tinyint",
-    "double",
-    "float",
     "boolean",
+    "byte",
+    "short",
+    "int",
+    "long",
+    "float",
+    "double",
+    "decimal",
+    "date",
     "timestamp",
     "timestamp_ntz",
-    "date",
     "binary",
-    "decimal",
+    "array",
+    "map",
+    "struct",
 )
 TIMES: Final = ("timestamp", "timestamp_ntz")
-_MAX_NESTING: Final = 32
 _PARTITION: Final = re.compile(r"(date|hour)\(([^()]+)\)")
 
 
@@ -90,49 +92,26 @@ def parse_partition(text: str) -> PartitionField:
 def check_type(text: str) -> str:
     """A column's type: ``string``, ``decimal(18,2)``, ``array<…>``, ``map<…>``, ``struct<a:…>``.
 
+    The grammar is the codecs' own.
+
     Raises:
         Invalid: It is not a type.
     """
-    _type(text.strip(), 0)
+    try:
+        parse_type(text)
+    except ConfigError as error:
+        word = re.match(r"\s*(\w*)", text)
+        given = word[1] if word is not None else text
+        hint = error.hint if given in TYPES else did_you_mean(given, TYPES)
+        raise Invalid(error.message, hint) from None
     return text
 
 
-def _type(text: str, depth: int) -> None:
-    if depth > _MAX_NESTING:
-        raise Invalid(f"a type is nested at most {_MAX_NESTING} deep")
-    if text in PRIMITIVES:
-        return
-    decimal = re.fullmatch(r"decimal\( ?(\d{1,3}) ?(?:, ?(\d{1,3}) ?)?\)", text)
-    if decimal is not None:
-        precision, scale = int(decimal[1]), int(decimal[2] or 0)
-        if not 1 <= precision <= 38 or scale > precision:
-            raise Invalid(f"{text} has no such precision", "at most decimal(38,s) with s <= 38")
-        return
-    nested = re.fullmatch(r"(array|map|struct) ?<(.*)>", text, re.DOTALL)
-    if nested is None:
-        known = (*PRIMITIVES, "decimal(18,2)", "array<string>")
-        raise Invalid(f"{text!r} is not a column type", did_you_mean(text, known))
-    parts = _split(nested[2])
-    if nested[1] == "array" and len(parts) == 1:
-        _type(parts[0], depth + 1)
-    elif nested[1] == "map" and len(parts) == 2:
-        for part in parts:
-            _type(part, depth + 1)
-    elif nested[1] == "struct" and all(":" in part for part in parts):
-        for part in parts:
-            _type(part.partition(":")[2].strip(), depth + 1)
-    else:
-        raise Invalid(
-            f"{text!r} is not a column type", "array<T>, map<K,V> or struct<name:T,name:T>"
-        )
+def check_schema_name(name: str, taken: Mapping[str, str]) -> str:
+    """Why a column of a schema cannot have this name; empty when it can.
 
-
-def _split(text: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for i, char in enumerate(text):
-        depth += {"<": 1, "(": 1, ">": -1, ")": -1}.get(char, 0)
-        if char == "," and depth == 0:
-            parts.append(text[start:i].strip())
-            start = i + 1
-    parts.append(text[start:].strip())
-    return parts
+    Args:
+        name: The column.
+        taken: The columns before it, by their lower-case form.
+    """
+    return refusal(name, top_level=True, taken=taken)

@@ -36,6 +36,8 @@ def parse_bootstrap(text: str) -> tuple[tuple[str, int], ...]:
     found = []
     for entry in text.split(","):
         host, colon, port = entry.strip().rpartition(":")
+        if "@" in entry:
+            raise Invalid("an address of a broker must not hold credentials", "see kafka.security")
         if "://" in entry:
             raise Invalid(f"{entry.strip()!r} is a URL", "write host:port, without a scheme")
         if not colon or (":" in host and not host.startswith("[")):
@@ -119,7 +121,7 @@ class Kafka(Model):
     security: Security | None = None
     connect_timeout_s: DurationS = Field(default=10.0, alias="connect_timeout")
     fetch_max_bytes: SizeBytes = 32 * 2**20
-    client: dict[str, str | int | float | bool] = {}
+    client: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
     @field_validator("security")
     @classmethod

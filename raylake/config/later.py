@@ -16,11 +16,11 @@ from raylake.config.units import DurationOrZeroS, DurationS, Ratio, SizeBytes, T
 Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
 _LAYER_TABLE: Final = re.compile(r"(bronze|silver|gold)\.[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CRON_RANGES: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_MONTHS: Final = ("jan feb mar apr may jun", "jul aug sep oct nov dec")
+_DAYS: Final = "sun mon tue wed thu fri sat"
 _CRON_NAMES: Final = {
-    name: str(i % 12 + 1) if i < 12 else str(i - 12)
-    for i, name in enumerate(
-        "jan feb mar apr may jun jul aug sep oct nov dec sun mon tue wed thu fri sat".split()
-    )
+    **{name: str(i + 1) for i, name in enumerate(" ".join(_MONTHS).split())},
+    **{name: str(i) for i, name in enumerate(_DAYS.split())},
 }
 
 
@@ -192,7 +192,7 @@ class _Table(Model):
     path: Address | None = None
     partition_by: tuple[Column, ...] = ()
     trigger: Trigger = "source_changed"
-    types: dict[Column, ColumnType] = {}
+    types: dict[Column, ColumnType] = Field(default_factory=dict)
     quality: tuple[Rule, ...] = ()
     target_file_bytes: SizeBytes = Field(default=128 * 2**20, alias="target_file_size")
 
@@ -283,6 +283,6 @@ class Maintenance(Model):
 
     enabled: Truth = True
     compact: Compact = Compact()
-    zorder: dict[TableRef, Columns] = {}
+    zorder: dict[TableRef, Columns] = Field(default_factory=dict)
     vacuum: Vacuum = Vacuum()
     budget: Budget = Budget()

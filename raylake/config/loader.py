@@ -1,4 +1,4 @@
-"""From a file, the environment and flags to a checked :class:`Pipeline`, or to all problems at once.
+"""From a file, variables and flags to a checked :class:`Pipeline`, or to all problems at once.
 
 The order is: parse, fill in ``${VAR}``, put ``RAYLAKE__…`` variables and then flags above the file,
 validate. Nothing is resolved that is a secret.
@@ -26,6 +26,7 @@ from raylake.config.positions import MAX_BYTES, Parsed, SyntaxProblem, parse
 from raylake.config.problems import (
     Problem,
     config_error,
+    is_secret,
     mask_line,
     masked,
     place_of,
@@ -107,6 +108,7 @@ def load_bytes(
         raise config_error(name, [_syntax(name, problem)]) from None
     data, found, _ = interpolate(parsed.data, variables)
     unfilled = {finding.at for finding in found}
+    found = [_without_secret(finding) for finding in found]
     data, env_places, odd = from_environment(data, variables)
     found += odd
     data, flag_places, odd = from_flags(data, overrides or {})
@@ -115,9 +117,19 @@ def load_bytes(
     config, wrong = _validate(data, file.parent)
     found = [f for f in found if not any(_covers(p, f.at) for p in places)]
     found += [f for f in wrong if not any(_covers(loc, f.at) for loc in unfilled)]
+    newer = [f for f in found if f.at == ("format",) and "newer" in f.message]
+    if newer:
+        # What else is wrong may be right in that format.
+        raise _error(name, parsed, places, newer)
     if config is None or found:
         raise _error(name, parsed, places, found)
     return Loaded(config, origins(config, data, parsed, places, name), _sha256(config), file)
+
+
+def _without_secret(finding: Finding) -> Finding:
+    if not is_secret(finding.at):
+        return finding
+    return Finding(finding.at, "this holds a variable that cannot be filled in", "write env:NAME")
 
 
 def _covers(loc: Loc, at: Loc) -> bool:

@@ -120,8 +120,8 @@ class Pipeline(Model):
     lake: Address
     kafka: Kafka
     bronze: dict[TableName, BronzeTable] = Field(min_length=1)
-    silver: dict[TableName, SilverTable] = {}
-    gold: dict[TableName, GoldTable] = {}
+    silver: dict[TableName, SilverTable] = Field(default_factory=dict)
+    gold: dict[TableName, GoldTable] = Field(default_factory=dict)
     maintenance: Maintenance = Maintenance()
     ingest: Ingest = Ingest()
     dead_letters: DeadLetters = DeadLetters()

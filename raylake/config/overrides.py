@@ -1,4 +1,4 @@
-"""Values that stand above the file: ``RAYLAKE__SECTION__KEY`` and flags such as ``kafka.bootstrap``.
+"""Values that stand above the file: ``RAYLAKE__SECTION__KEY`` and flags (``kafka.bootstrap``).
 
 Text that is a JSON list or mapping becomes one; all other text stays text and is converted by the
 field that it is for.
@@ -45,7 +45,7 @@ def from_environment(
 def from_flags(
     data: dict[str, Any], flags: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[Loc, str], list[Finding]]:
-    """The data with each flag (``kafka.bootstrap``, ``bronze.orders.topics[0]``) put in its place."""
+    """The data with each flag (``bronze.orders.topics[0]``) put in its place."""
     places: dict[Loc, str] = {}
     found = []
     for key, text in flags.items():

@@ -1,10 +1,10 @@
 """YAML and JSON text to plain data, with the line and column of every value.
 
 The rules differ from PyYAML's: booleans are only ``true`` and ``false`` (so the country ``NO``, and
-``on``, ``off``, ``yes``, stay text); ``1e3`` is the number 1000.0, as in YAML 1.2 and JSON; ``010``,
-``1_000``, ``12:30``, dates, ``.inf`` and ``.nan`` are text; keys are always text; an empty value,
-``~`` and ``null`` are nothing. Duplicate keys, tags, several documents, and tabs where YAML wants
-spaces are errors. Anchors, aliases and ``<<`` merges work within a bound.
+``on``, ``off``, ``yes``, stay text); ``1e3`` is the number 1000.0, as in YAML 1.2 and JSON;
+``010``, ``1_000``, ``12:30``, dates, ``.inf`` and ``.nan`` are text; keys are always text; an
+empty value, ``~`` and ``null`` are nothing. Duplicate keys, tags, several documents, and tabs where
+YAML wants spaces are errors. Anchors, aliases and ``<<`` merges work within a bound.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Parsed:
     keys: dict[Loc, Position] = field(default_factory=dict)
 
 
-class SyntaxProblem(Exception):  # noqa: N818  (collected by the loader, never raised to a caller)
+class SyntaxProblem(Exception):
     """The file cannot be read as one document.
 
     Args:
@@ -88,10 +88,10 @@ class _NodeLoader(yaml.SafeLoader):
     _depth = 0
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise _at(event, f"the tag {tag} is not allowed", "leave the tag out")
+            raise _at(event, "tags are not allowed", "leave the tag out")
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise _at(event, f"values are nested more than {MAX_DEPTH} deep")
@@ -119,16 +119,14 @@ def parse(raw: bytes, *, json: bool = False) -> Parsed:
     text = _decode(raw)
     # A raw tab cannot stand inside a JSON string, so each one is mere space.
     text = text.replace("\t", " ") if json else text
-    lines = re.split(r"\r\n|\r|\n", text)
+    lines = re.split(r"\r\n|[\r\n\x85\u2028\u2029]", text)
     try:
         return _parse(text, lines)
     except SyntaxProblem as problem:
         problem.lines = lines
         raise
     except yaml.YAMLError as error:
-        problem = _explain(error, lines)
-        problem.lines = lines
-        raise problem from None
+        raise _explain(error, lines) from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise SyntaxProblem(f"this is not YAML: {error}") from None
 
@@ -186,7 +184,7 @@ class _Builder:
             return self.mapping(node, loc, depth)
         if isinstance(node, SequenceNode):
             return [self.value(item, (*loc, i), depth + 1) for i, item in enumerate(node.value)]
-        return _scalar(node)
+        return _scalar(node) if isinstance(node, ScalarNode) else None
 
     def mapping(self, node: MappingNode, loc: Loc, depth: int) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -205,7 +203,6 @@ class _Builder:
             if name in own:
                 message = f"the key {name!r} is here twice; the first is on line {first[name]}"
                 raise _at(key, message, "remove or rename one of them", (*loc, name))
-            self._forget((*loc, name))
             first[name] = key.start_mark.line + 1
             self._parsed.keys[(*loc, name)] = _position(key)
             own[name] = self.value(child, (*loc, name), depth + 1)
@@ -220,12 +217,6 @@ class _Builder:
             if depth > MAX_DEPTH or self._count > MAX_VALUES:
                 raise _at(source, "the merge is too large (an alias in itself?)")
             into.update(self.mapping(source, loc, depth + 1))
-
-    def _forget(self, loc: Loc) -> None:
-        for places in (self._parsed.values, self._parsed.keys):
-            if loc in places:
-                for old in [k for k in places if k[: len(loc)] == loc]:
-                    del places[old]
 
 
 def _is_merge(key: Node) -> bool:
@@ -262,8 +253,17 @@ def _scalar(node: ScalarNode) -> Any:
 
 
 def _explain(error: yaml.YAMLError, lines: list[str]) -> SyntaxProblem:
+    problem = _explained(error, lines)
+    problem.lines = lines
+    return problem
+
+
+def _explained(error: yaml.YAMLError, lines: list[str]) -> SyntaxProblem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     what = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    if "undefined alias" in what:
+        # A password that begins with '*' looks like an alias: it must not be repeated.
+        what = "an alias has no anchor; text that begins with '*' needs quotes"
     context = getattr(error, "context", None)
     if mark is None:
         return SyntaxProblem(f"this is not YAML: {what}", hint="is it a text file?")

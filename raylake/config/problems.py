@@ -8,15 +8,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from raylake.config.findings import Loc, dotted
+from raylake.config.findings import Loc
 from raylake.config.positions import Parsed, Position
 from raylake.errors import ConfigError
 
-_SECRET_KEY: Final = re.compile(
-    r"password|passwd|secret|token|credential|access_key", re.IGNORECASE
+_NAMES: Final = r"pas+w|pwd|passphrase|secret|token|credential|access_?key|api_?key"
+_SECRET_KEY: Final = re.compile(_NAMES, re.IGNORECASE)
+_USER_INFO: Final = re.compile(r"(?<![^\s/\"',\[{])[^\s/@\"',\[{:]+:[^\s/@\"']+@")
+_SHOWN: Final = (
+    "protocol",
+    "mechanism",
+    "username",
+    "ca",
+    "certificate",
+    "check_hostname",
+    "allow_password_without_tls",
 )
 _SECRET_LINE: Final = re.compile(
-    r"((?:password|passwd|secret|token|credential|access_key)[\w-]*[\"']?\s*[:=]\s*)"
+    rf"((?:{_NAMES})[\w-]*[\"']?\s*[:=]\s*)"
     r"(?!\s*(?:env|file|profile):)(\"[^\"]*\"?|'[^']*'?|[^,}\]#\s][^,}\]#]*)",
     re.IGNORECASE,
 )
@@ -56,6 +65,8 @@ class Problem:
 
 def is_secret(loc: Loc) -> bool:
     """Whether the value at this place may be a secret, going by its key."""
+    if len(loc) == 3 and loc[:2] == ("kafka", "security") and loc[2] not in _SHOWN:
+        return True
     return bool(loc) and isinstance(loc[-1], str) and _SECRET_KEY.search(loc[-1]) is not None
 
 
@@ -72,6 +83,7 @@ def snippet(lines: list[str], line: int, column: int) -> str:
 
 
 def _printable(line: str) -> str:
+    line = _USER_INFO.sub(f"{MASK}@", line)
     return "".join(c if c.isprintable() else " " if c == "\t" else "?" for c in line)
 
 
@@ -126,9 +138,7 @@ def place_of(parsed: Parsed, loc: Loc, *, on_key: bool) -> Position | None:
             return parsed.keys[part]
         if part in parsed.values:
             return parsed.values[part]
-        if part in parsed.keys:
-            return parsed.keys[part]
-    return None
+    return Position(1, 1, 1, 1) if loc else None
 
 
 def config_error(name: str, problems: Iterable[Problem]) -> ConfigError:

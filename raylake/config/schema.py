@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Final
 
 from raylake.config.models import Pipeline
 
+SHIPPED: Final = Path(__file__).with_name("pipeline.schema.json")
 _VARIABLE: Final = {"type": "string", "pattern": r"\$\{"}
 
 
@@ -39,3 +42,13 @@ def _with_variables(node: Any) -> Any:
         return out
     outer = {key: out.pop(key) for key in ("default", "description") if key in out}
     return {**outer, "anyOf": [out, dict(_VARIABLE)]}
+
+
+def main() -> None:
+    """Writes the shipped file anew: ``python -m raylake.config.schema``."""
+    text = json.dumps(json_schema(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    SHIPPED.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -63,6 +63,10 @@ def _finding(detail: ErrorDetails) -> Iterator[Finding]:
         shown = "***" if is_secret(loc) else repr(given)
         hint = did_you_mean(given, names)
         yield Finding(loc, f"{shown} is not one of {', '.join(names)}", hint, on_key)
+    elif kind == "shape":
+        words = re.findall(r"[a-z]+", detail["msg"])
+        near = did_you_mean(given, words) if isinstance(given, str) else ""
+        yield Finding(loc, detail["msg"], near if near.startswith("did") else "", on_key)
     elif kind in _WANTED:
         wanted, hint = _WANTED[kind]
         said = f"this is {wanted}, not {kind_of(given)}"

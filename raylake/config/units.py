@@ -240,5 +240,5 @@ Truth = Annotated[bool, BeforeValidator(_truth)]
 """``true`` or ``false`` and nothing else."""
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 """A whole number, at least 1."""
-Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
-"""A whole number, at least 0."""
+Natural = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_whole)]
+"""A whole number, at least 0, that fits in 64 bits."""
