@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylake.delta import log_files
-from raylake.delta.partition_values import folder, partition_text
+from raylake.delta.partition_values import folder, log_path, partition_text
 from raylake.delta.spec import Durability
 from raylake.delta.stats import file_stats
 from raylake.errors import DependencyUnreachable, SchemaConflict
@@ -202,7 +202,8 @@ def _write_one(
     written: list[Path],
 ) -> DataFile:
     name = f"part-{uuid.uuid4()}.{options.compression}.parquet"
-    below = f"{folder(values)}/{name}" if values else name
+    place = folder(values)
+    below = f"{place}/{name}" if place else name
     path = root / below
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as sink:
@@ -220,7 +221,7 @@ def _write_one(
             os.fsync(sink.fileno())
     footer = pq.read_metadata(path)
     return DataFile(
-        path=below,
+        path=log_path(below),
         size_bytes=path.stat().st_size,
         rows=footer.num_rows,
         partition_values=values,

@@ -115,8 +115,7 @@ def admitted(origin: int) -> PartitionState:
 
 
 def changed_values(before: PartitionState | None, after: PartitionState) -> dict[str, int]:
-    """The txns that lead from one state to the next: only what changed, and always both ends of
-    a new partition."""
+    """The txns that lead from one state to the next: only what changed; both ends when new."""
     old = state_values(before) if before is not None else {}
     new = state_values(after)
     if before is None:

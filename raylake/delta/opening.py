@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from raylake.delta import log_files, metadata
 from raylake.delta.features import refuse_properties, refuse_unsupported
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import OWNER_APP
-from raylake.delta.owner_core import NO_HOOKS
-from raylake.delta.schema import arrow_schema, delta_schema, differences
-from raylake.delta.spec import TableSpec
+from raylake.delta.log_guard import check_chain, check_tail
+from raylake.delta.owner_core import NO_HOOKS, OwnerCore
+from raylake.delta.probe import probe_store
+from raylake.delta.schema import arrow_schema, delta_schema, differences, refuse_names
+from raylake.delta.spec import Durability, TableSpec
 from raylake.errors import (
     AlreadyRunning,
     DependencyUnreachable,
@@ -27,6 +28,43 @@ from raylake.errors import (
 )
 
 LOOK_BACK_VERSIONS = 1000
+
+
+def attach_core(
+    spec: TableSpec,
+    identity: OwnerIdentity,
+    *,
+    clock: Clock,
+    durability: Durability,
+    takeover_after_s: float | None,
+) -> OwnerCore:
+    """Probe the store, open or create the table, and commit a new epoch, alone (I3, I10, I11).
+
+    Args:
+        spec: The table.
+        identity: The new owner.
+        clock: Time.
+        durability: Whether answers wait for the disk.
+        takeover_after_s: Seconds of silence after which another run's owner counts as gone; None
+            takes over whoever is there.
+
+    Raises:
+        Refused: Or one of its kinds; nothing was changed.
+        DependencyUnreachable: The store cannot be read or written.
+    """
+    probe_store(spec.root.parent)
+    table = open_or_create(spec, identity, clock)
+    core = OwnerCore(table, spec.root, identity, clock=clock, durability=durability)
+
+    def take() -> None:
+        if takeover_after_s is not None:
+            now_s = clock.now()
+            refuse_live_owner(spec.root, identity, now_s=now_s, takeover_after_s=takeover_after_s)
+        core.reload()
+        core.take_epoch()
+
+    core.until_landed(take)
+    return core
 
 
 def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> DeltaTable:
@@ -43,7 +81,7 @@ def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> De
     if not log_files.commit_versions(root) and not log_files.checkpoint_versions(root):
         _refuse_foreign_folder(root)
         _create(spec, identity, clock)
-    _check_tail(root)
+    check_tail(root)
     table = _open(root)
     refuse_unsupported(table, spec.path)
     if table.transaction_version(OWNER_APP) is None:
@@ -132,6 +170,7 @@ def _refuse_foreign_folder(root: Path) -> None:
 
 def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
     refuse_properties(spec.properties, spec.path)
+    refuse_names(spec.schema, spec.path)
     document = metadata.base("create", uuid.uuid4().hex, 0, identity)
     document["at_s"] = round(clock.now(), 3)
     try:
@@ -169,26 +208,6 @@ def _open(root: Path) -> DeltaTable:
     except TableNotFoundError as error:
         raise NotOurTable(f"{root}: is not a Delta table", hint="Choose another path.") from error
     except (DeltaError, OSError) as error:
-        with contextlib.suppress(FileNotFoundError):
-            _check_gaps(root)
+        check_chain(root)
         reason = str(error).split("\n", maxsplit=1)[0]
         raise DependencyUnreachable(f"{root}: the log cannot be read: {reason}") from error
-
-
-def _check_tail(root: Path) -> None:
-    """Read the newest log files: delta-rs skips an empty one silently."""
-    checkpoints = log_files.checkpoint_versions(root)
-    floor = checkpoints[-1] if checkpoints else -1
-    for version in [v for v in log_files.commit_versions(root) if v > floor][-200:]:
-        log_files.read_commit(root, version)
-
-
-def _check_gaps(root: Path) -> None:
-    floor = max(log_files.checkpoint_versions(root), default=-1)
-    expected = floor + 1
-    for version in [v for v in log_files.commit_versions(root) if v > floor]:
-        if version != expected:
-            path = log_files.commit_path(root, expected)
-            raise log_files.damaged(path, expected, "is missing")
-        log_files.read_commit(root, version)
-        expected = version + 1

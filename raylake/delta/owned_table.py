@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 
@@ -11,32 +11,15 @@ from raylake import faults
 from raylake.clock import Clock
 from raylake.delta import metadata
 from raylake.delta.identity import OwnerIdentity
-from raylake.delta.ledger import (
-    NAMES,
-    Fold,
-    Ledger,
-    Verdict,
-    admitted,
-    app_id,
-    changed_values,
-    fold,
-    state_from_values,
-)
-from raylake.delta.opening import open_or_create, refuse_live_owner
-from raylake.delta.owner_core import Contended, Draft, OwnerCore
+from raylake.delta.ledger import Fold, Verdict, admitted, app_id, changed_values, fold
+from raylake.delta.opening import attach_core
+from raylake.delta.owner_core import Draft, OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
-from raylake.delta.probe import probe_store
-from raylake.delta.schema import (
-    arrow_schema,
-    delta_schema,
-    differences,
-    fingerprint,
-    missing,
-)
+from raylake.delta.schema import delta_schema, differences, missing, refuse_names
 from raylake.delta.spec import Durability, TableSpec
-from raylake.delta.txn_listing import admitted_partitions
+from raylake.delta.table_state import TableState
 from raylake.delta.unit_check import check_unit
-from raylake.errors import Refused, SchemaConflict
+from raylake.errors import SchemaConflict
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit, UnitOutcome
 
 
@@ -51,11 +34,7 @@ class OwnedTable:
         self._core = core
         self._spec = spec
         self._pipeline = pipeline
-        self._states: dict[SourcePartition, PartitionState] = {}
-        self._pipelines: dict[SourcePartition, str] = {}
-        self._generations: dict[str, int] = {}
-        self._load_schema()
-        self._load_states()
+        self._state = TableState(core.table, spec)
 
     @classmethod
     def attach(
@@ -83,21 +62,24 @@ class OwnedTable:
                 Nothing was changed.
             DependencyUnreachable: The store cannot be read or written.
         """
-        probe_store(spec.root.parent)
-        table = open_or_create(spec, identity, clock)
-        core = OwnerCore(table, spec.root, identity, clock=clock, durability=durability)
-        core.until_landed(lambda: _take_epoch(core, take_over, takeover_after_s))
+        core = attach_core(
+            spec,
+            identity,
+            clock=clock,
+            durability=durability,
+            takeover_after_s=None if take_over else takeover_after_s,
+        )
         return cls(core, spec, identity.pipeline)
 
     @property
     def schema(self) -> pa.Schema:
         """The table's Arrow schema, partition columns included: what files are written with."""
-        return self._schema
+        return self._state.schema
 
     @property
     def fingerprint(self) -> str:
         """The fingerprint of :attr:`schema`; units carry it."""
-        return self._fingerprint
+        return self._state.fingerprint
 
     @property
     def table_id(self) -> str:
@@ -126,11 +108,12 @@ class OwnedTable:
 
     def set_generation(self, pipeline: str, generation: int) -> None:
         """Tell the current generation of a pipeline's assignment; older units are refused (I7)."""
-        self._generations[pipeline] = max(generation, self._generations.get(pipeline, generation))
+        known = self._state.generations.get(pipeline, generation)
+        self._state.generations[pipeline] = max(generation, known)
 
     def states(self) -> dict[SourcePartition, PartitionState]:
         """The state of every admitted partition, of all pipelines."""
-        return dict(self._states)
+        return dict(self._state.states)
 
     def ends(
         self, sources: Iterable[SourcePartition], *, pipeline: str | None = None
@@ -141,8 +124,8 @@ class OwnedTable:
             Refused: A topic's id is in this table under another pipeline's name (I9).
         """
         asked = list(sources)
-        self._refuse_other_pipeline(asked, pipeline or self._pipeline)
-        return {s: self._states[s] for s in asked if s in self._states}
+        self._state.refuse_other_pipeline(asked, pipeline or self._pipeline)
+        return {s: self._state.states[s] for s in asked if s in self._state.states}
 
     def admit(
         self, origins: Mapping[SourcePartition, int], *, pipeline: str | None = None
@@ -157,10 +140,10 @@ class OwnedTable:
             Fenced, LogDamaged: As :meth:`commit`.
         """
         name = pipeline or self._pipeline
-        self._refuse_other_pipeline(origins, name)
+        self._state.refuse_other_pipeline(origins, name)
         self._core.until_landed(lambda: self._try_admit(origins, name))
         self._core.sync()
-        return {s: self._states[s] for s in origins}
+        return {s: self._state.states[s] for s in origins}
 
     def commit(self, units: Sequence[Unit]) -> list[UnitOutcome]:
         """Commit waiting units, in order of arrival, as one version (the commit rule).
@@ -196,7 +179,7 @@ class OwnedTable:
         faults.reach("evolve.before_commit", columns=additions.names)
         self._core.until_landed(lambda: self._try_evolve(additions))
         faults.reach("evolve.after_commit", columns=additions.names)
-        return self._schema, self._fingerprint
+        return self._state.schema, self._state.fingerprint
 
     def pending_dead_letters(self, after_version: int) -> PendingDeadLetters:
         """What the data log names for the dead-letter table after a data version (I5).
@@ -220,7 +203,7 @@ class OwnedTable:
 
     def _try_admit(self, origins: Mapping[SourcePartition, int], pipeline: str) -> None:
         self._refresh()
-        new = {s: admitted(o) for s, o in origins.items() if s not in self._states}
+        new = {s: admitted(o) for s, o in origins.items() if s not in self._state.states}
         if not new:
             return
         values = {
@@ -236,8 +219,8 @@ class OwnedTable:
         }
 
         def landed(_version: int) -> None:
-            self._states.update(new)
-            self._pipelines.update(dict.fromkeys(new, pipeline))
+            self._state.states.update(new)
+            self._state.pipelines.update(dict.fromkeys(new, pipeline))
 
         self._core.write(Draft("admit", values, extra), landed)
 
@@ -251,18 +234,20 @@ class OwnedTable:
         if accepted:
             draft = Draft(
                 "data",
-                self._txn_values(folded),
-                metadata.of_units(accepted, self._pipelines),
+                self._state.txn_values(folded),
+                metadata.of_units(accepted, self._state.pipelines),
                 [f for u in accepted for f in u.files],
             )
-            version = self._core.write(draft, lambda _version: self._states.update(folded.states))
+            version = self._core.write(
+                draft, lambda _version: self._state.states.update(folded.states)
+            )
         else:
             self._core.sync()
         return [self._outcome(d.unit, d.verdict, d.reason, version) for d in folded.decisions]
 
     def _checked_fold(self, units: Sequence[Unit], bad: dict[str, str], checked: set[str]) -> Fold:
         """Fold, check the files of what is accepted, and fold again without the bad ones."""
-        ledger = Ledger(self._states, self._pipelines, self._generations, self._fingerprint)
+        ledger = self._state.ledger()
         while True:
             folded = fold(units, ledger, bad)
             fresh = [u for u in folded.accepted() if u.unit_id not in checked]
@@ -270,20 +255,15 @@ class OwnedTable:
                 return folded
             for unit in fresh:
                 checked.add(unit.unit_id)
-                reason = check_unit(unit, self._core.root, self._schema, self.partition_by)
+                reason = check_unit(unit, self._core.root, self._state.schema, self.partition_by)
                 if reason:
                     bad[unit.unit_id] = reason
 
-    def _txn_values(self, folded: Fold) -> dict[str, int]:
-        return {
-            app_id(self._pipelines[source], source, name): value
-            for source, state in folded.states.items()
-            for name, value in changed_values(self._states[source], state).items()
-        }
-
     def _outcome(self, unit: Unit, verdict: Verdict, reason: str, version: int) -> UnitOutcome:
         ends = {
-            r.source: self._states[r.source].next for r in unit.ranges if r.source in self._states
+            r.source: self._state.states[r.source].next
+            for r in unit.ranges
+            if r.source in self._state.states
         }
         if verdict is Verdict.REFUSE:
             return UnitOutcome(unit.unit_id, "refused", None, ends, reason)
@@ -292,14 +272,15 @@ class OwnedTable:
 
     def _try_evolve(self, additions: pa.Schema) -> None:
         self._refresh()
-        found = differences(additions, self._schema)
+        refuse_names(additions, self.path)
+        found = differences(additions, self._state.schema)
         if found:
             raise SchemaConflict(
                 f"{self.path}: the new columns contradict the table's: " + "; ".join(found),
                 hint="Rename the field, or send these records to the dead letters.",
                 differences=found,
             )
-        new = missing(additions, self._schema)
+        new = missing(additions, self._state.schema)
         if not len(new):
             return
         fields = list(delta_schema(pa.schema([f.with_nullable(True) for f in new])).fields)
@@ -312,54 +293,4 @@ class OwnedTable:
 
     def _refresh(self) -> None:
         self._core.refresh()
-        self._load_schema()
-
-    def _load_schema(self) -> None:
-        text = self._core.table.schema().to_json()
-        if text == getattr(self, "_schema_json", None):
-            return
-        self._schema_json = text
-        self._schema: pa.Schema = arrow_schema(self._core.table.schema())
-        self._fingerprint = fingerprint(self._schema)
-
-    def _load_states(self) -> None:
-        """Read every partition's end: their names from the log, their values from the handle."""
-        for pipeline, source in admitted_partitions(self._core.root):
-            values = {
-                name: int(value)
-                for name in NAMES
-                if (value := self._core.table.transaction_version(app_id(pipeline, source, name)))
-                is not None
-            }
-            state = state_from_values(values)
-            if state is not None:
-                self._states[source] = state
-                self._pipelines[source] = pipeline
-
-    def _refuse_other_pipeline(self, sources: Iterable[SourcePartition], pipeline: str) -> None:
-        holders = {s.topic_id: p for s, p in self._pipelines.items()}
-        for source in sources:
-            holder = holders.get(source.topic_id, pipeline)
-            if holder != pipeline:
-                raise Refused(
-                    f"{self.path}: topic {source.topic} (id {source.topic_id}) is already "
-                    f"ingested here by pipeline {holder!r}; {pipeline!r} would double it",
-                    hint="Keep the pipeline's old name, or give this pipeline another table.",
-                    topic=source.topic,
-                    pipeline=holder,
-                )
-
-
-def _take_epoch(core: OwnerCore, take_over: bool, takeover_after_s: float) -> None:
-    if not take_over:
-        refuse_live_owner(
-            core.root,
-            core.identity,
-            now_s=core.clock.now(),
-            takeover_after_s=takeover_after_s,
-        )
-    core.reload()
-    expected: Any = core.stored_number()
-    if expected is None:
-        raise Contended(f"{core.root}: the owner number is gone")
-    core.take_epoch(int(expected), {})
+        self._state.load_schema()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import DeltaError
@@ -22,6 +23,7 @@ from raylake.clock import Clock
 from raylake.delta import log_files, metadata
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import OWNER_APP, owner_epoch, owner_number
+from raylake.delta.log_guard import LogGuard
 from raylake.delta.spec import Durability
 from raylake.errors import (
     DependencyUnreachable,
@@ -96,10 +98,7 @@ class OwnerCore:
         self.table_id = str(table.metadata().id)
         self._pending: _Attempt | None = None
         self._unsynced: int | None = None
-        self._seen_version = int(table.version())
-        self._own_version: int | None = None
-        self._own_batch = ""
-        self._own_mark: log_files.FileMark | None = None
+        self._guard = LogGuard(root, self.table_id, int(table.version()))
         self._random = random.Random()  # noqa: S311 - jitter only
 
     @property
@@ -110,26 +109,26 @@ class OwnerCore:
     @property
     def version(self) -> int:
         """The newest version that this owner has read or written."""
-        return max(self._seen_version, self._own_version or 0)
+        return self._guard.version
 
     def stored_number(self) -> int | None:
         """``raylake/owner`` on the handle; None when the table has none."""
         value = self.table.transaction_version(OWNER_APP)
         return None if value is None else int(value)
 
-    def take_epoch(self, expected: int, extra: Mapping[str, Any]) -> None:
-        """Commit the next epoch, alone (I3).
-
-        Args:
-            expected: The owner number on the handle.
-            extra: Further commit metadata.
+    def take_epoch(self) -> None:
+        """Commit the epoch after the one on the handle, alone (I3).
 
         Raises:
             Contended: Another commit came first; nothing was written.
+            LogDamaged: The table has lost its owner number.
         """
-        number = owner_number(owner_epoch(expected) + 1, 0)
-        self.number = expected
-        self._swap(Draft("epoch", extra=extra), number, lambda _version: None)
+        stored = self.stored_number()
+        if stored is None:
+            raise self._guard.replaced(f"{OWNER_APP} is gone")
+        self.number = stored
+        number = owner_number(owner_epoch(stored) + 1, 0)
+        self._swap(Draft("epoch"), number, lambda _version: None)
 
     def reload(self) -> None:
         """Read what is new without any check; for a new owner, before its epoch commit.
@@ -139,7 +138,7 @@ class OwnerCore:
         """
         self._settle()
         self._update()
-        self._seen_version = int(self.table.version())
+        self._guard.seen_version = int(self.table.version())
 
     def add_columns(self, fields: list[Any], properties: CommitProperties) -> None:
         """Add nullable columns on this owner's handle, nested fields merged into structs."""
@@ -157,12 +156,12 @@ class OwnerCore:
             DependencyUnreachable: The log could not be read.
         """
         self._settle()
-        self._check_own_commit()
+        self._guard.check_own_commit()
         self._update()
         if str(self.table.metadata().id) != self.table_id:
-            raise self._replaced("another table id")
+            raise self._guard.replaced("another table id")
         self._check_number()
-        self._check_foreign()
+        self._guard.check_foreign(int(self.table.version()))
 
     def write(self, draft: Draft, landed: Callable[[int], None]) -> int:
         """Commit once, on the handle that :meth:`refresh` checked; a strict compare-and-swap.
@@ -255,7 +254,7 @@ class OwnerCore:
             self._land(base_version + 1)
         faults.reach("owner.after_commit", kind=draft.kind, batch=draft.batch)
         self.sync()
-        return int(self._own_version or 0)
+        return self.version
 
     def _properties(self, draft: Draft, number: int) -> CommitProperties:
         document = {
@@ -295,9 +294,7 @@ class OwnerCore:
             return
         self._pending = None
         self.number = pending.number
-        self._own_version = version
-        self._own_batch = pending.draft.batch
-        self._own_mark = log_files.mark(log_files.commit_path(self.root, version))
+        self._guard.wrote(version, pending.draft.batch)
         self._unsynced = version
         pending.landed(version)
 
@@ -305,41 +302,10 @@ class OwnerCore:
         try:
             self.table.update_incremental()
         except (DeltaError, OSError) as error:
-            self._name_damage()
+            self._guard.name_damage()
             raise DependencyUnreachable(
                 f"{self.root}: the table's log cannot be read: {_first_line(error)}"
             ) from error
-
-    def _name_damage(self) -> None:
-        versions = log_files.commit_versions(self.root)
-        if versions and versions[-1] < self.version:
-            raise self._replaced(f"the newest version is {versions[-1]}, it was {self.version}")
-        for version in versions[-3:]:
-            log_files.read_commit(self.root, version)
-        for earlier, later in zip(versions, versions[1:], strict=False):
-            if later != earlier + 1 and later > max(
-                log_files.checkpoint_versions(self.root), default=-1
-            ):
-                path = log_files.commit_path(self.root, earlier + 1)
-                raise log_files.damaged(path, earlier + 1, "is missing")
-
-    def _check_own_commit(self) -> None:
-        version = self._own_version
-        if version is None:
-            return
-        path = log_files.commit_path(self.root, version)
-        found = log_files.mark(path)
-        if found == self._own_mark:
-            return
-        if found is None:
-            if any(v >= version for v in log_files.checkpoint_versions(self.root)):
-                return
-            raise self._replaced(f"version {version}, which this owner wrote, is gone")
-        actions = log_files.read_commit(self.root, version) or []
-        ours = log_files.our_metadata(actions) or {}
-        if ours.get("batch") != self._own_batch:
-            raise self._overwritten(version)
-        self._own_mark = found
 
     def _check_number(self) -> None:
         stored = self.stored_number()
@@ -361,57 +327,11 @@ class OwnerCore:
             expected=self.number,
         )
 
-    def _check_foreign(self) -> None:
-        """Look into commits that are not ours: appends are tolerated, RESTORE and the like not."""
-        now = int(self.table.version())
-        for version in range(self._seen_version + 1, now + 1):
-            if version == self._own_version:
-                continue
-            actions = log_files.read_commit(self.root, version)
-            if actions is not None and log_files.our_metadata(actions) is None:
-                refuse_destructive(self.root, version, actions)
-        self._seen_version = now
-
-    def _overwritten(self, version: int) -> LogDamaged:
-        return LogDamaged(
-            f"{log_files.commit_path(self.root, version)}: a commit was lost or overwritten: "
-            f"version {version} is no longer the one that this owner wrote",
-            hint="Stop every other writer of this table and run 'raylake verify'.",
-            version=version,
-        )
-
-    def _replaced(self, what: str) -> LogDamaged:
-        return LogDamaged(
-            f"{self.root}: the table was dropped, restored or created again ({what})",
-            hint="Decide which table is wanted, then start the pipeline again; its offsets are "
-            "read from the table that is there.",
-            table_id=self.table_id,
-        )
-
-
-def refuse_destructive(root: Path, version: int, actions: list[dict[str, Any]]) -> None:
-    """Stop at a foreign commit that took rows away.
-
-    Raises:
-        LogDamaged: The commit is a RESTORE or removed rows.
-    """
-    info = log_files.commit_info(actions)
-    operation = str(info.get("operation", "unknown"))
-    removed = sum(1 for a in actions if (a.get("remove") or {}).get("dataChange"))
-    if operation == "RESTORE" or removed:
-        raise LogDamaged(
-            f"{root}: version {version} ({operation} by {info.get('engineInfo', 'unknown')}) took "
-            f"data away that the ledger counts ({removed} files removed)",
-            hint="Ingestion stopped so that nothing is mixed up. Undo it, or move the position "
-            "deliberately ('raylake rewind'), then start again.",
-            version=version,
-            operation=operation,
-        )
-
 
 def _add_action(file: DataFile, clock: Clock) -> AddAction:
+    # delta-rs encodes the path itself, so it gets the one on the disk.
     return AddAction(
-        file.path,
+        unquote(file.path),
         file.size_bytes,
         dict(file.partition_values),
         int(clock.now() * 1000),

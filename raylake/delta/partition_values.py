@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-MAX_FOLDER_CHARS = 120
-"""Long values are cut in folder names (255 bytes is a file system's limit), not in the log."""
+MAX_NAME_BYTES = 240
+"""File systems allow 255 bytes in a name."""
 
 
 def partition_text(value: Any) -> str | None:
@@ -44,16 +44,19 @@ def timestamp_text(value: dt.datetime) -> str:
 
 
 def folder(values: Mapping[str, str | None]) -> str:
-    """The hive-style folder of partition values, empty without any.
+    """The hive-style folder of partition values as it is on the disk, empty without any.
 
-    Only letters, digits and ``-_.=~`` come out of it, other bytes as ``~XX``: engines differ in
-    how they decode percent signs in a log's paths, and the values are read from the log anyway.
+    A value too long for a folder's name has none: the log knows it, readers take it from there.
     """
-    return "/".join(
-        f"{_escape(name)}={NULL_FOLDER if text is None else _escape(text)}"
+    parts = [
+        f"{quote(name, safe='')}={NULL_FOLDER if text is None else quote(text, safe='')}"
         for name, text in values.items()
-    )
+    ]
+    if any(len(part) > MAX_NAME_BYTES for part in parts):
+        return ""
+    return "/".join("%2E%2E".join(part.split("..")) for part in parts)
 
 
-def _escape(text: str) -> str:
-    return quote(text, safe="").replace("~", "~7E").replace("%", "~")[:MAX_FOLDER_CHARS]
+def log_path(disk_path: str) -> str:
+    """A path below the table as the Delta log has it: URL-encoded once more."""
+    return quote(disk_path, safe="/=._-~")

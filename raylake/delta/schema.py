@@ -49,8 +49,10 @@ def _plain(node: Any) -> Any:
 
 
 def differences(wanted: pa.Schema, table: pa.Schema) -> list[str]:
-    """What of ``wanted`` contradicts the table's schema, in words; columns of the table that are
-    not wanted are no contradiction, and neither are wanted ones that the table lacks."""
+    """What of ``wanted`` contradicts the table's schema, in words.
+
+    Columns that only one of the two has are no contradiction.
+    """
     left = json.loads(delta_schema(wanted).to_json())
     right = json.loads(delta_schema(table).to_json())
     return list(_contradictions(left, right, ""))
@@ -84,18 +86,18 @@ _CHILDREN = ("elementType", "keyType", "valueType")
 
 
 def _contradictions(wanted: Any, table: Any, path: str) -> Iterator[str]:
-    if isinstance(wanted, str) or isinstance(table, str):
-        if wanted != table:
-            yield f"{path}: {_name(wanted)} is asked for, the table has {_name(table)}"
-        return
-    if wanted["type"] != table["type"]:
-        yield f"{path}: {wanted['type']} is asked for, the table has {table['type']}"
-        return
-    if wanted["type"] != "struct":
+    kinds = [kind if isinstance(kind, str) else str(kind["type"]) for kind in (wanted, table)]
+    if kinds[0] != kinds[1]:
+        yield f"{path}: {kinds[0]} is asked for, the table has {kinds[1]}"
+    elif kinds[0] == "struct":
+        yield from _struct_contradictions(wanted, table, path)
+    elif not isinstance(wanted, str):
         for child in _CHILDREN:
             if child in wanted:
                 yield from _contradictions(wanted[child], table[child], f"{path}.{child}")
-        return
+
+
+def _struct_contradictions(wanted: Any, table: Any, path: str) -> Iterator[str]:
     have = {f["name"]: f for f in table["fields"]}
     by_case = {name.lower(): name for name in have}
     for field in wanted["fields"]:
@@ -105,9 +107,42 @@ def _contradictions(wanted: Any, table: Any, path: str) -> Iterator[str]:
             yield from _contradictions(field["type"], have[name]["type"], where)
         elif name.lower() in by_case:
             yield f"{where}: differs only in case from the table's {by_case[name.lower()]!r}"
-        elif not field["nullable"] and path:
-            yield f"{where}: a new column must be nullable"
 
 
-def _name(kind: Any) -> str:
-    return kind if isinstance(kind, str) else str(kind["type"])
+REFUSED_CHARACTERS = frozenset(" ,;{}()\n\t=")
+"""What Spark refuses in column names of tables without column mapping."""
+
+
+def refuse_names(schema: pa.Schema, where: str) -> None:
+    """Refuse column names that another engine could not read, or that differ only in case.
+
+    Raises:
+        SchemaConflict: Naming the column.
+    """
+    for path, names in _levels(json.loads(delta_schema(schema).to_json()), ""):
+        seen: dict[str, str] = {}
+        for name in names:
+            other = seen.setdefault(name.lower(), name)
+            if other is not name:
+                raise SchemaConflict(
+                    f"{where}: columns {path}{other!r} and {path}{name!r} are one name to Delta",
+                    hint="Rename one of the fields.",
+                )
+            if not name or REFUSED_CHARACTERS & set(name):
+                raise SchemaConflict(
+                    f"{where}: {path}{name!r} cannot be a column name in Delta",
+                    hint="Use letters, digits and underscores.",
+                )
+
+
+def _levels(node: Any, path: str) -> Iterator[tuple[str, list[str]]]:
+    if isinstance(node, str):
+        return
+    if node["type"] == "struct":
+        yield path, [f["name"] for f in node["fields"]]
+        for field in node["fields"]:
+            yield from _levels(field["type"], f"{path}{field['name']}.")
+    else:
+        for child in _CHILDREN:
+            if child in node:
+                yield from _levels(node[child], path)

@@ -29,7 +29,7 @@ def check_unit(unit: Unit, root: Path, schema: pa.Schema, partition_by: tuple[st
         if file.path in paths:
             return f"file: {file.path} is named twice"
         paths.add(file.path)
-        reason = _check_file(file, root, stored, partition_by)
+        reason = check_file(file, root, stored, partition_by)
         if reason:
             return f"file: {file.path}: {reason}"
         rows += file.rows
@@ -59,9 +59,18 @@ def disk_path(root: Path, path: str) -> Path | None:
     return place if place.resolve().is_relative_to(root.resolve()) else None
 
 
-def _check_file(
-    file: DataFile, root: Path, stored: pa.Schema, partition_by: tuple[str, ...]
-) -> str:
+def check_file(file: DataFile, root: Path, stored: pa.Schema, partition_by: tuple[str, ...]) -> str:
+    """Why one file must not be committed; empty when it may.
+
+    Args:
+        file: The file.
+        root: The table's folder.
+        stored: The table's schema without partition columns.
+        partition_by: The partition columns.
+
+    Raises:
+        DependencyUnreachable: The file cannot be read just now.
+    """
     place = disk_path(root, file.path)
     if place is None:
         return "lies outside the table"

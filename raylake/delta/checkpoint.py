@@ -1,0 +1,208 @@
+"""Checkpoints and log clean-up, off the commit path: ``python -m raylake.delta.checkpoint PATH``.
+
+One checkpointer per table at a time, by a file lock. Log files are deleted only below a checkpoint
+that was read back and synced, and never those that the dead-letter redo still needs (I5).
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from raylake.delta import log_files
+from raylake.delta.txn_listing import checkpoint_files, list_txns
+from raylake.errors import AlreadyRunning, DependencyUnreachable, LogDamaged, RayLakeError
+
+LOCK = "_raylake_checkpoint.lock"
+MAX_LOG_FILES = 20_000
+DEFAULT_RETENTION_S = 86_400.0
+_VERSIONED = re.compile(r"^(\d{20})\.")
+_INTERVAL = re.compile(r"interval\s+(\d+)\s+(second|minute|hour|day|week)s?", re.IGNORECASE)
+_UNIT_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointResult:
+    """What a checkpointer did.
+
+    Attributes:
+        version: The version of the checkpoint.
+        created: False when it was there before.
+        removed_files: Log files deleted.
+        log_files: Log files left.
+    """
+
+    version: int
+    created: bool
+    removed_files: int
+    log_files: int
+
+
+def checkpoint(
+    path: str | Path, *, keep_from: int | None = None, max_log_files: int = MAX_LOG_FILES
+) -> CheckpointResult:
+    """Write a checkpoint of the newest version, then delete log files that nobody needs.
+
+    Log files older than ``delta.logRetentionDuration`` go, and beyond ``max_log_files`` also
+    younger ones; what is left begins with a checkpoint.
+
+    Args:
+        path: The table's folder.
+        keep_from: Log files of this version and later stay.
+        max_log_files: Bound of the local log folder.
+
+    Raises:
+        AlreadyRunning: Another checkpointer works on this table.
+        LogDamaged: The checkpoint does not hold what the log says; nothing was deleted.
+        DependencyUnreachable: The log cannot be read or written.
+    """
+    root = Path(path)
+    with _only_one(root):
+        try:
+            table = DeltaTable(root)
+            version = int(table.version())
+            created = version not in log_files.checkpoint_versions(root)
+            if created:
+                before = list_txns(root)
+                table.create_checkpoint()
+                _prove(root, version, before)
+            retention_s = _retention_s(table.metadata().configuration)
+            removed = clean_up(
+                root, keep_from=keep_from, retention_s=retention_s, max_log_files=max_log_files
+            )
+        except (DeltaError, OSError) as error:
+            reason = str(error).split("\n", maxsplit=1)[0]
+            raise DependencyUnreachable(f"{root}: no checkpoint was written: {reason}") from error
+        left = sum(1 for _ in _versioned(root))
+        return CheckpointResult(version, created, removed, left)
+
+
+def clean_up(root: Path, *, keep_from: int | None, retention_s: float, max_log_files: int) -> int:
+    """Delete log files below the highest checkpoint that retention, bound and redo allow.
+
+    Returns:
+        The number of files deleted, oldest first, so that a crash leaves no gap.
+    """
+    files = sorted(_versioned(root))
+    horizon_s = time.time() - retention_s
+    floor = -1
+    for candidate in log_files.checkpoint_versions(root):
+        if keep_from is not None and candidate > keep_from:
+            break
+        young = _newest_below(root, candidate) > horizon_s
+        above = sum(1 for version, _ in files if version >= candidate)
+        kept_now = sum(1 for version, _ in files if version >= floor)
+        if not young or (kept_now > max_log_files and above > 0):
+            floor = candidate
+    removed = 0
+    for version, file in files:
+        if version < floor:
+            file.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _newest_below(root: Path, version: int) -> float:
+    """When the newest log file below ``version`` was written; 0 when there is none."""
+    found = log_files.mark(log_files.commit_path(root, version - 1))
+    return found.mtime_ns / 1e9 if found is not None else 0.0
+
+
+def _versioned(root: Path) -> Iterator[tuple[int, Path]]:
+    with os.scandir(log_files.log_folder(root)) as entries:
+        for entry in entries:
+            match = _VERSIONED.match(entry.name)
+            if match:
+                yield int(match.group(1)), Path(entry.path)
+
+
+def _prove(root: Path, version: int, txns: dict[str, int]) -> None:
+    """Read the checkpoint back and make it durable before anything relies on it."""
+    files = checkpoint_files(root, version)
+    held: dict[str, int] = {}
+    rows = 0
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as parquet:
+                rows += parquet.metadata.num_rows
+                column = parquet.read(columns=["txn"], use_threads=False).column("txn")
+        except (pa.ArrowInvalid, OSError) as error:
+            raise LogDamaged(f"{file}: the new checkpoint cannot be read: {error}") from error
+        for row in column.drop_null().to_pylist():
+            if row["appId"] is not None:
+                held[str(row["appId"])] = int(row["version"])
+        log_files.sync_path(file)
+    if not rows or any(held.get(app, value - 1) < value for app, value in txns.items()):
+        raise LogDamaged(
+            f"{root}: the checkpoint of version {version} lacks transactions of the log",
+            hint="Move the checkpoint out of the log's folder; its JSON files are complete.",
+            version=version,
+        )
+    last = log_files.log_folder(root) / "_last_checkpoint"
+    if last.exists():
+        log_files.sync_path(last)
+    log_files.sync_path(log_files.log_folder(root))
+
+
+def _retention_s(configuration: dict[str, str]) -> float:
+    match = _INTERVAL.search(configuration.get("delta.logRetentionDuration", ""))
+    if match is None:
+        return DEFAULT_RETENTION_S
+    return float(int(match.group(1)) * _UNIT_S[match.group(2).lower()])
+
+
+@contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    lock = log_files.log_folder(root) / LOCK
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DependencyUnreachable(f"{lock}: cannot be opened: {error}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(f"{root}: another checkpointer works on this table") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run once; prints the result as JSON and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m raylake.delta.checkpoint")
+    parser.add_argument("path")
+    parser.add_argument("--keep-from", type=int, default=None)
+    parser.add_argument("--max-log-files", type=int, default=MAX_LOG_FILES)
+    options = parser.parse_args(arguments)
+    try:
+        result = checkpoint(
+            options.path, keep_from=options.keep_from, max_log_files=options.max_log_files
+        )
+    except RayLakeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(asdict(result)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # deltalake's threads can abort a short process at its exit (DESIGN §3).
+    os._exit(status)

@@ -1,0 +1,201 @@
+"""The dead-letter table: files that data commits named are added, exactly once (I5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from raylake import faults
+from raylake.clock import Clock
+from raylake.delta.identity import OwnerIdentity
+from raylake.delta.ledger import PREFIX
+from raylake.delta.opening import attach_core
+from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
+from raylake.delta.schema import arrow_schema
+from raylake.delta.spec import Durability, TableSpec
+from raylake.delta.unit_check import check_file
+from raylake.errors import LogDamaged
+from raylake.ingest.unit import DataFile
+
+PARTITION_BY = ("date", "hour", "pipeline", "stage")
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        ("pipeline", pa.string()),
+        ("table", pa.string()),
+        ("topic", pa.string()),
+        ("topic_id", pa.string()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("error_class", pa.string()),
+        ("failed_at", pa.timestamp("us", tz="UTC")),
+        ("unit_id", pa.string()),
+        ("date", pa.date32()),
+        ("hour", pa.int32()),
+    ]
+)
+"""The columns of every dead-letter table; a replay needs coordinates, raw bytes and reason."""
+
+STATS_COLUMNS = ("topic", "partition", "offset", "timestamp", "failed_at")
+
+
+def dead_letter_spec(path: str) -> TableSpec:
+    """The dead-letter table at a path."""
+    properties = {
+        "delta.dataSkippingStatsColumns": ",".join(STATS_COLUMNS),
+        "delta.logRetentionDuration": "interval 86400 seconds",
+    }
+    return TableSpec(path, DEAD_LETTER_SCHEMA, PARTITION_BY, properties)
+
+
+class DeadLetterTable:
+    """The owner of one dead-letter table, under the same epoch rule as any other (I3).
+
+    Each data table has the txn ``raylake/<table id>`` here: the data version up to which its dead
+    letters were added. Not thread-safe.
+    """
+
+    def __init__(self, core: OwnerCore, spec: TableSpec) -> None:
+        self._core = core
+        self._spec = spec
+        self._added: dict[str, int] = {}
+
+    @classmethod
+    def attach(
+        cls,
+        path: str,
+        identity: OwnerIdentity,
+        *,
+        clock: Clock,
+        durability: Durability = "sync",
+        take_over: bool = False,
+        takeover_after_s: float = 30.0,
+    ) -> Self:
+        """Open or create the table and commit a new epoch; as ``OwnedTable.attach``."""
+        spec = dead_letter_spec(path)
+        core = attach_core(
+            spec,
+            identity,
+            clock=clock,
+            durability=durability,
+            takeover_after_s=None if take_over else takeover_after_s,
+        )
+        return cls(core, spec)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What dead-letter files are written with."""
+        return arrow_schema(self._core.table.schema())
+
+    @property
+    def version(self) -> int:
+        """The newest version that this owner knows."""
+        return self._core.version
+
+    @property
+    def path(self) -> str:
+        """The table's folder."""
+        return self._spec.path
+
+    def added_up_to(self, table_id: str) -> int:
+        """The data version up to which a table's dead letters are in here; -1 for none."""
+        if table_id not in self._added:
+            stored = self._core.table.transaction_version(app_of(table_id))
+            self._added[table_id] = -1 if stored is None else int(stored)
+        return self._added[table_id]
+
+    def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> bool:
+        """Add the files that one data version named; idempotent.
+
+        Without files only the position moves, so that the data log may be cleaned up.
+
+        Returns:
+            False when the version was added before.
+
+        Raises:
+            Fenced: A newer owner exists; stop for good.
+            LogDamaged: This table was changed under our feet, or a named file is gone.
+            DependencyUnreachable: The table cannot be written; nothing was added.
+        """
+        commit = DeadLetterCommit(version, tuple(files))
+        return self._add_all(table_id, (commit,), version)
+
+    def redo(self, table_id: str, pending: PendingDeadLetters, *, mark_every: int = 100) -> int:
+        """Add what a data log names and this table lacks, in one commit.
+
+        Args:
+            table_id: The data table's id.
+            pending: Read from the data log after :meth:`added_up_to`.
+            mark_every: Without files, commit the position once it moved by this many versions.
+
+        Returns:
+            The number of files added.
+
+        Raises:
+            Fenced, LogDamaged, DependencyUnreachable: As :meth:`add`.
+        """
+        before = self.added_up_to(table_id)
+        if not pending.commits and pending.newest - before < mark_every:
+            return 0
+        fresh = tuple(c for c in pending.commits if c.version > before)
+        self._add_all(table_id, pending.commits, pending.newest)
+        return sum(len(c.files) for c in fresh)
+
+    def release(self) -> None:
+        """Say that this owner leaves (I11)."""
+        self._core.until_landed(self._try_release)
+
+    def _try_release(self) -> None:
+        self._core.refresh()
+        self._core.write(Draft("release", extra={"released": True}), lambda _version: None)
+
+    def _add_all(self, table_id: str, commits: Sequence[DeadLetterCommit], position: int) -> bool:
+        faults.reach("dlq.before_commit", table_id=table_id, version=position)
+        added = self._core.until_landed(lambda: self._try_add(table_id, commits, position))
+        faults.reach("dlq.after_commit", table_id=table_id, version=position)
+        return bool(added)
+
+    def _try_add(self, table_id: str, commits: Sequence[DeadLetterCommit], position: int) -> bool:
+        self._core.refresh()
+        before = self.added_up_to(table_id)
+        if position <= before:
+            self._core.sync()
+            return False
+        files = [f for c in commits if c.version > before for f in c.files]
+        for file in files:
+            self._check(file, table_id)
+        extra: dict[str, Any] = {
+            "table_id": table_id,
+            "data_version": position,
+            "files": len(files),
+            "rows": sum(f.rows for f in files),
+        }
+        draft = Draft("dead_letters", {app_of(table_id): position}, extra, files)
+        self._core.write(draft, lambda _version: self._added.__setitem__(table_id, position))
+        return True
+
+    def _check(self, file: DataFile, table_id: str) -> None:
+        stored = pa.schema([f for f in self.schema if f.name not in PARTITION_BY])
+        reason = check_file(file, Path(self.path), stored, PARTITION_BY)
+        if reason:
+            raise LogDamaged(
+                f"{self.path}: a dead-letter file that table {table_id} names cannot be added: "
+                f"{file.path} {reason}",
+                hint="Restore the file; the offsets that it holds are counted as dead letters.",
+                path=file.path,
+            )
+
+
+def app_of(table_id: str) -> str:
+    """The app id under which a data table's position is kept."""
+    return f"{PREFIX}{table_id}"

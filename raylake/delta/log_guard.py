@@ -1,0 +1,147 @@
+"""Watching a table's log for what was done to it under its owner's feet (FAILURES 5, 29, 41)."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from raylake.delta import log_files
+from raylake.errors import LogDamaged
+
+
+class LogGuard:
+    """What an owner remembers of the log, so that it notices what delta-rs does not.
+
+    delta-rs keeps a handle's snapshot when the log is deleted or created again below it, never
+    reads a version twice, and takes an empty log file for an empty commit.
+    """
+
+    def __init__(self, root: Path, table_id: str, version: int) -> None:
+        self.root = root
+        self.table_id = table_id
+        self.seen_version = version
+        self.own_version: int | None = None
+        self._own_batch = ""
+        self._own_mark: log_files.FileMark | None = None
+
+    @property
+    def version(self) -> int:
+        """The newest version that was read or written."""
+        return max(self.seen_version, self.own_version or 0)
+
+    def wrote(self, version: int, batch: str) -> None:
+        """Remember our newest commit."""
+        self.own_version = version
+        self._own_batch = batch
+        self._own_mark = log_files.mark(log_files.commit_path(self.root, version))
+
+    def check_own_commit(self) -> None:
+        """Check that our newest commit is still the one that lies in the log; one ``stat``.
+
+        Raises:
+            LogDamaged: It was overwritten or torn, or the table was dropped or created again.
+        """
+        version = self.own_version
+        if version is None:
+            return
+        path = log_files.commit_path(self.root, version)
+        found = log_files.mark(path)
+        if found == self._own_mark:
+            return
+        if found is None:
+            if any(v >= version for v in log_files.checkpoint_versions(self.root)):
+                return
+            raise self.replaced(f"version {version}, which this owner wrote, is gone")
+        ours = log_files.our_metadata(log_files.read_commit(self.root, version) or []) or {}
+        if ours.get("batch") != self._own_batch:
+            raise LogDamaged(
+                f"{path}: a commit was lost or overwritten: version {version} is no longer the "
+                "one that this owner wrote",
+                hint="Stop every other writer of this table and run 'raylake verify'.",
+                version=version,
+            )
+        self._own_mark = found
+
+    def check_foreign(self, newest: int) -> None:
+        """Look into new commits that are not ours; appends and schema changes are tolerated.
+
+        Raises:
+            LogDamaged: One is empty or torn, a RESTORE, or took rows away.
+        """
+        for version in range(self.seen_version + 1, newest + 1):
+            if version == self.own_version:
+                continue
+            actions = log_files.read_commit(self.root, version)
+            if actions is not None and log_files.our_metadata(actions) is None:
+                refuse_destructive(self.root, version, actions)
+        self.seen_version = newest
+
+    def name_damage(self) -> None:
+        """Find out why delta-rs cannot read the log; returns when the log files look whole.
+
+        Raises:
+            LogDamaged: Naming the file, or that the table was dropped or created again.
+        """
+        versions = log_files.commit_versions(self.root)
+        if not versions or versions[-1] < self.version:
+            newest = versions[-1] if versions else None
+            raise self.replaced(f"the newest version is {newest}, it was {self.version}")
+        check_chain(self.root)
+
+    def replaced(self, what: str) -> LogDamaged:
+        """The error for a table that is no longer the one that was attached to."""
+        return LogDamaged(
+            f"{self.root}: the table was dropped, restored or created again ({what})",
+            hint="Decide which table is wanted, then start the pipeline again; its offsets are "
+            "read from the table that is there.",
+            table_id=self.table_id,
+        )
+
+
+def check_chain(root: Path) -> None:
+    """Check that the log files after the newest checkpoint are whole and have no gap.
+
+    Raises:
+        LogDamaged: Naming the first file that is empty, torn or missing.
+    """
+    floor = max(log_files.checkpoint_versions(root), default=-1)
+    versions = [v for v in log_files.commit_versions(root) if v > floor]
+    expected = range(floor + 1, floor + 1 + len(versions))
+    for version, wanted in zip(versions, expected, strict=True):
+        if version != wanted:
+            path = log_files.commit_path(root, wanted)
+            raise log_files.damaged(path, wanted, "is missing")
+        log_files.read_commit(root, version)
+
+
+def check_tail(root: Path, count: int = 200) -> None:
+    """Read the newest log files after the newest checkpoint, at most ``count``.
+
+    Raises:
+        LogDamaged: One is empty or torn.
+    """
+    floor = max(log_files.checkpoint_versions(root), default=-1)
+    tail = itertools.takewhile(lambda v: v > floor, reversed(log_files.commit_versions(root)))
+    for version in itertools.islice(tail, count):
+        log_files.read_commit(root, version)
+
+
+def refuse_destructive(root: Path, version: int, actions: list[dict[str, Any]]) -> None:
+    """Stop at a foreign commit that took rows away.
+
+    Raises:
+        LogDamaged: The commit is a RESTORE or removed rows.
+    """
+    info = log_files.commit_info(actions)
+    operation = str(info.get("operation", "unknown"))
+    removed = sum(1 for a in actions if (a.get("remove") or {}).get("dataChange"))
+    if operation == "RESTORE" or removed:
+        raise LogDamaged(
+            f"{root}: version {version} ({operation} by {info.get('engineInfo', 'unknown')}) took "
+            f"data away that the ledger counts ({removed} files removed)",
+            hint="Ingestion stopped so that nothing is mixed up. Undo it, or move the position "
+            "deliberately ('raylake rewind'), then start again.",
+            version=version,
+            operation=operation,
+        )
