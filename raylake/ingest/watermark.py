@@ -146,7 +146,8 @@ class Watermark:
 
     A partition's watermark is its greatest sane event time less the lateness. The table's is the
     least over the active partitions; one that has given no event time yet is active until
-    ``idle_timeout_s`` after it was added. It never moves back, whatever partitions come, go or
+    ``idle_timeout_s`` after it was added. Add every partition before the first is observed: one
+    that it doesn't know cannot hold it back. It never moves back, whatever partitions come, go or
     wake up; only :meth:`set` may move it back. While no partition is active it stays.
 
     Not thread-safe, except that :attr:`published` may be read from any thread.
