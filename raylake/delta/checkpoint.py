@@ -7,6 +7,7 @@ that was read back and synced, and never those that the dead-letter redo still n
 from __future__ import annotations
 
 import argparse
+import bisect
 import fcntl
 import json
 import os
@@ -62,7 +63,8 @@ def checkpoint(
 
     Args:
         path: The table's folder.
-        keep_from: Log files of this version and later stay.
+        keep_from: Log files of this version and later stay; None: nothing is deleted, since
+            somebody may still need it.
         max_log_files: Bound of the local log folder.
 
     Raises:
@@ -81,9 +83,11 @@ def checkpoint(
                 table.create_checkpoint()
                 _prove(root, version, before)
             retention_s = _retention_s(table.metadata().configuration)
-            removed = clean_up(
-                root, keep_from=keep_from, retention_s=retention_s, max_log_files=max_log_files
-            )
+            removed = 0
+            if keep_from is not None:
+                removed = clean_up(
+                    root, keep_from=keep_from, retention_s=retention_s, max_log_files=max_log_files
+                )
         except (DeltaError, OSError) as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise DependencyUnreachable(f"{root}: no checkpoint was written: {reason}") from error
@@ -91,32 +95,30 @@ def checkpoint(
         return CheckpointResult(version, created, removed, left)
 
 
-def clean_up(root: Path, *, keep_from: int | None, retention_s: float, max_log_files: int) -> int:
+def clean_up(root: Path, *, keep_from: int, retention_s: float, max_log_files: int) -> int:
     """Delete log files below the highest checkpoint that retention, bound and redo allow.
 
     Returns:
         The number of files deleted, oldest first, so that a crash leaves no gap.
     """
     files = sorted(_versioned(root))
+    versions = [version for version, _ in files]
+    allowed = [c for c in log_files.checkpoint_versions(root) if c <= keep_from]
     horizon_s = time.time() - retention_s
-    floor = -1
-    for candidate in log_files.checkpoint_versions(root):
-        if keep_from is not None and candidate > keep_from:
+    floor = max((c for c in allowed if _newest_below_s(root, c) < horizon_s), default=-1)
+    for candidate in allowed:
+        if len(versions) - bisect.bisect_left(versions, floor) <= max_log_files:
             break
-        young = _newest_below(root, candidate) > horizon_s
-        above = sum(1 for version, _ in files if version >= candidate)
-        kept_now = sum(1 for version, _ in files if version >= floor)
-        if not young or (kept_now > max_log_files and above > 0):
-            floor = candidate
-    removed = 0
-    for version, file in files:
-        if version < floor:
-            file.unlink(missing_ok=True)
-            removed += 1
-    return removed
+        floor = max(floor, candidate)
+    doomed = files[: bisect.bisect_left(versions, floor)]
+    if doomed:
+        log_files.write_clean_up_mark(root, floor)
+    for _, file in doomed:
+        file.unlink(missing_ok=True)
+    return len(doomed)
 
 
-def _newest_below(root: Path, version: int) -> float:
+def _newest_below_s(root: Path, version: int) -> float:
     """When the newest log file below ``version`` was written; 0 when there is none."""
     found = log_files.mark(log_files.commit_path(root, version - 1))
     return found.mtime_ns / 1e9 if found is not None else 0.0

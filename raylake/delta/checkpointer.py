@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from dataclasses import dataclass
 
 from raylake.delta.checkpoint import MAX_LOG_FILES, CheckpointResult
+
+log = logging.getLogger(__name__)
+
+CLOSE_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,25 @@ class Checkpointer:
             text=True,
         )
         self._last_version = version
+
+    def committed(self, version: int, *, keep_from: int) -> None:
+        """A commit landed: start a checkpoint where one is due; never waits.
+
+        Args:
+            version: The table's version now.
+            keep_from: Log files from here on are still needed by the dead-letter redo.
+        """
+        self._report(self.poll())
+        if self.due(version):
+            self.start(version, keep_from=keep_from)
+
+    def close(self) -> None:
+        """Wait for a checkpoint under way, at most :data:`CLOSE_WAIT_S`."""
+        self._report(self.wait(CLOSE_WAIT_S))
+
+    def _report(self, result: CheckpointResult | CheckpointFailure | None) -> None:
+        if isinstance(result, CheckpointFailure):
+            log.warning("%s: no checkpoint was written: %s", self._path, result.message)
 
     def poll(self) -> CheckpointResult | CheckpointFailure | None:
         """The result of the child once it has ended; None before, and when there is none."""

@@ -14,6 +14,7 @@ from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import PREFIX
 from raylake.delta.opening import attach_core
 from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.owner_steps import release_once
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
 from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import Durability, TableSpec
@@ -21,7 +22,7 @@ from raylake.delta.unit_check import check_file
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile
 
-PARTITION_BY = ("date", "hour", "pipeline", "stage")
+DEAD_LETTER_PARTITION_BY = ("date", "hour", "pipeline", "stage")
 
 DEAD_LETTER_SCHEMA = pa.schema(
     [
@@ -55,7 +56,7 @@ def dead_letter_spec(path: str) -> TableSpec:
         "delta.dataSkippingStatsColumns": ",".join(STATS_COLUMNS),
         "delta.logRetentionDuration": "interval 86400 seconds",
     }
-    return TableSpec(path, DEAD_LETTER_SCHEMA, PARTITION_BY, properties)
+    return TableSpec(path, DEAD_LETTER_SCHEMA, DEAD_LETTER_PARTITION_BY, properties)
 
 
 class DeadLetterTable:
@@ -107,7 +108,7 @@ class DeadLetterTable:
         """The table's folder."""
         return self._spec.path
 
-    def added_up_to(self, table_id: str) -> int:
+    def stored_version(self, table_id: str) -> int:
         """The data version up to which a table's dead letters are in here; -1 for none."""
         if table_id not in self._added:
             stored = self._core.table.transaction_version(app_of(table_id))
@@ -135,7 +136,7 @@ class DeadLetterTable:
 
         Args:
             table_id: The data table's id.
-            pending: Read from the data log after :meth:`added_up_to`.
+            pending: Read from the data log after :meth:`stored_version`.
             mark_every: Without files, commit the position once it moved by this many versions.
 
         Returns:
@@ -144,7 +145,7 @@ class DeadLetterTable:
         Raises:
             Fenced, LogDamaged, DependencyUnreachable: As :meth:`add`.
         """
-        before = self.added_up_to(table_id)
+        before = self.stored_version(table_id)
         if not pending.commits and pending.newest - before < mark_every:
             return 0
         fresh = tuple(c for c in pending.commits if c.version > before)
@@ -153,11 +154,7 @@ class DeadLetterTable:
 
     def release(self) -> None:
         """Say that this owner leaves (I11)."""
-        self._core.until_landed(self._try_release)
-
-    def _try_release(self) -> None:
-        self._core.refresh()
-        self._core.write(Draft("release", extra={"released": True}), lambda _version: None)
+        self._core.until_landed(lambda: release_once(self._core))
 
     def _add_all(self, table_id: str, commits: Sequence[DeadLetterCommit], position: int) -> bool:
         faults.reach("dlq.before_commit", table_id=table_id, version=position)
@@ -167,7 +164,7 @@ class DeadLetterTable:
 
     def _try_add(self, table_id: str, commits: Sequence[DeadLetterCommit], position: int) -> bool:
         self._core.refresh()
-        before = self.added_up_to(table_id)
+        before = self.stored_version(table_id)
         if position <= before:
             self._core.sync()
             return False
@@ -185,8 +182,8 @@ class DeadLetterTable:
         return True
 
     def _check(self, file: DataFile, table_id: str) -> None:
-        stored = pa.schema([f for f in self.schema if f.name not in PARTITION_BY])
-        reason = check_file(file, Path(self.path), stored, PARTITION_BY)
+        stored = pa.schema([f for f in self.schema if f.name not in DEAD_LETTER_PARTITION_BY])
+        reason = check_file(file, Path(self.path), stored, DEAD_LETTER_PARTITION_BY)
         if reason:
             raise LogDamaged(
                 f"{self.path}: a dead-letter file that table {table_id} names cannot be added: "

@@ -6,7 +6,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +50,8 @@ def write_data_files(
     schema: pa.Schema,
     partition_by: Sequence[str] = (),
     options: WriteOptions = DEFAULT_OPTIONS,
+    *,
+    durability: Durability | None = None,
 ) -> tuple[DataFile, ...]:
     """Write rows as Parquet files, one per partition value (more when they are large).
 
@@ -62,6 +64,7 @@ def write_data_files(
         schema: The table's schema, partition columns included.
         partition_by: The partition columns.
         options: Compression, durability, sizes.
+        durability: Instead of the options' one.
 
     Returns:
         The files, empty without rows.
@@ -70,6 +73,8 @@ def write_data_files(
         SchemaConflict: A column is missing, unknown, of another type, or null where it must not be.
         DependencyUnreachable: The folder cannot be written (read-only, disk full).
     """
+    if durability is not None:
+        options = replace(options, durability=durability)
     data = _conform(batch, schema)
     if data.num_rows == 0:
         return ()

@@ -187,13 +187,13 @@ class Ledger:
     Attributes:
         states: State of every admitted partition.
         pipelines: The pipeline that a partition was admitted for.
-        generations: Current generation of each pipeline's assignment, when known (I7).
+        generations: Generation under which a partition was granted last, when known (I7).
         fingerprint: Fingerprint of the table's schema.
     """
 
     states: Mapping[SourcePartition, PartitionState]
     pipelines: Mapping[SourcePartition, str]
-    generations: Mapping[str, int]
+    generations: Mapping[SourcePartition, int]
     fingerprint: str
 
 
@@ -263,7 +263,7 @@ def _decide(
 
 
 def _refusal(unit: Unit, relations: set[Relation], ledger: Ledger) -> str:
-    if unit.generation < ledger.generations.get(unit.pipeline, unit.generation):
+    if any(unit.generation < ledger.generations.get(r.source, 0) for r in unit.ranges):
         return "generation"
     if Relation.OVERLAP in relations:
         return "overlap"

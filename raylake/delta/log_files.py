@@ -160,3 +160,25 @@ def sync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+CLEAN_UP_MARK = "_raylake_cleaned"
+"""Holds the version below which our own clean-up, which waits for the redo (I5), deleted files."""
+
+
+def write_clean_up_mark(table: Path, below: int) -> None:
+    """Write down, durably and before it happens, that log files below a version are deleted."""
+    path = table / LOG / CLEAN_UP_MARK
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps({"below": below}))
+    sync_path(scratch)
+    scratch.replace(path)
+    sync_path(table / LOG)
+
+
+def cleaned_below(table: Path) -> int:
+    """The version below which our own clean-up deleted log files; 0 when it never ran."""
+    try:
+        return int(json.loads((table / LOG / CLEAN_UP_MARK).read_text())["below"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return 0

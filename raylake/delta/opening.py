@@ -61,6 +61,7 @@ def attach_core(
             now_s = clock.now()
             refuse_live_owner(spec.root, identity, now_s=now_s, takeover_after_s=takeover_after_s)
         core.reload()
+        core.watermark_ms = (last_metadata(spec.root) or {}).get("watermark_ms")
         core.take_epoch()
 
     core.until_landed(take)

@@ -9,17 +9,14 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.clock import Clock
-from raylake.delta import metadata
+from raylake.delta import owner_steps
+from raylake.delta.checkpointer import Checkpointer
 from raylake.delta.identity import OwnerIdentity
-from raylake.delta.ledger import Fold, Verdict, admitted, app_id, changed_values, fold
 from raylake.delta.opening import attach_core
-from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.owner_core import OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
-from raylake.delta.schema import delta_schema, differences, missing, refuse_names
 from raylake.delta.spec import Durability, TableSpec
 from raylake.delta.table_state import TableState
-from raylake.delta.unit_check import check_unit
-from raylake.errors import SchemaConflict
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit, UnitOutcome
 
 
@@ -106,10 +103,25 @@ class OwnedTable:
         """The partition columns."""
         return self._spec.partition_by
 
-    def set_generation(self, pipeline: str, generation: int) -> None:
-        """Tell the current generation of a pipeline's assignment; older units are refused (I7)."""
-        known = self._state.generations.get(pipeline, generation)
-        self._state.generations[pipeline] = max(generation, known)
+    @property
+    def watermark_ms(self) -> int | None:
+        """The table's watermark as it was last committed; ms since the epoch (DESIGN §8)."""
+        return self._core.watermark_ms
+
+    def checkpointer(self, interval_commits: int = 100) -> Checkpointer:
+        """What writes this table's checkpoints, each ``interval_commits`` versions."""
+        return Checkpointer(self.path, interval_commits=interval_commits)
+
+    @property
+    def generation(self) -> int:
+        """The newest generation that this owner was told; 0 for none."""
+        return max(self._state.generations.values(), default=0)
+
+    def set_generation(self, sources: Iterable[SourcePartition], generation: int) -> None:
+        """Refuse units of these partitions that carry an older generation (I7)."""
+        known = self._state.generations
+        for source in sources:
+            known[source] = max(generation, known.get(source, generation))
 
     def states(self) -> dict[SourcePartition, PartitionState]:
         """The state of every admitted partition, of all pipelines."""
@@ -141,12 +153,20 @@ class OwnedTable:
         """
         name = pipeline or self._pipeline
         self._state.refuse_other_pipeline(origins, name)
-        self._core.until_landed(lambda: self._try_admit(origins, name))
+        self._core.until_landed(
+            lambda: owner_steps.admit_once(self._core, self._state, origins, name)
+        )
         self._core.sync()
         return {s: self._state.states[s] for s in origins}
 
-    def commit(self, units: Sequence[Unit]) -> list[UnitOutcome]:
+    def commit(
+        self, units: Sequence[Unit], *, watermark_ms: int | None = None
+    ) -> list[UnitOutcome]:
         """Commit waiting units, in order of arrival, as one version (the commit rule).
+
+        Args:
+            units: Units in order of arrival.
+            watermark_ms: The watermark with these units; kept, and never moved back.
 
         Returns:
             One outcome per unit, durable when ``durability`` is ``sync``.
@@ -159,10 +179,9 @@ class OwnedTable:
                 that landed come back as ``already``.
         """
         faults.reach("owner.before_commit", units=[u.unit_id for u in units])
-        bad: dict[str, str] = {}
-        checked: set[str] = set()
+        waiting = owner_steps.Waiting(tuple(units), watermark_ms)
         result: list[UnitOutcome] = self._core.until_landed(
-            lambda: self._try_commit(units, bad, checked)
+            lambda: owner_steps.commit_once(self._core, self._state, waiting)
         )
         return result
 
@@ -177,7 +196,7 @@ class OwnedTable:
             Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
         """
         faults.reach("evolve.before_commit", columns=additions.names)
-        self._core.until_landed(lambda: self._try_evolve(additions))
+        self._core.until_landed(lambda: owner_steps.evolve_once(self._core, self._state, additions))
         faults.reach("evolve.after_commit", columns=additions.names)
         return self._state.schema, self._state.fingerprint
 
@@ -195,102 +214,4 @@ class OwnedTable:
         Raises:
             Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
         """
-        self._core.until_landed(self._try_release)
-
-    def _try_release(self) -> None:
-        self._core.refresh()
-        self._core.write(Draft("release", extra={"released": True}), lambda _version: None)
-
-    def _try_admit(self, origins: Mapping[SourcePartition, int], pipeline: str) -> None:
-        self._refresh()
-        new = {s: admitted(o) for s, o in origins.items() if s not in self._state.states}
-        if not new:
-            return
-        values = {
-            app_id(pipeline, s, name): value
-            for s, state in new.items()
-            for name, value in changed_values(None, state).items()
-        }
-        extra = {
-            "admitted": [
-                [pipeline, s.topic, s.topic_id, s.partition, state.origin]
-                for s, state in sorted(new.items())
-            ]
-        }
-
-        def landed(_version: int) -> None:
-            self._state.states.update(new)
-            self._state.pipelines.update(dict.fromkeys(new, pipeline))
-
-        self._core.write(Draft("admit", values, extra), landed)
-
-    def _try_commit(
-        self, units: Sequence[Unit], bad: dict[str, str], checked: set[str]
-    ) -> list[UnitOutcome]:
-        self._refresh()
-        folded = self._checked_fold(units, bad, checked)
-        accepted = folded.accepted()
-        version = self._core.version
-        if accepted:
-            draft = Draft(
-                "data",
-                self._state.txn_values(folded),
-                metadata.of_units(accepted, self._state.pipelines),
-                [f for u in accepted for f in u.files],
-            )
-            version = self._core.write(
-                draft, lambda _version: self._state.states.update(folded.states)
-            )
-        else:
-            self._core.sync()
-        return [self._outcome(d.unit, d.verdict, d.reason, version) for d in folded.decisions]
-
-    def _checked_fold(self, units: Sequence[Unit], bad: dict[str, str], checked: set[str]) -> Fold:
-        """Fold, check the files of what is accepted, and fold again without the bad ones."""
-        ledger = self._state.ledger()
-        while True:
-            folded = fold(units, ledger, bad)
-            fresh = [u for u in folded.accepted() if u.unit_id not in checked]
-            if not fresh:
-                return folded
-            for unit in fresh:
-                checked.add(unit.unit_id)
-                reason = check_unit(unit, self._core.root, self._state.schema, self.partition_by)
-                if reason:
-                    bad[unit.unit_id] = reason
-
-    def _outcome(self, unit: Unit, verdict: Verdict, reason: str, version: int) -> UnitOutcome:
-        ends = {
-            r.source: self._state.states[r.source].next
-            for r in unit.ranges
-            if r.source in self._state.states
-        }
-        if verdict is Verdict.REFUSE:
-            return UnitOutcome(unit.unit_id, "refused", None, ends, reason)
-        status = "committed" if verdict is Verdict.ACCEPT else "already"
-        return UnitOutcome(unit.unit_id, status, version, ends)
-
-    def _try_evolve(self, additions: pa.Schema) -> None:
-        self._refresh()
-        refuse_names(additions, self.path)
-        found = differences(additions, self._state.schema)
-        if found:
-            raise SchemaConflict(
-                f"{self.path}: the new columns contradict the table's: " + "; ".join(found),
-                hint="Rename the field, or send these records to the dead letters.",
-                differences=found,
-            )
-        new = missing(additions, self._state.schema)
-        if not len(new):
-            return
-        fields = list(delta_schema(pa.schema([f.with_nullable(True) for f in new])).fields)
-        self._core.evolve_with(
-            lambda properties: self._core.add_columns(fields, properties),
-            "evolve",
-            {"columns": new.names},
-        )
-        self._refresh()
-
-    def _refresh(self) -> None:
-        self._core.refresh()
-        self._state.load_schema()
+        self._core.until_landed(lambda: owner_steps.release_once(self._core))

@@ -96,6 +96,8 @@ class OwnerCore:
         self.durability = durability
         self.number = -1
         self.table_id = str(table.metadata().id)
+        self.partition_by = tuple(table.metadata().partition_columns)
+        self.watermark_ms: int | None = None
         self._pending: _Attempt | None = None
         self._unsynced: int | None = None
         self._guard = LogGuard(root, self.table_id, int(table.version()))
@@ -184,24 +186,23 @@ class OwnerCore:
     def until_landed(self, one_try: Callable[[], Any]) -> Any:
         """Run ``one_try`` until no other commit comes between, bounded, with jitter (step 6).
 
+        A store that refuses is not tried again here: that is the caller's retry policy.
+
         Raises:
-            Retryable: The last failure, after :data:`ATTEMPTS` attempts.
+            Contended: The last failure, after :data:`ATTEMPTS` attempts.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return one_try()
-            except Retryable:
+            except Contended:
                 if attempt == ATTEMPTS:
                     raise
                 ceiling_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**attempt)
                 self.clock.sleep(self._random.uniform(FIRST_BACKOFF_S, ceiling_s))
         raise AssertionError("unreachable")
 
-    def evolve_with(
-        self, change: Callable[[CommitProperties], None], kind: str, extra: Mapping[str, Any]
-    ) -> int:
+    def evolve_with(self, change: Callable[[CommitProperties], None], draft: Draft) -> int:
         """Run a metadata change of delta-rs as a commit of ours; as :meth:`write`."""
-        draft = Draft(kind, extra=extra)
         return self._attempt(draft, self.number + 1, lambda _version: None, change)
 
     def sync(self) -> None:
@@ -226,7 +227,7 @@ class OwnerCore:
                 actions,
                 "append",
                 self.table.schema(),
-                partition_by=self.table.metadata().partition_columns,
+                partition_by=list(self.partition_by),
                 commit_properties=properties,
                 post_commithook_properties=NO_HOOKS,
             )
@@ -260,6 +261,7 @@ class OwnerCore:
         document = {
             **metadata.base(draft.kind, draft.batch, number, self.identity),
             "at_s": round(self.clock.now(), 3),
+            "watermark_ms": self.watermark_ms,
             **draft.extra,
         }
         transactions = [Transaction(OWNER_APP, number)]

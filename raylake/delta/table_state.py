@@ -33,7 +33,7 @@ class TableState:
         self.fingerprint = ""
         self.states: dict[SourcePartition, PartitionState] = {}
         self.pipelines: dict[SourcePartition, str] = {}
-        self.generations: dict[str, int] = {}
+        self.generations: dict[SourcePartition, int] = {}
         self.load_schema()
         self._load_states()
 

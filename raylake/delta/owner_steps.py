@@ -1,0 +1,160 @@
+"""One attempt at each thing that an owner does to its table, from a refreshed handle.
+
+Each may raise :class:`~raylake.delta.owner_core.Contended`; then the whole attempt is made again,
+from the refresh on, so that nothing is ever written on an old reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from raylake.delta import metadata
+from raylake.delta.ledger import Decision, Fold, Verdict, admitted, app_id, changed_values, fold
+from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.schema import delta_schema, differences, missing, refuse_names
+from raylake.delta.table_state import TableState
+from raylake.delta.unit_check import check_unit
+from raylake.errors import SchemaConflict
+from raylake.ingest.unit import SourcePartition, Unit, UnitOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Units that wait for a commit, and what is known of their files over its attempts.
+
+    Attributes:
+        units: In order of arrival.
+        watermark_ms: The watermark with these units.
+        bad: Why units must not be committed, by unit id.
+        checked: Ids of the units whose files were looked at.
+    """
+
+    units: tuple[Unit, ...]
+    watermark_ms: int | None = None
+    bad: dict[str, str] = field(default_factory=dict)
+    checked: set[str] = field(default_factory=set)
+
+
+def commit_once(core: OwnerCore, state: TableState, waiting: Waiting) -> list[UnitOutcome]:
+    """Steps 1 to 5 of the commit rule; step 6 is :meth:`OwnerCore.until_landed` around it."""
+    refresh(core, state)
+    folded = _checked_fold(core, state, waiting)
+    accepted = folded.accepted()
+    version = core.version
+    if accepted:
+        known = [ms for ms in (core.watermark_ms, waiting.watermark_ms) if ms is not None]
+        watermark = max(known, default=None)
+        draft = Draft(
+            "data",
+            state.txn_values(folded),
+            {**metadata.of_units(accepted, state.pipelines), "watermark_ms": watermark},
+            [f for u in accepted for f in u.files],
+        )
+
+        def landed(_version: int) -> None:
+            state.states.update(folded.states)
+            core.watermark_ms = watermark
+
+        version = core.write(draft, landed)
+    else:
+        core.sync()
+    return [_outcome(state, decision, version) for decision in folded.decisions]
+
+
+def admit_once(
+    core: OwnerCore, state: TableState, origins: Mapping[SourcePartition, int], pipeline: str
+) -> None:
+    """Admit partitions that are not yet, in a commit of its own (I9)."""
+    refresh(core, state)
+    new = {s: admitted(o) for s, o in origins.items() if s not in state.states}
+    if not new:
+        return
+    values = {
+        app_id(pipeline, s, name): value
+        for s, one in new.items()
+        for name, value in changed_values(None, one).items()
+    }
+    extra = {
+        "admitted": [
+            [pipeline, s.topic, s.topic_id, s.partition, one.origin]
+            for s, one in sorted(new.items())
+        ]
+    }
+
+    def landed(_version: int) -> None:
+        state.states.update(new)
+        state.pipelines.update(dict.fromkeys(new, pipeline))
+
+    core.write(Draft("admit", values, extra), landed)
+
+
+def evolve_once(core: OwnerCore, state: TableState, additions: pa.Schema) -> None:
+    """Add the columns that the table lacks.
+
+    Raises:
+        SchemaConflict: An addition contradicts a column or cannot be one.
+    """
+    refresh(core, state)
+    refuse_names(additions, str(core.root))
+    found = differences(additions, state.schema)
+    if found:
+        raise SchemaConflict(
+            f"{core.root}: the new columns contradict the table's: " + "; ".join(found),
+            hint="Rename the field, or send these records to the dead letters.",
+            differences=found,
+        )
+    new = missing(additions, state.schema)
+    if len(new):
+        fields = list(delta_schema(pa.schema([nullable(f) for f in new])).fields)
+        core.evolve_with(
+            lambda properties: core.add_columns(fields, properties),
+            Draft("evolve", extra={"columns": new.names}),
+        )
+        refresh(core, state)
+
+
+def release_once(core: OwnerCore) -> None:
+    """Say that this owner leaves."""
+    core.refresh()
+    core.write(Draft("release", extra={"released": True}), lambda _version: None)
+
+
+def refresh(core: OwnerCore, state: TableState) -> None:
+    """Steps 1 and 2, and the schema as it is now."""
+    core.refresh()
+    state.load_schema()
+
+
+def nullable(field: pa.Field) -> pa.Field:
+    """A field that older files may lack, in its structs too."""
+    kind = field.type
+    if pa.types.is_struct(kind):
+        kind = pa.struct([nullable(child) for child in kind])
+    return field.with_type(kind).with_nullable(True)
+
+
+def _checked_fold(core: OwnerCore, state: TableState, waiting: Waiting) -> Fold:
+    """Fold, check the files of what is accepted (step 4), and fold again without the bad ones."""
+    ledger = state.ledger()
+    while True:
+        folded = fold(waiting.units, ledger, waiting.bad)
+        fresh = [u for u in folded.accepted() if u.unit_id not in waiting.checked]
+        if not fresh:
+            return folded
+        for unit in fresh:
+            waiting.checked.add(unit.unit_id)
+            reason = check_unit(unit, core.root, state.schema, core.partition_by)
+            if reason:
+                waiting.bad[unit.unit_id] = reason
+
+
+def _outcome(state: TableState, decision: Decision, version: int) -> UnitOutcome:
+    unit = decision.unit
+    ends = {r.source: state.states[r.source].next for r in unit.ranges if r.source in state.states}
+    if decision.verdict is Verdict.REFUSE:
+        return UnitOutcome(unit.unit_id, "refused", None, ends, decision.reason)
+    status = "committed" if decision.verdict is Verdict.ACCEPT else "already"
+    return UnitOutcome(unit.unit_id, status, version, ends)
