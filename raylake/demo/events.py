@@ -42,6 +42,7 @@ SHARES = {
     "far_future": 0.001,
     "headers": 0.02,
     "unusual_text": 0.005,
+    "wider_value": 0.001,
     "null_key": 0.002,
 }
 """Share of the records of each kind; every full chunk has at least one of each."""
@@ -201,6 +202,8 @@ def _special(kind: str, key: bytes, text: str, stamp: int, turn: int) -> Planned
         return plain._replace(headers=headers)
     if kind == "unusual_text":
         return plain._replace(value=_unusual(text, turn))
+    if kind == "wider_value":
+        return plain._replace(value=poison.with_fraction(text))
     if kind == "committed_transaction":
         return plain._replace(transaction="commit")
     if kind == "aborted_transaction":

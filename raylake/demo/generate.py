@@ -47,6 +47,7 @@ class Job:
         record: Where this process writes its record file.
         shard: Number of this process among ``shards``.
         shards: Number of processes that share the stream.
+        connect_timeout_s: How long to wait for the broker's first answer.
     """
 
     bootstrap: str
@@ -55,6 +56,7 @@ class Job:
     record: Path
     shard: int = 0
     shards: int = 1
+    connect_timeout_s: float = 10.0
 
     @property
     def partitions(self) -> tuple[int, ...]:
@@ -97,7 +99,9 @@ Progress = Callable[[int], None]
 Sent = list[tuple[int, Planned, Any]]
 
 
-def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
+def create_topic(
+    bootstrap: str, topic: str, partitions: int, connect_timeout_s: float = 10.0
+) -> None:
     """Create ``topic`` with one replica.
 
     Raises:
@@ -105,7 +109,8 @@ def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
         DependencyUnreachable: The broker did not answer.
     """
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        timeout_ms = int(connect_timeout_s * 1000)
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=timeout_ms)
         try:
             admin.create_topics([NewTopic(topic, partitions, 1)])
         finally:
@@ -190,6 +195,7 @@ class _Sender:
             "batch_size": 256 * 1024,
             "max_request_size": 8 * 1024 * 1024,
             "metrics_enabled": False,
+            "bootstrap_timeout_ms": int(job.connect_timeout_s * 1000),
         }
         self._topic = job.topic
         self._plain = KafkaProducer(**settings)
@@ -261,6 +267,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--record", type=Path, required=True, help="the producer's record (Parquet)"
     )
     parser.add_argument("--shard", default="0/1", help="this process and how many there are: 0/2")
+    parser.add_argument("--connect-timeout-s", type=float, default=10.0)
     parser.add_argument("--create-topic", action="store_true", help="the topic must not exist yet")
     return parser.parse_args(argv)
 
@@ -277,7 +284,8 @@ def _job(options: argparse.Namespace) -> Job:
             )
         start_ms = int(time.time() * 1000) - 3_600_000
     plan = StreamPlan(options.seed, options.count, start_ms, options.partitions)
-    return Job(options.bootstrap, options.topic, plan, options.record, int(shard), int(shards))
+    place = (options.bootstrap, options.topic, plan, options.record, int(shard), int(shards))
+    return Job(*place, connect_timeout_s=options.connect_timeout_s)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -286,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _arguments(argv)
         job = _job(options)
         if options.create_topic:
-            create_topic(job.bootstrap, job.topic, job.plan.partitions)
+            create_topic(job.bootstrap, job.topic, job.plan.partitions, job.connect_timeout_s)
         produced = produce(job, lambda records: _line({"progress": records}))
     except RayLakeError as error:
         sys.stderr.write(f"{error}\n")

@@ -1,7 +1,7 @@
 """Messages that no decoder of the demo's schema may accept, one function a kind (FAILURES 14, 15).
 
-Each takes a valid order event as text and breaks it in one way. The result must become one dead
-letter; a decoder that keeps such a record as a row has changed its meaning.
+Each entry of :data:`POISONS` takes a valid order event as text and breaks it in one way. The result
+must become one dead letter; a decoder that keeps such a record as a row has changed its meaning.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ def _replace(field: str, literal: str) -> Breaker:
         return f'{head}"{field}":{literal}{rest[cut:]}'.encode()
 
     return broken
+
+
+def with_fraction(event: str) -> bytes:
+    """A good event whose quantity fits only a wider type: a row all the same (SPEC A6)."""
+    return _replace("quantity", "1.5")(event)
 
 
 def _append(member: str) -> Breaker:
@@ -51,7 +56,6 @@ POISONS: dict[str, Breaker] = {
     "lone_surrogate": _replace("segment", r'"\ud800"'),
     "nan": _replace("quantity", "NaN"),
     "huge_int": _replace("quantity", "9" * 40),
-    "fraction_for_int": _replace("quantity", "1.5"),
     "text_for_int": _replace("quantity", '"many"'),
     "object_for_text": _replace("customer_id", '{"id":7}'),
     "array_for_text": _replace("country", '["NO"]'),

@@ -58,6 +58,7 @@ def audit(
         settings = {"memory_limit": scope.memory, "temp_directory": spill}
         connection = duckdb.connect(config=settings)
         try:
+            connection.execute("SET enable_progress_bar = false")
             compared = _load(connection, bronze, dead, [str(r) for r in records], scope)
             figures = _figures(connection)
             examples = _examples(connection)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -94,6 +93,7 @@ class SmallLake:
             self.table,
             pa.Table.from_pylist(data, schema=BRONZE),
             mode="append",
+            schema_mode="merge",
             partition_by=partition_by,
         )
 
@@ -165,7 +165,3 @@ class SmallLake:
         before = DeltaTable(self.table).count()
         self.commit({"remove": remove})
         return before - DeltaTable(self.table).count()
-
-
-def md5(value: bytes) -> bytes:
-    return hashlib.md5(value, usedforsecurity=False).digest()
