@@ -290,10 +290,20 @@ def _batches(
     wanted = [c for c in columns if c in stored]
     for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
         arrays = [
-            batch.column(c) if c in stored else pa.array([one.values.get(c)] * batch.num_rows)
+            _plain(batch.column(c))
+            if c in stored
+            else pa.array([one.values.get(c)] * batch.num_rows, pa.string())
             for c in columns
         ]
         yield pa.RecordBatch.from_arrays(arrays, list(columns))
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Text as ``string``: other engines leave views and large strings, which lack kernels."""
+    kind = values.type
+    if pa.types.is_dictionary(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind):
+        return values
+    return values.cast(pa.string())
 
 
 def _live(files: pa.Table) -> list[LiveFile]:
