@@ -189,8 +189,8 @@ class AssignmentMachine:
                 self._free(consumer, self.held_by(consumer))
             case PartitionsChanged(partitions):
                 self._partitions = partitions
-            case Released(consumer, sources):
-                self._free(consumer, sources)
+            case _:
+                self._free(event.consumer, event.sources)
         self._target = assign(self._partitions, self._consumers, self._target)
         return [*self._revoke(), *self._grant()]
 

@@ -245,18 +245,15 @@ class Batcher(Generic[T]):
     def _take(self, sources: list[SourcePartition], reason: FlushReason) -> Plan[T]:
         now = self._clock.monotonic()
         since = min(self._since[source] for source in sources)
-        ranges: list[OffsetRange] = []
-        batches: list[HeldBatch[T]] = []
-        for source in sources:
-            held = self._held[source]
-            if held.range is not None:
-                ranges.append(held.range)
-            batches.extend(held.batches)
+        taken = [self._held[source] for source in sources]
+        ranges = tuple(held.range for held in taken if held.range is not None)
+        batches = tuple(batch for held in taken for batch in held.batches)
+        for source, held in zip(sources, taken, strict=True):
             self._release(source, held)
             self._held[source] = _Held(held.next)
         self._flushed_at = now
         nbytes = sum(batch.nbytes for batch in batches)
-        return Plan(self.table, reason, tuple(ranges), tuple(batches), nbytes, now - since)
+        return Plan(self.table, reason, ranges, batches, nbytes, now - since)
 
     def _release(self, source: SourcePartition, held: _Held[T]) -> None:
         self.held_bytes -= sum(batch.nbytes for batch in held.batches)

@@ -124,8 +124,8 @@ def _resolve(start: Start, asked: list[SourcePartition], lookups: Lookups) -> Of
             return {**latest, **_present(asked, lookups.at_timestamp(asked, timestamp_ms))}
         case FromOffsets(offsets=offsets):
             found = _explicit(offsets, asked, lookups)
-        case FromGroup(group=group):
-            found = _of_group(group, asked, lookups)
+        case _:
+            found = _of_group(start.group, asked, lookups)
     _check_within(found, lookups)
     return found
 
