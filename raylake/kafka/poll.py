@@ -154,6 +154,7 @@ class PollFetcher:
         except UnicodeDecodeError as error:
             self._drop_consumer()
             raise Retryable(f"a record could not be read: {error}") from error
+        self._check_known_topics()
         batches = self._deliver(polled)
         self._watch(batches, started_s)
         return batches
@@ -269,7 +270,6 @@ class PollFetcher:
             self._silence.answered(source, fetcher.answered_s(tp))
         if not batches:
             self._raise_if_silent()
-            self._raise_if_other_topic(fetcher)
 
     def _raise_if_silent(self) -> None:
         overdue = self._silence.overdue()
@@ -279,11 +279,13 @@ class PollFetcher:
             named = ", ".join(str(source) for source in overdue[:5])
             raise unreachable(self._connection, f"fetching {named}", advertised)
 
-    def _raise_if_other_topic(self, fetcher: BoundedFetcher) -> None:
-        known = {source.topic: fetcher.topic_id(source.topic) for source in self._positions}
+    def _check_known_topics(self) -> None:
+        if self._fetcher is None:
+            return
+        known = {source.topic: self._fetcher.topic_id(source.topic) for source in self._positions}
         changed = any(known[s.topic] not in (None, s.topic_id) for s in self._positions)
-        if changed or fetcher.unknown:
-            fetcher.unknown.clear()
+        if changed or self._fetcher.unknown:
+            self._fetcher.unknown.clear()
             self.check_topics()
 
     def _handle(self, error: kafka_errors.KafkaError, started_s: float) -> None:
