@@ -80,6 +80,7 @@ def write_data_files(
         return ()
     root = Path(table_path)
     written: list[Path] = []
+    complete = False
     try:
         files = tuple(
             _write_one(root, values, part, options, written)
@@ -88,17 +89,18 @@ def write_data_files(
         if options.durability == "sync":
             for place in _folders(root, written):
                 log_files.sync_path(place)
-    except BaseException as error:
-        for path in written:
-            with contextlib.suppress(OSError):
-                path.unlink()
-        if isinstance(error, OSError):
-            raise DependencyUnreachable(
-                f"{root}: a data file could not be written: {error}",
-                hint="Check free space and permissions of the table's folder.",
-                errno=error.errno,
-            ) from error
-        raise
+        complete = True
+    except OSError as error:
+        raise DependencyUnreachable(
+            f"{root}: a data file could not be written: {error}",
+            hint="Check free space and permissions of the table's folder.",
+            errno=error.errno,
+        ) from error
+    finally:
+        if not complete:
+            for path in written:
+                with contextlib.suppress(OSError):
+                    path.unlink()
     return files
 
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
 
@@ -243,34 +244,19 @@ class OwnerCore:
     ) -> int:
         base_version = int(self.table.version())
         self._pending = _Attempt(draft, base_version, number, landed)
-        properties = self._properties(draft, number)
+        properties = _properties(draft, number, self)
         faults.reach("owner.after_check", kind=draft.kind, batch=draft.batch)
-        try:
+        with _Ending(lambda error: self._ended(base_version, error)):
             transact(properties)
-        except Exception as error:
-            # delta-rs raises plain Exception for some failures; the log decides what happened.
-            if self._settle() is None:
-                raise _not_committed(self.root, base_version, error) from error
-        else:
-            self._land(base_version + 1)
         faults.reach("owner.after_commit", kind=draft.kind, batch=draft.batch)
         self.sync()
         return self.version
 
-    def _properties(self, draft: Draft, number: int) -> CommitProperties:
-        document = {
-            **metadata.base(draft.kind, draft.batch, number, self.identity),
-            "at_s": round(self.clock.now(), 3),
-            "watermark_ms": self.watermark_ms,
-            **draft.extra,
-        }
-        transactions = [Transaction(OWNER_APP, number)]
-        transactions += [Transaction(app, value) for app, value in sorted(draft.values.items())]
-        return CommitProperties(
-            custom_metadata={metadata.KEY: document},
-            max_commit_retries=0,
-            app_transactions=transactions,
-        )
+    def _ended(self, base_version: int, error: Exception | None) -> None:
+        if error is None:
+            self._land(base_version + 1)
+        elif self._settle() is None:
+            raise _not_committed(self.root, base_version, error) from error
 
     def _settle(self) -> int | None:
         """Find out from the log whether the pending attempt landed; None when it did not."""
@@ -328,6 +314,48 @@ class OwnerCore:
             stored=stored,
             expected=self.number,
         )
+
+
+class _Ending:
+    """Hands whatever ended a write to one who reads in the log what became of it (I4).
+
+    delta-rs raises plain ``Exception`` for some failures, and also when its post-commit work fails
+    after the commit landed.
+    """
+
+    def __init__(self, ended: Callable[[Exception | None], None]) -> None:
+        self._ended = ended
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """True when the commit is in the log in spite of the error."""
+        if error is not None and not isinstance(error, Exception):
+            return False
+        self._ended(error)
+        return True
+
+
+def _properties(draft: Draft, number: int, core: OwnerCore) -> CommitProperties:
+    document = {
+        **metadata.base(draft.kind, draft.batch, number, core.identity),
+        "at_s": round(core.clock.now(), 3),
+        "watermark_ms": core.watermark_ms,
+        **draft.extra,
+    }
+    transactions = [Transaction(OWNER_APP, number)]
+    transactions += [Transaction(app, value) for app, value in sorted(draft.values.items())]
+    return CommitProperties(
+        custom_metadata={metadata.KEY: document},
+        max_commit_retries=0,
+        app_transactions=transactions,
+    )
 
 
 def _add_action(file: DataFile, clock: Clock) -> AddAction:
