@@ -50,7 +50,7 @@ class Plan:
             pa.ArrowException, ValueError, TypeError, OverflowError: Arrow refuses a value.
         """
         arrays = [
-            pa.array([node and node.get(field.name) for node in nodes], field.type)
+            pa.array([None if n is None else n.get(field.name) for n in nodes], field.type)
             for field in self.fields
         ]
         own = self.own_columns([node is None for node in nodes], texts)
@@ -144,7 +144,7 @@ class ExactPath:
             except BUILD_ERRORS as error:
                 if end - start == 1:
                     broken.add(start)
-                    reason = f"{type(error).__name__}: {error}"
+                    reason = clipped(f"{type(error).__name__}: {error}", _MAX_REASON_CHARACTERS)
                     self._bury(self.rows[start], "build", reason, "BuildFailure")
                     continue
                 middle = (start + end) // 2
@@ -166,10 +166,8 @@ class ExactPath:
         self._nodes.append(node)
         self._texts.append(text)
 
-    def _bury(self, index: int, stage: str, reason: str, error_class: str) -> None:
-        self.dead.append(
-            DeadRecord(index, stage, clipped(reason, _MAX_REASON_CHARACTERS), error_class)
-        )
+    def _bury(self, row: int, stage: str, reason: str, error_class: str) -> None:
+        self.dead.append(DeadRecord(row, stage, reason[:_MAX_REASON_CHARACTERS], error_class))
 
 
 def _refuse(row: Row, kept: Node) -> None:
