@@ -62,12 +62,12 @@ class TopicPattern(Model):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str) -> str:
+        if value in ("", "*"):
+            raise Invalid("this pattern names no topics", "write '.*' for all of them")
         try:
             re.compile(value)
         except (re.error, RecursionError, OverflowError) as error:
             raise Invalid(f"the pattern does not compile: {error}") from None
-        if value in ("", "*"):
-            raise Invalid("this pattern names no topics", "write '.*' for all of them")
         return value
 
     def matches(self, topic: str) -> bool:
@@ -151,7 +151,18 @@ class FromOffsets(Model):
     """
 
     kind: ClassVar[Literal["offsets"]] = "offsets"
-    offsets: dict[Topic, dict[Natural, Natural]] = Field(min_length=1)
+    offsets: Annotated[
+        dict[Topic, dict[Natural, Natural]],
+        Field(min_length=1),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {"type": ["object", "integer"]},
+                "examples": [{"orders": {"0": 1000}}, {"0": 1000}],
+            }
+        ),
+    ]
 
     @field_validator("offsets", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator
 from raylake.config.base import Model
 from raylake.config.findings import Finding, Invalid
 from raylake.config.secrets import SecretOrText, SecretRef
-from raylake.config.units import DurationS, SizeBytes, Truth
+from raylake.config.units import DurationS, Scalar, SizeBytes, Truth
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)")
 _OURS: Final = {
@@ -121,7 +121,7 @@ class Kafka(Model):
     security: Security | None = None
     connect_timeout_s: DurationS = Field(default=10.0, alias="connect_timeout")
     fetch_max_bytes: SizeBytes = 32 * 2**20
-    client: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    client: dict[str, Scalar] = Field(default_factory=dict)
 
     @field_validator("security")
     @classmethod

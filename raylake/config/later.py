@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag, field_validator
+from pydantic import AfterValidator, Field, Tag, field_validator
 
 from raylake.config.base import Address, Column, Model, choose
 from raylake.config.bronze import ColumnType
 from raylake.config.findings import Invalid
-from raylake.config.units import DurationOrZeroS, DurationS, Ratio, SizeBytes, Truth
+from raylake.config.units import DurationOrZeroS, DurationS, Ratio, Scalar, SizeBytes, Truth
 
 Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
 _LAYER_TABLE: Final = re.compile(r"(bronze|silver|gold)\.[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -92,22 +91,13 @@ class Unique(_Rule):
     columns: Columns
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-        raise Invalid(f"{value!r} is not a bound")
-    return value
-
-
-Bound = Annotated[int | float | str, BeforeValidator(_finite)]
-
-
 class InRange(_Rule):
     """The value lies between two bounds, both included."""
 
     rule: Literal["range"]
     column: Column
-    min: Bound | None = None
-    max: Bound | None = None
+    min: Scalar | None = None
+    max: Scalar | None = None
 
     @field_validator("max")
     @classmethod
@@ -140,7 +130,7 @@ class InSet(_Rule):
 
     rule: Literal["in_set"]
     column: Column
-    values: Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)]
+    values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
 
 
 class Freshness(_Rule):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from raylake.config.addresses import is_local, normalise_table_address
 from raylake.config.base import Address, Model, PipelineName, TableName
@@ -32,12 +39,15 @@ def _check_format(value: Any) -> Any:
     return FORMAT
 
 
-def _auto(value: Any) -> Any:
-    if isinstance(value, str) and value != "auto":
-        if not (value.isascii() and value.isdigit() and len(value) < 10):
-            raise Invalid(f"{value!r} is neither a number nor auto", "write auto, or 4")
-        return int(value)
-    return value
+def _consumers(value: Any) -> Any:
+    if value == "auto":
+        return value
+    text = str(value)
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise Invalid(f"{value!r} is neither a number nor auto", "write auto, or 4")
+    if int(text) < 1:
+        raise Invalid("a pipeline has at least one consumer", "write auto, or 4")
+    return int(text)
 
 
 class Ingest(Model):
@@ -54,7 +64,11 @@ class Ingest(Model):
         log_retention_s: Age at which log entries may go; 1 day locally, 7 days in stores.
     """
 
-    consumers: Annotated[Count | Literal["auto"], BeforeValidator(_auto)] = "auto"
+    consumers: Annotated[
+        int | Literal["auto"],
+        PlainValidator(_consumers),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+    ] = "auto"
     trigger: Literal["continuous", "available_now"] = "continuous"
     buffer_bytes: SizeBytes = Field(default=256 * 2**20, alias="buffer")
     drain_timeout_s: DurationS = Field(default=60.0, alias="drain_timeout")

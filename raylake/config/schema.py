@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from raylake.config.models import Pipeline
+from raylake.config.units import format_duration, format_ratio, format_size
 
 SHIPPED: Final = Path(__file__).with_name("pipeline.schema.json")
 _VARIABLE: Final = {"type": "string", "pattern": r"\$\{"}
@@ -37,6 +38,10 @@ def _with_variables(node: Any) -> Any:
         for key, value in node.items()
         if key not in ("title", "discriminator")
     }
+    if "default" in out:
+        out["default"] = _as_written(out["default"], out.get("examples", ()))
+        if out["default"] is None or isinstance(out["default"], dict):
+            del out["default"]
     typed = out.get("type") in ("integer", "number", "boolean") or "enum" in out
     if not typed:
         return out
@@ -44,11 +49,14 @@ def _with_variables(node: Any) -> Any:
     return {**outer, "anyOf": [out, dict(_VARIABLE)]}
 
 
-def main() -> None:
-    """Writes the shipped file anew: ``python -m raylake.config.schema``."""
-    text = json.dumps(json_schema(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    SHIPPED.write_text(text, encoding="utf-8")
+def _as_written(value: Any, examples: Any) -> Any:
+    """A default as the file would have it: with its unit."""
+    for example, write in (("5s", format_duration), ("64MiB", format_size), ("20%", format_ratio)):
+        if example in examples and isinstance(value, int | float):
+            return write(value)  # type: ignore[arg-type]
+    return value
 
 
-if __name__ == "__main__":
-    main()
+def schema_text() -> str:
+    """The text of the shipped file."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"

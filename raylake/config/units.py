@@ -6,12 +6,13 @@ taken in the unit that the attribute's name ends with.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
 
 from raylake.config.findings import Invalid
 
@@ -34,7 +35,7 @@ _BYTES: Final[Mapping[str, int]] = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_NUMBER: Final = r"[0-9]{1,19}(?:\.[0-9]{1,9})?"
 _DURATION: Final = rf"({_NUMBER}) ?(ms|s|m|h|d)"
 _SIZE: Final = rf"({_NUMBER}) ?([kKMGT]?B|[KMGT]iB)"
 _RATIO: Final = rf"({_NUMBER}) ?%"
@@ -181,6 +182,14 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _scalar(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Invalid(f"{value!r} is not a usable number")
+    if not isinstance(value, str | int | float):
+        raise Invalid(f"this is text, a number or a boolean, not {kind_of(value)}")
+    return value
+
+
 def kind_of(value: object) -> str:
     """What a value is, in words for a message."""
     if value is None:
@@ -242,3 +251,9 @@ Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 """A whole number, at least 1."""
 Natural = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_whole)]
 """A whole number, at least 0, that fits in 64 bits."""
+Scalar = Annotated[
+    str | int | float | bool,
+    PlainValidator(_scalar),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
+"""Text, a finite number or a boolean, as it was written."""
