@@ -2,7 +2,8 @@
 
 A test says which rows it shows with ``@pytest.mark.spec("A3", …)``; a property says it by its name,
 ``test_property_NN_…``. Tests are found by collecting them, not by searching their text. Tests under
-``tests/unit`` and ``tests/property`` alone leave a row open, save for properties (rows L).
+``tests/unit`` and ``tests/property`` alone leave a row open; a property (rows L) may stand in
+``tests/property``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import pytest
 
 ROWS = Path(__file__).with_name("spec_rows.txt")
 _PROPERTY = re.compile(r"test_property_(\d{2})_")
-_NOT_ACCEPTANCE = ("tests/unit/", "tests/property/")
 
 
 def known_rows() -> dict[str, str]:
@@ -54,7 +54,8 @@ class Collected:
 def row_line(row: str, tests: Iterable[str]) -> str:
     """One line of the report: ``A3 2 tests: path::name, …`` or ``A5 open``."""
     every = sorted(tests)
-    shown = [test for test in every if row.startswith("L") or not test.startswith(_NOT_ACCEPTANCE)]
+    not_shown_by = ("tests/unit/",) if row.startswith("L") else ("tests/unit/", "tests/property/")
+    shown = [test for test in every if not test.startswith(not_shown_by)]
     if shown:
         return f"{row} {len(shown)} test{'s' * (len(shown) > 1)}: {', '.join(shown)}"
     return f"{row} open (unit tests only: {len(every)})" if every else f"{row} open"

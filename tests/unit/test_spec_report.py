@@ -29,6 +29,7 @@ _SPEC = Path(__file__).resolve().parents[3] / "shared" / "SPEC.md"
             "A3 2 tests: tests/chaos/a.py::t, tests/integration/b.py::t",
         ),
         ("L5", ["tests/property/b.py::t"], "L5 1 test: tests/property/b.py::t"),
+        ("L5", ["tests/unit/b.py::t"], "L5 open (unit tests only: 1)"),
     ],
 )
 def test_a_row_takes_one_line(row: str, tests: list[str], line: str) -> None:
