@@ -34,8 +34,14 @@ _WANTED = {
 
 def findings(error: ValidationError) -> Iterator[Finding]:
     """The findings of a validation; locations are keys of the file and list indices."""
-    for detail in error.errors(include_url=False):
-        yield from _finding(detail)
+    details = error.errors(include_url=False)
+    places = [tuple(detail["loc"]) for detail in details]
+    for detail in details:
+        at = tuple(detail["loc"])
+        # A list whose every item is refused also counts as empty; that says nothing new.
+        inner = any(len(p) > len(at) and p[: len(at)] == at for p in places)
+        if detail["type"] != "too_short" or not inner:
+            yield from _finding(detail)
 
 
 def _finding(detail: ErrorDetails) -> Iterator[Finding]:
@@ -51,6 +57,8 @@ def _finding(detail: ErrorDetails) -> Iterator[Finding]:
     elif kind == "extra_forbidden":
         known = known_keys(raw_loc[:-1])
         yield Finding(loc, f"unknown key {loc[-1]!r}", did_you_mean(loc[-1], known), on_key=True)
+    elif kind == "too_short":
+        yield Finding(loc, f"this needs at least {context['min_length']} entry")
     elif kind == "missing":
         yield Finding(loc, "this key is required")
     elif kind in ("union_tag_invalid", "union_tag_not_found"):

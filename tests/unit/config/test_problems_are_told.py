@@ -194,3 +194,9 @@ def test_an_empty_section_counts_as_left_out() -> None:
 
 def test_a_required_key_without_a_value() -> None:
     assert refusal(SMALLEST + "bronze:\n").at("bronze")["line"] == 4
+
+
+def test_a_list_of_one_wrong_item_is_one_problem() -> None:
+    problem = refusal(bronze("topics: [7]")).one
+    assert problem["loc"] == "bronze.t.topics[0]"
+    assert problem["hint"] == "put it in quotes"
