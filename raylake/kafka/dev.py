@@ -224,7 +224,7 @@ class DevBroker:
         if done.returncode != 0:
             raise RayLakeError(
                 f"the data folder of the local broker {self._instance!r} could not be formatted: "
-                f"{(done.stdout + done.stderr).strip()[-800:]}"
+                f"{(done.stdout + done.stderr).strip()[:800]}"
             )
 
     def _properties(self, port: int, controller_port: int) -> str:
