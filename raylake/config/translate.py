@@ -57,8 +57,6 @@ def _finding(detail: ErrorDetails) -> Iterator[Finding]:
     elif kind == "extra_forbidden":
         known = known_keys(raw_loc[:-1])
         yield Finding(loc, f"unknown key {loc[-1]!r}", did_you_mean(loc[-1], known), on_key=True)
-    elif kind == "too_short":
-        yield Finding(loc, f"this needs at least {context['min_length']} entry")
     elif kind == "missing":
         yield Finding(loc, "this key is required")
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -82,8 +80,14 @@ def _finding(detail: ErrorDetails) -> Iterator[Finding]:
             said = f"this is {wanted}, not {given!r}"
         yield Finding(loc, said, "" if given is None and wanted == "text" else hint, on_key)
     else:
-        message = detail["msg"].removeprefix("Value error, ")
-        yield Finding(loc, message[:1].lower() + message[1:], "", on_key)
+        yield Finding(loc, _plain(detail), "", on_key)
+
+
+def _plain(detail: ErrorDetails) -> str:
+    if detail["type"] == "too_short":
+        return f"this needs at least {detail.get('ctx', {}).get('min_length', 1)} entry"
+    message = detail["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
 
 
 def _choice(loc: Loc, given: Any, key: str, choices: list[str]) -> Finding:
