@@ -65,6 +65,16 @@ def test_a_long_batch_cannot_hide_a_poisoned_stretch(gate: PoisonGate) -> None:
     assert gate.judge(SOURCE, np.arange(0), []).allowed
 
 
+def test_the_first_window_of_a_long_batch_is_judged_too(gate: PoisonGate) -> None:
+    verdict = _judge(gate, 0, 2000, 201)
+    assert (verdict.allowed, verdict.seen, verdict.dead) == (False, 1000, 201)
+
+
+def test_what_is_read_again_replaces_exactly_what_was_judged(gate: PoisonGate) -> None:
+    assert gate.judge(SOURCE, np.arange(1000), [500]).dead == 1
+    assert gate.judge(SOURCE, np.arange(500, 900), []) == Verdict(True, 900, 0)
+
+
 def test_old_poison_leaves_the_window(gate: PoisonGate) -> None:
     assert _judge(gate, 0, 1000, 150).allowed
     assert _judge(gate, 1000, 900, 0).allowed
