@@ -62,6 +62,7 @@ def read_back(table: Path | str, python: str = "python") -> ReadBack:
     query = f"FROM delta.`{path}` SELECT {columns} GROUP BY _partition ORDER BY _partition"
     spark = (
         f"spark-sql --packages {SPARK_PACKAGE}"
+        " --conf spark.sql.catalogImplementation=in-memory"
         " --conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension"
         f" --conf spark.sql.catalog.spark_catalog={_CATALOG} -e {shlex.quote(query)}"
     )

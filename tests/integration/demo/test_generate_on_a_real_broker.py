@@ -63,7 +63,7 @@ def md5(value: bytes | None) -> bytes | None:
     return None if value is None else hashlib.md5(value).digest()
 
 
-@pytest.mark.spec("A3")
+@pytest.mark.spec("K3")
 def test_the_record_is_what_is_in_the_topic(broker: LiveBroker, tmp_path: Path) -> None:
     topic = broker.create_topic("generated", partitions=4)
     job = Job(broker.bootstrap, topic, plan(), tmp_path / "record.parquet")

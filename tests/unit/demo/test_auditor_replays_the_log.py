@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
 from deltalake.schema import PrimitiveType
@@ -149,15 +150,20 @@ def test_a_table_without_values_needs_a_word(lake: SmallLake, tmp_path: Path) ->
     assert not report.values_compared
 
 
-@pytest.mark.parametrize("why", ["absent", "partial", "twice"])
+@pytest.mark.parametrize("why", ["absent", "partial", "twice", "unknown fate"])
 def test_a_bad_record_file_is_an_error(lake: SmallLake, why: str) -> None:
     records = [lake.record]
     if why == "absent":
         lake.record.unlink()
     elif why == "partial":
         lake.record.write_bytes(lake.record.read_bytes()[:-20])
-    else:
+    elif why == "twice":
         records.append(lake.record)
+    else:
+        table = pq.read_table(lake.record)
+        fates = pa.array(["kept"] * table.num_rows)
+        place = table.schema.get_field_index("fate")
+        pq.write_table(table.set_column(place, "fate", fates), lake.record)
     with pytest.raises(AuditError):
         audit(lake.table, lake.letters, records)
 
