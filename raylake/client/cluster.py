@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,33 +26,22 @@ class ClusterHandle:
     embedded: bool
 
 
-def connect(
-    address: str | None = None, *, num_cpus: int | None = None, session_dir: Path | None = None
-) -> ClusterHandle:
-    """Connect to ``address`` (or ``RAY_ADDRESS``), or start an embedded cluster on loopback.
+def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> ClusterHandle:
+    """Connect to the cluster of ``RAY_ADDRESS``, or start an embedded one on loopback.
 
-    Token authentication is on: an embedded cluster gets a token of its own, held in this process's
-    environment; a cluster that is there is asked with the token of Ray's usual sources.
+    Call :func:`raylake.client.environment.prepare_ray` before Ray is imported.
 
     Args:
-        address: ``host:port`` or ``auto``; None: ``RAY_ADDRESS``, else embedded.
         num_cpus: CPUs of an embedded cluster; None for the machine's.
         session_dir: Where an embedded cluster keeps its logs and sockets; a short path.
 
     Raises:
-        DependencyUnreachable: No cluster answers at the address.
-        ConfigError: Ray is not installed, or a worker would import other packages than ours.
+        DependencyUnreachable: No cluster answers at the address, or it refuses the token.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not address:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        # Ray has no option for loopback on Linux; this one makes its services announce 127.0.0.1.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    from ray.exceptions import AuthenticationError
 
+    address = os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
         "namespace": NAMESPACE,
         "log_to_driver": False,
@@ -71,10 +59,11 @@ def connect(
             options["_temp_dir"] = str(session_dir)
     try:
         context = ray.init(**options)
-    except (ConnectionError, TimeoutError) as error:
+    except (ConnectionError, TimeoutError, AuthenticationError) as error:
         raise DependencyUnreachable(
-            f"no Ray cluster answers at {address}: {error}",
-            hint="start it, or leave the address out to run on an embedded one",
+            f"no Ray cluster answers at {address or 'loopback'}: {error}",
+            hint="is RAY_ADDRESS right, and RAY_AUTH_TOKEN the cluster's token? Without RAY_ADDRESS"
+            " an embedded cluster is started",
         ) from error
     return ClusterHandle(str(context.address_info["gcs_address"]), not address)
 

@@ -16,11 +16,12 @@ import pyarrow as pa
 from raylake import faults
 from raylake.clock import Clock
 from raylake.errors import (
-    DependencyUnreachable,
     OffsetsLost,
     RayLakeError,
     Refused,
+    Retryable,
     TopicRecreated,
+    UnknownTopic,
 )
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.breaker import Breaker
@@ -120,11 +121,11 @@ class ConsumerLoop:
     ) -> None:
         self.name = name
         self._fetcher = fetcher
-        self._feeds = feeds
+        self._feeds = dict(feeds)
         self._budget = budget
         self._broker = broker
         self._clock = clock
-        self._lost_letter = lost_letter
+        self._lost_letter = dict(lost_letter)
         self._sources: set[SourcePartition] = set()
         self._stopped: dict[SourcePartition, RayLakeError] = {}
         self._poisoned: set[SourcePartition] = set()
@@ -132,7 +133,14 @@ class ConsumerLoop:
         self._released: set[SourcePartition] = set()
         self._paused = False
         self._draining = False
+        self._swept = False
         self._error = ""
+
+    def add_table(self, name: str, feed: TableFeed, lost_letter: LostLetters | None) -> None:
+        """Feed one more table; no effect when it is fed already."""
+        if name not in self._feeds:
+            self._feeds[name] = feed
+            self._lost_letter[name] = lost_letter
 
     def grant(self, granted: Granted) -> None:
         """Read these partitions from now on, beside those that are held."""
@@ -160,7 +168,7 @@ class ConsumerLoop:
     def drain(self) -> None:
         """Stop fetching, hand everything over; the state is ``drained`` when it is answered."""
         if not self._draining:
-            self._draining = True
+            self._draining, self._swept = True, False
             self._fetcher.pause(sorted(self._sources))
 
     def step(self) -> None:
@@ -169,8 +177,10 @@ class ConsumerLoop:
         Raises:
             RayLakeError: An owner stopped for good (fenced, log damaged).
         """
+        if self._hand_over_due() and self._same_topics():
+            for feed in self._feeds.values():
+                feed.flush(drain=self._draining)
         for feed in self._feeds.values():
-            feed.flush(drain=self._draining)
             feed.push()
         self._settle()
         if self._draining:
@@ -183,10 +193,16 @@ class ConsumerLoop:
         for batch in self._fetch():
             self._feed(batch)
 
+    def resume(self) -> None:
+        """Take a drain back."""
+        if self._draining:
+            self._draining = False
+            self._fetcher.resume(sorted(self._readable()))
+
     @property
     def drained(self) -> bool:
         """Whether a drain is complete."""
-        return self._draining and all(feed.idle for feed in self._feeds.values())
+        return self._draining and self._swept and all(f.idle for f in self._feeds.values())
 
     def report(self) -> ConsumerReport:
         """What the supervisor wants to know; ``released`` is told once."""
@@ -262,8 +278,11 @@ class ConsumerLoop:
         else:
             self._budget.release(self._budget.used_bytes - held)
 
+    def _readable(self) -> set[SourcePartition]:
+        return self._sources - set(self._stopped) - self._leaving
+
     def _may_fetch(self) -> bool:
-        readable = self._sources - set(self._stopped) - self._leaving - self._poisoned
+        readable = self._readable()
         if not readable:
             return False
         if self._budget.paused != self._paused:
@@ -277,16 +296,16 @@ class ConsumerLoop:
             return []
         try:
             batches = self._fetcher.fetch(FETCH_WAIT_S)
-        except DependencyUnreachable as error:
-            self._broker.failure(error.message)
-            self._error = error.message
-            log.warning("broker: %s", error.message)
+        except Retryable as error:
+            self._broker_failed(error)
             return []
         except OffsetsLost as error:
+            self._broker.success()
             self._offsets_lost(error)
             return []
-        except TopicRecreated as error:
-            self._stop_topic(str(error.context.get("topic", "")), error)
+        except (TopicRecreated, UnknownTopic) as error:
+            self._broker.success()
+            self._stop_topic(error)
             return []
         self._broker.success()
         self._error = ""
@@ -328,10 +347,48 @@ class ConsumerLoop:
                 self._seek(source)
                 self._fetcher.resume([source])
 
-    def _stop_topic(self, topic: str, error: RayLakeError) -> None:
-        for source in self._sources:
-            if source.topic == topic:
-                self._stop(source, error)
+    def _broker_failed(self, error: Retryable) -> None:
+        self._broker.failure(error.message)
+        self._error = error.message
+        log.warning("broker: %s", error.message)
+
+    def _hand_over_due(self) -> bool:
+        if self._draining:
+            return not self._swept
+        return any(feed.due for feed in self._feeds.values())
+
+    def _same_topics(self) -> bool:
+        """Whether what is held is known to come from the topics that were granted (I6).
+
+        kafka-python fetches by name, so the ids are compared before each hand-over.
+        """
+        if not self._sources:
+            self._swept = self._draining
+            return True
+        if not self._broker.allow():
+            return False
+        try:
+            self._fetcher.check_topics()
+        except Retryable as error:
+            self._broker_failed(error)
+            return False
+        except (TopicRecreated, UnknownTopic) as error:
+            self._stop_topic(error)
+            return False
+        self._broker.success()
+        self._swept = self._draining
+        return True
+
+    def _stop_topic(self, error: RayLakeError) -> None:
+        """Stop the topic and drop what is held of it: it may come from another incarnation."""
+        topics = error.context.get("topics") or [error.context.get("topic")]
+        sources = [s for s in self._sources if s.topic in topics]
+        if not sources:
+            raise error
+        for source in sources:
+            self._stop(source, error)
+        for feed in self._feeds.values():
+            feed.drop(sources)
 
     def _stop(self, source: SourcePartition, error: RayLakeError) -> None:
         log.error("%s is stopped: %s", source, error)
@@ -339,9 +396,8 @@ class ConsumerLoop:
         self._fetcher.pause([source])
 
     def _offsets_lost(self, error: OffsetsLost) -> None:
-        source = next(
-            (s for s in self._sources if str(s) == str(error.context.get("partition"))), None
-        )
+        named = (error.context["topic"], error.context["partition"])
+        source = next((s for s in self._sources if (s.topic, s.partition) == named), None)
         if source is None:
             raise error
         asked, log_start = int(error.context["asked"]), int(error.context["log_start"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raylake.clock import Clock
 from raylake.errors import OutcomeUnknown, Retryable
@@ -80,7 +81,8 @@ class Maker(Protocol):
 @dataclass(slots=True)
 class _Outgoing:
     """A plan on its way into the table: files are written once, the unit is handed over until
-    it is answered."""
+    it is answered.
+    """
 
     plan: Plan[Made]
     unit: Unit
@@ -216,7 +218,7 @@ class TableFeed:
         wanted = self._batcher.wanted(batch.source, batch.start, batch.end)
         if wanted is None:
             return None
-        batch = batch.beyond(wanted[0])
+        batch = _beyond(batch, wanted[0])
         made = self._make(batch)
         offsets = batch.records.column("offset").to_numpy()
         verdict = self.gate.judge(batch.source, offsets, made.dead_rows)
@@ -234,6 +236,17 @@ class TableFeed:
         self._batcher.add(span, None if empty else made, 0 if empty else made.nbytes)
         self._count(counts, made)
         return None
+
+    @property
+    def due(self) -> bool:
+        """Whether something should be handed over now."""
+        return not self._resetting and self._batcher.due() is not None
+
+    def drop(self, sources: Sequence[SourcePartition]) -> None:
+        """Discard what is held of ``sources`` and not on its way; it is expected again."""
+        for source in sources:
+            if source in self._batcher.sources:
+                self._batcher.drop(source)
 
     def flush(self, *, drain: bool = False) -> None:
         """Hand over what is due, or everything."""
@@ -413,3 +426,11 @@ class FeedNames:
 
 class _Write(Protocol):
     def __call__(self) -> None: ...
+
+
+def _beyond(batch: FetchedBatch, start: int) -> FetchedBatch:
+    """The part of a batch from ``start`` on (I13)."""
+    if start <= batch.start:
+        return batch
+    records = batch.records.filter(pc.greater_equal(batch.records.column("offset"), start))
+    return replace(batch, start=start, records=records, nbytes=int(records.nbytes))

@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from raylake import faults
 from raylake.clock import Clock
+from raylake.delta.pending import DeadLetterCommit
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
 from raylake.ingest.breaker import Breaker, BreakerState
 from raylake.ingest.ports import Answer, DeadLetterPort
-from raylake.ingest.unit import DataFile, Unit, UnitOutcome
+from raylake.ingest.unit import Unit, UnitOutcome
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,14 @@ BLOCKED_WAIT_S = 0.2
 class CommittingTable(Protocol):
     """What the loop needs of :class:`raylake.delta.owned_table.OwnedTable`."""
 
-    table_id: str
+    @property
+    def table_id(self) -> str:
+        """The table's id."""
+        ...
 
-    def commit(self, units: list[Unit], *, watermark_ms: int | None) -> list[UnitOutcome]:
+    def commit(
+        self, units: Sequence[Unit], *, watermark_ms: int | None = None
+    ) -> list[UnitOutcome]:
         """Commit what may be committed and answer each unit."""
         ...
 
@@ -65,14 +71,6 @@ class Checkpointer(Protocol):
     def close(self) -> None:
         """Wait for a checkpoint under way."""
         ...
-
-
-@dataclass(slots=True)
-class PendingDeadLetters:
-    """Dead-letter files that a data commit named and the dead-letter table may still lack."""
-
-    version: int
-    files: tuple[DataFile, ...]
 
 
 @dataclass(slots=True)
@@ -134,10 +132,10 @@ class OwnerLoop:
         self._changed = threading.Condition()
         self._units: deque[_Waiting] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._pending: deque[PendingDeadLetters] = deque()
+        self._pending: deque[DeadLetterCommit] = deque()
         self._hurry = False
         self._closing = False
-        self._failure: RayLakeError | None = None
+        self.failure: RayLakeError | None = None
         self._last_commit_s = -1e9
         self._state = OwnerState()
 
@@ -146,8 +144,8 @@ class OwnerLoop:
         faults.reach("owner.received", unit=unit.unit_id)
         future: Future[Answer] = Future()
         with self._changed:
-            if self._failure is not None:
-                future.set_exception(self._failure)
+            if self.failure is not None:
+                future.set_exception(self.failure)
             elif self._closing:
                 future.set_exception(_gone())
             else:
@@ -159,8 +157,8 @@ class OwnerLoop:
         """Run an operation on the table between two commits."""
         future: Future[T] = Future()
         with self._changed:
-            if self._failure is not None:
-                future.set_exception(self._failure)
+            if self.failure is not None:
+                future.set_exception(self.failure)
             elif self._closing:
                 future.set_exception(_gone())
             else:
@@ -191,10 +189,10 @@ class OwnerLoop:
                 len(self._pending),
                 oldest,
                 {name: breaker.snapshot() for name, breaker in self._breakers.items()},
-                str(self._failure) if self._failure else state.error,
+                str(self.failure) if self.failure else state.error,
             )
 
-    def redo(self, pending: list[PendingDeadLetters]) -> None:
+    def redo(self, pending: Iterable[DeadLetterCommit]) -> None:
         """Dead letters that the log names and the dead-letter table may lack (I5)."""
         self._pending.extend(pending)
 
@@ -315,7 +313,7 @@ class OwnerLoop:
         )
         files = tuple(file for unit in landed for file in unit.dead_letter_files)
         if files:
-            self._pending.append(PendingDeadLetters(version, files))
+            self._pending.append(DeadLetterCommit(version, files))
         keep_from = self._pending[0].version if self._pending else version
         self._checkpointer.committed(version, keep_from=keep_from)
 
@@ -338,7 +336,7 @@ class OwnerLoop:
     def _fail(self, error: RayLakeError) -> None:
         log.error("the owner stops: %s", error)
         with self._changed:
-            self._failure = error
+            self.failure = error
             waiting, self._units = list(self._units), deque()
             calls, self._calls = list(self._calls), deque()
         for one in waiting:
@@ -348,4 +346,6 @@ class OwnerLoop:
 
 
 def _gone() -> OutcomeUnknown:
-    return OutcomeUnknown("this owner of the table has left", hint="ask the supervisor for the owner")
+    return OutcomeUnknown(
+        "this owner of the table has left", hint="ask the supervisor for the owner"
+    )

@@ -31,9 +31,7 @@ METADATA = pa.schema(
 )
 VALUE = pa.field("_value", pa.binary())
 EVENT_TIME_FLAGS = (pa.field("_late", pa.bool_()), pa.field("_event_time_flag", pa.string()))
-RESERVED = frozenset(
-    [*METADATA.names, VALUE.name, *(field.name for field in EVENT_TIME_FLAGS)]
-)
+RESERVED = frozenset([*METADATA.names, VALUE.name, *(field.name for field in EVENT_TIME_FLAGS)])
 
 _TRANSFORM = re.compile(r"(date|hour)\(\s*([^()\s]+)\s*\)")
 
@@ -116,9 +114,7 @@ class BronzeShape:
     def payload(self, table: pa.Schema) -> pa.Schema:
         """The payload's part of a table's schema: the inverse of :meth:`schema`."""
         derived = {c.name for c in self.partition_by if c.transform != "identity"}
-        return pa.schema(
-            [f for f in table if f.name not in RESERVED and f.name not in derived]
-        )
+        return pa.schema([f for f in table if f.name not in RESERVED and f.name not in derived])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +153,20 @@ def assemble(
         A table with exactly ``schema``; a column that the batch lacks is null.
     """
     rows = decoded.payload.num_rows
-    kept = batch.records.take(pa.array(decoded.kept, pa.int64())) if rows != batch.records.num_rows \
+    kept = (
+        batch.records.take(pa.array(decoded.kept, pa.int64()))
+        if rows != batch.records.num_rows
         else batch.records
+    )
     columns: dict[str, pa.Array] = dict(
         zip(decoded.payload.schema.names, decoded.payload.columns, strict=True)
     )
     columns["_topic"] = pa.repeat(pa.scalar(batch.source.topic, pa.string()), rows)
     columns["_partition"] = pa.repeat(pa.scalar(batch.source.partition, pa.int32()), rows)
     columns["_offset"] = kept.column("offset")
-    columns["_timestamp"] = pc.cast(pc.cast(kept.column("timestamp_ms"), pa.timestamp("ms", tz="UTC")), TIMESTAMP)
+    columns["_timestamp"] = pc.cast(
+        pc.cast(kept.column("timestamp_ms"), pa.timestamp("ms", tz="UTC")), TIMESTAMP
+    )
     columns["_key"] = kept.column("key")
     columns["_headers"] = kept.column("headers")
     columns["_ingested_at"] = pa.repeat(pa.scalar(ingested_at_us, pa.int64()), rows).cast(TIMESTAMP)
@@ -178,7 +179,9 @@ def assemble(
         if column.transform != "identity":
             columns[column.name] = column.values(columns[column.source])
     arrays = [
-        _fit(columns[field.name], field.type) if field.name in columns else pa.nulls(rows, field.type)
+        _fit(columns[field.name], field.type)
+        if field.name in columns
+        else pa.nulls(rows, field.type)
         for field in schema
     ]
     return pa.table(arrays, schema=pa.schema([f.with_nullable(True) for f in schema]))
@@ -186,5 +189,3 @@ def assemble(
 
 def _fit(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     return array if array.type == wanted else pc.cast(array, wanted)
-
-

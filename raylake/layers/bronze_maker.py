@@ -12,8 +12,8 @@ from raylake import faults
 from raylake.clock import Clock
 from raylake.codecs import make_decoder
 from raylake.codecs.port import DeadRecord, Decoded, Decoder, DecoderSpec
-from raylake.delta.dead_letters import DEAD_LETTER_PARTITION_BY, DEAD_LETTER_SCHEMA
-from raylake.delta.files import write_data_files
+from raylake.delta.dead_letters import DEAD_LETTER_PARTITION_BY, DEAD_LETTER_SCHEMA, STATS_COLUMNS
+from raylake.delta.files import WriteOptions, write_data_files
 from raylake.delta.spec import Durability
 from raylake.errors import RayLakeError
 from raylake.ingest.dead_letters import LetterHead, dead_letters
@@ -33,11 +33,13 @@ class BronzePlaces:
         table: The table's folder.
         dead_letters: The dead-letter table's folder.
         durability: Whether files are synced to disk before they are handed over.
+        stats_columns: Columns of the table that statistics are kept of.
     """
 
     table: str
     dead_letters: str
     durability: Durability
+    stats_columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class BronzeMaker:
             whole,
             schema,
             self._shape.partition_names,
-            durability=self._places.durability,
+            WriteOptions(self._places.durability, stats_columns=self._places.stats_columns),
         )
         faults.reach("consumer.written", rows=whole.num_rows, table=self._head.table)
         return files
@@ -150,7 +152,7 @@ class BronzeMaker:
             whole,
             DEAD_LETTER_SCHEMA,
             DEAD_LETTER_PARTITION_BY,
-            durability=self._places.durability,
+            WriteOptions(self._places.durability, stats_columns=STATS_COLUMNS),
         )
 
     def _fitted(self) -> tuple[Decoder, pa.Schema]:
@@ -222,23 +224,5 @@ def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _widened(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """A struct column with the fields that were added since, null; other types are cast."""
-    return pa.chunked_array([_widen(chunk, wanted) for chunk in column.chunks], type=wanted)
-
-
-def _widen(array: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if array.type == wanted:
-        return array
-    if pa.types.is_struct(wanted):
-        have = {array.type.field(i).name: i for i in range(array.type.num_fields)}
-        children = [
-            _widen(array.field(have[field.name]), field.type)
-            if field.name in have
-            else pa.nulls(len(array), field.type)
-            for field in wanted
-        ]
-        return pa.StructArray.from_arrays(children, fields=list(wanted), mask=array.is_null())
-    if pa.types.is_list(wanted):
-        values = _widen(array.values, wanted.value_type)
-        return pa.ListArray.from_arrays(array.offsets, values, type=wanted, mask=array.is_null())
-    return array.cast(wanted)
+    """A held column in the type that it was evolved to meanwhile; rare, so by value."""
+    return pa.chunked_array([pa.array(column.to_pylist(), wanted)], type=wanted)

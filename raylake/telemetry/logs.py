@@ -52,9 +52,7 @@ def log_to_file(folder: Path, run_id: str, process: str, **context: Any) -> Path
     path = folder / run_id / f"{process}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
-    handler.setFormatter(
-        JsonLines(run_id=run_id, process=process, pid=os.getpid(), **context)
-    )
+    handler.setFormatter(JsonLines(run_id=run_id, process=process, pid=os.getpid(), **context))
     root = logging.getLogger("raylake")
     for old in list(root.handlers):
         root.removeHandler(old)

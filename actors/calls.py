@@ -1,0 +1,154 @@
+"""Calls between actors: our errors arrive as they were raised, a lost actor as ``OwnerLost``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from raylake.client.cluster import NAMESPACE
+from raylake.errors import DependencyUnreachable, RayLakeError
+from raylake.ingest.feed import OwnerLost
+from raylake.ingest.ports import Answer, TableView
+from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit
+
+CALL_TIMEOUT_S = 60.0
+
+
+def owner_name(table_id: str) -> str:
+    """The name of a table's owner actor."""
+    return f"raylake/owner/{table_id}"
+
+
+def queue_name(pipeline: str) -> str:
+    """The name of a pipeline's dead-letter queue actor."""
+    return f"raylake/dead_letters/{pipeline}"
+
+
+def supervisor_name(pipeline: str) -> str:
+    """The name of a pipeline's supervisor actor."""
+    return f"raylake/{pipeline}"
+
+
+def result(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
+    """The result of a call.
+
+    Raises:
+        RayLakeError: What the actor raised, with its own class.
+        OwnerLost: The actor died, or did not answer in time; the call may have run.
+    """
+    try:
+        return ray.get(ref, timeout=timeout_s)
+    except RayTaskError as error:
+        if isinstance(error.cause, RayLakeError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        raise OwnerLost(f"an actor is gone: {_first_line(error)}") from error
+    except GetTimeoutError as error:
+        raise OwnerLost(f"an actor did not answer within {timeout_s} s") from error
+
+
+def find(name: str) -> Any:
+    """The actor with this name.
+
+    Raises:
+        OwnerLost: There is none (yet).
+    """
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError as error:
+        raise OwnerLost(f"no actor is named {name}") from error
+
+
+class RayHandover:
+    """A unit on its way to an owner actor."""
+
+    def __init__(self, ref: Any, owner: RayOwner) -> None:
+        self._ref = ref
+        self._owner = owner
+
+    def poll(self) -> Answer | None:
+        """The answer, or None while there is none; raises as :func:`result`."""
+        ready, _ = ray.wait([self._ref], timeout=0)
+        if not ready:
+            return None
+        try:
+            answer: Answer = result(self._ref)
+        except OwnerLost:
+            self._owner.forget()
+            raise
+        return answer
+
+
+class RayOwner:
+    """A table's owner actor, found again by its name when it was replaced."""
+
+    def __init__(self, table_id: str) -> None:
+        self._name = owner_name(table_id)
+        self._actor: Any = None
+
+    def forget(self) -> None:
+        """Look the actor up again at the next call."""
+        self._actor = None
+
+    def view(self) -> TableView:
+        """The table's id and schema."""
+        view: TableView = self._call("view")
+        return view
+
+    def ends(self, sources: Sequence[SourcePartition]) -> Mapping[SourcePartition, PartitionState]:
+        """Where the table stands in those of the partitions that are admitted."""
+        ends: Mapping[SourcePartition, PartitionState] = self._call("ends", list(sources))
+        return ends
+
+    def evolve(self, additions: pa.Schema) -> TableView:
+        """Add columns."""
+        view: TableView = self._call("evolve", additions)
+        return view
+
+    def submit(self, unit: Unit) -> RayHandover:
+        """Hand a unit over; returns at once."""
+        return RayHandover(self.actor().submit.remote(unit), self)
+
+    def actor(self) -> Any:
+        """The actor's handle."""
+        if self._actor is None:
+            self._actor = find(self._name)
+        return self._actor
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            return result(getattr(self.actor(), method).remote(*arguments))
+        except OwnerLost:
+            self.forget()
+            raise
+
+
+class RayDeadLetters:
+    """The dead-letter queue actor as an owner sees it."""
+
+    def __init__(self, pipeline: str) -> None:
+        self._name = queue_name(pipeline)
+
+    def stored_version(self, table_id: str) -> int:
+        """The last data version whose dead letters are stored; -1 for none."""
+        version: int = self._call("stored_version", table_id)
+        return version
+
+    def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
+        """Add the files that a data commit named; repeating it changes nothing."""
+        self._call("add", table_id, version, list(files))
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            return result(getattr(find(self._name), method).remote(*arguments))
+        except OwnerLost as error:
+            raise DependencyUnreachable(f"the dead-letter queue: {error.message}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

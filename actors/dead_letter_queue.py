@@ -1,0 +1,71 @@
+"""The actor that owns a pipeline's dead-letter table (I5)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import ray
+
+from raylake.clock import SystemClock
+from raylake.delta.dead_letters import DeadLetterTable
+from raylake.delta.identity import OwnerIdentity
+from raylake.ingest.plan import RunPlan
+from raylake.ingest.unit import DataFile
+from raylake.telemetry.logs import log_folder, log_to_file
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class DeadLetterQueue:
+    """Adds the files that data commits named; each addition is idempotent by data version."""
+
+    def __init__(self, run: RunPlan) -> None:
+        log_to_file(
+            log_folder(run.lake, run.config.pipeline),
+            run.run_id,
+            "dead_letters",
+            pipeline=run.config.pipeline,
+        )
+        self._run = run
+        self._one_at_a_time = threading.Lock()
+        self._table: DeadLetterTable | None = None
+
+    async def start(self) -> None:
+        """Attach the dead-letter table; raises what attaching raises."""
+        await asyncio.to_thread(self._attached)
+
+    async def ping(self) -> None:
+        """Show that it lives."""
+
+    async def stored_version(self, table_id: str) -> int:
+        """The last data version whose dead letters are stored; -1 for none."""
+        return await asyncio.to_thread(lambda: self._attached().stored_version(table_id))
+
+    async def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
+        """Add the files that a data commit named; repeating it changes nothing."""
+        await asyncio.to_thread(self._add, table_id, version, files)
+
+    async def leave(self) -> None:
+        """Release the table."""
+        if self._table is not None:
+            await asyncio.to_thread(self._table.release)
+
+    def _attached(self) -> DeadLetterTable:
+        with self._one_at_a_time:
+            if self._table is None:
+                ingest = self._run.config.ingest
+                self._table = DeadLetterTable.attach(
+                    self._run.dead_letters,
+                    OwnerIdentity.of_this_process(self._run.config.pipeline, self._run.run_id),
+                    clock=SystemClock(),
+                    durability=ingest.durability,
+                    take_over=self._run.take_over,
+                    takeover_after_s=ingest.takeover_after_s,
+                )
+            return self._table
+
+    def _add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
+        table = self._attached()
+        with self._one_at_a_time:
+            table.add(table_id, version, files)

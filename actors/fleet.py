@@ -1,0 +1,233 @@
+"""The processes of a run as Ray actors (the ``Fleet`` of the supervisor's loop)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+
+from actors.calls import RayOwner, owner_name, queue_name, result
+from actors.dead_letter_queue import DeadLetterQueue
+from actors.partition_consumer import PartitionConsumer
+from actors.table_owner import TableOwner
+from raylake.client.cluster import NAMESPACE
+from raylake.clock import Deadline, SystemClock
+from raylake.errors import RayLakeError
+from raylake.ingest.build import ConsumerSetup, OwnerSetup, prepare_table
+from raylake.ingest.consumer import Granted
+from raylake.ingest.feed import OwnerLost
+from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.ports import TableView
+from raylake.ingest.supervisor import News
+from raylake.ingest.unit import PartitionState, SourcePartition
+
+log = logging.getLogger("raylake.fleet")
+
+SILENT_S = 30.0
+START_TIMEOUT_S = 60.0
+
+
+class _Asked:
+    """A question on its way, and since when."""
+
+    def __init__(self, ref: Any) -> None:
+        self.ref = ref
+        self.since = time.monotonic()
+
+
+class RayFleet:
+    """Starts, asks and ends the actors of one run."""
+
+    def __init__(self, run: RunPlan) -> None:
+        self._run = run
+        self._consumers: dict[str, Any] = {}
+        self._owners: dict[str, OwnerCalls] = {}
+        self._queue: Any = None
+        self._asked: dict[tuple[str, str], _Asked] = {}
+        self._pids: dict[str, tuple[int, str]] = {}
+
+    def start_queue(self, run: RunPlan) -> None:
+        """Start the dead-letter queue, or find it."""
+        name = queue_name(run.config.pipeline)
+        self._queue = _detached(DeadLetterQueue, name, run)
+        result(self._queue.start.remote(), START_TIMEOUT_S)
+
+    def start_owner(self, setup: OwnerSetup) -> TableView:
+        """Start a table's owner; raises what attaching raises, after ending the actor."""
+        table_id = prepare_table(setup, SystemClock())
+        name = setup.table.name
+        actor = _detached(TableOwner, owner_name(table_id), setup)
+        try:
+            view: TableView = result(actor.start.remote(), START_TIMEOUT_S)
+        except RayLakeError:
+            ray.kill(actor)
+            raise
+        self._owners[name] = OwnerCalls(RayOwner(table_id))
+        self._asked.pop(("owner", name), None)
+        return view
+
+    def owner(self, table: str) -> OwnerCalls:
+        """The owner of a table that was started."""
+        return self._owners[table]
+
+    def start_consumer(self, setup: ConsumerSetup, table_ids: Mapping[str, str]) -> None:
+        """Start a consumer; returns at once."""
+        name = f"raylake/{self._run.config.pipeline}/{setup.name}"
+        actor_class: Any = PartitionConsumer
+        options = actor_class.options(name=name, num_cpus=1)
+        self._consumers[setup.name] = options.remote(setup, dict(table_ids))
+
+    def add_table(self, consumer: str, plan: TablePlan, table_id: str) -> None:
+        """Tell a consumer about a table that appeared later; returns at once."""
+        self._consumers[consumer].add_table.remote(plan, table_id)
+
+    def grant(self, consumer: str, granted: Granted) -> None:
+        """Give partitions to a consumer; returns at once."""
+        self._consumers[consumer].grant.remote(granted)
+
+    def revoke(self, consumer: str, sources: set[SourcePartition]) -> None:
+        """Take partitions away; returns at once."""
+        self._consumers[consumer].revoke.remote(sources)
+
+    def drain(self, consumer: str, *, on: bool) -> None:
+        """Drain a consumer, or take that back; returns at once."""
+        actor = self._consumers[consumer]
+        (actor.drain if on else actor.resume).remote()
+
+    def news(self) -> News:
+        """What arrived since the last call; asks again where an answer came."""
+        news = News()
+        for name, actor in list(self._consumers.items()):
+            report = self._hear(("consumer", name), actor.report.remote, news.lost_consumers)
+            if report is not None:
+                news.consumers[name] = report
+            elif name in news.lost_consumers:
+                self._end(("consumer", name), self._consumers.pop(name))
+        for name, calls in self._owners.items():
+            heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
+            if heard is not None:
+                news.owners[name] = heard
+                self._pids[name] = (heard.pid, socket.gethostname())
+            elif name in news.lost_owners:
+                self._end(("owner", name), calls.known())
+        lost_queue: set[str] = set()
+        if self._queue is not None:
+            self._hear(("queue", "queue"), self._queue.ping.remote, lost_queue)
+        news.queue_lost = bool(lost_queue)
+        return news
+
+    def leave(self, deadline: Deadline) -> None:
+        """Release tables and end every process of this run."""
+        for actor in self._consumers.values():
+            with contextlib.suppress(RayLakeError):
+                result(actor.close.remote(), min(5.0, deadline.left_s()))
+            ray.kill(actor)
+        for calls in self._owners.values():
+            with contextlib.suppress(RayLakeError):
+                result(calls.actor().leave.remote(), deadline.left_s())
+            if calls.known() is not None:
+                ray.kill(calls.known())
+        if self._queue is not None:
+            with contextlib.suppress(RayLakeError):
+                result(self._queue.leave.remote(), max(1.0, deadline.left_s()))
+            ray.kill(self._queue)
+        self._consumers.clear()
+        self._owners.clear()
+        self._queue = None
+
+    def _hear(self, key: tuple[str, str], ask: Callable[[], Any], lost: set[str]) -> Any:
+        asked = self._asked.get(key)
+        try:
+            if asked is None:
+                self._asked[key] = _Asked(ask())
+                return None
+            ready, _ = ray.wait([asked.ref], timeout=0)
+            if not ready:
+                if time.monotonic() - asked.since > SILENT_S:
+                    raise OwnerLost(f"{key[1]} has not answered for {SILENT_S:.0f} s")
+                return None
+            heard = result(asked.ref)
+        except OwnerLost as error:
+            log.warning("%s %s: %s", *key, error.message)
+            self._asked.pop(key, None)
+            lost.add(key[1])
+            return None
+        self._asked[key] = _Asked(ask())
+        return heard
+
+    def _end(self, key: tuple[str, str], actor: Any) -> None:
+        """Make sure that a process written off is gone, also when it is frozen."""
+        if actor is not None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.kill(actor)
+        pid, host = self._pids.pop(key[1], (0, ""))
+        if pid and host == socket.gethostname():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class OwnerCalls:
+    """What the supervisor asks of an owner actor."""
+
+    def __init__(self, owner: RayOwner) -> None:
+        self._owner = owner
+
+    def actor(self) -> Any:
+        """The actor; raises ``OwnerLost`` when there is none."""
+        return self._owner.actor()
+
+    def known(self) -> Any:
+        """The actor as it was last known; None when it never was."""
+        try:
+            return self._owner.actor()
+        except OwnerLost:
+            return None
+
+    def ask_report(self) -> Any:
+        """Ask for a report; returns the question."""
+        return self.actor().report.remote()
+
+    def ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, PartitionState]:
+        """Where the table stands in those of the partitions that are admitted."""
+        return self._owner.ends(sources)
+
+    def admit(
+        self, origins: Mapping[SourcePartition, int]
+    ) -> Mapping[SourcePartition, PartitionState]:
+        """Admit partitions at their first offsets."""
+        admitted: Mapping[SourcePartition, PartitionState] = self._call("admit", dict(origins))
+        return admitted
+
+    def generation(self) -> int:
+        """The newest generation that the owner was told."""
+        generation: int = self._call("generation")
+        return generation
+
+    def set_generation(self, sources: list[SourcePartition], generation: int) -> None:
+        """Refuse units of these partitions that carry an older generation."""
+        self._call("set_generation", sources, generation)
+
+    def hurry(self) -> None:
+        """Commit as soon as anything waits."""
+        self._call("hurry")
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            return result(getattr(self.actor(), method).remote(*arguments))
+        except OwnerLost:
+            self._owner.forget()
+            raise
+
+
+def _detached(actor_class: Any, name: str, *arguments: Any) -> Any:
+    """The detached actor with this name: the one that is there, or a new one."""
+    return actor_class.options(
+        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
+    ).remote(*arguments)

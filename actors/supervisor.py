@@ -1,0 +1,88 @@
+"""The actor that runs a pipeline: the loop of ``raylake.ingest.supervisor`` in a thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import ray
+
+from actors.fleet import RayFleet
+from raylake.clock import SystemClock
+from raylake.errors import RayLakeError, Terminal
+from raylake.ingest.discovery import KafkaDiscovery
+from raylake.ingest.plan import RunPlan
+from raylake.ingest.status import write_status
+from raylake.ingest.status_document import document
+from raylake.ingest.supervisor import Outcome, SupervisorLoop
+from raylake.telemetry.logs import log_folder, log_to_file
+
+log = logging.getLogger("raylake.supervisor")
+
+TICK_S = 0.1
+STATUS_INTERVAL_S = 2.0
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=4)
+class Supervisor:
+    """Runs one pipeline; named ``raylake/<pipeline>``, so that a second one cannot start."""
+
+    def __init__(self, run: RunPlan, consumers: int, job: dict[str, Any]) -> None:
+        log_to_file(
+            log_folder(run.lake, run.config.pipeline),
+            run.run_id,
+            "supervisor",
+            pipeline=run.config.pipeline,
+        )
+        self._run = run
+        self._job = job
+        self._clock = SystemClock()
+        self._fleet = RayFleet(run)
+        self._discovery = KafkaDiscovery(run, self._clock)
+        self._loop = SupervisorLoop(run, self._fleet, self._discovery, self._clock, consumers)
+        self._written_at = -STATUS_INTERVAL_S
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout_s: float) -> Outcome | None:
+        """How the run ended; None while it goes on after ``timeout_s``."""
+        self._ended.wait(timeout_s)
+        return self._loop.outcome if self._ended.is_set() else None
+
+    def status(self) -> dict[str, Any]:
+        """The status document as of now."""
+        return document(self._loop, self._job, self._clock.now())
+
+    def stop(self) -> None:
+        """Drain and end."""
+        self._loop.stop()
+
+    def _main(self) -> None:
+        loop = self._loop
+        try:
+            self._write_status()
+            loop.start()
+            while loop.outcome is None:
+                loop.tick()
+                if self._clock.monotonic() >= self._written_at + STATUS_INTERVAL_S:
+                    self._write_status()
+                self._clock.sleep(TICK_S)
+        except RayLakeError as error:
+            log.error("the run failed: %s", error)
+            loop.finish(error)
+        except Exception as error:
+            log.exception("the supervisor failed")
+            loop.finish(Terminal(f"the supervisor failed: {type(error).__name__}: {error}"))
+        finally:
+            self._write_status()
+            self._discovery.close()
+            self._ended.set()
+
+    def _write_status(self) -> None:
+        self._written_at = self._clock.monotonic()
+        try:
+            write_status(self._run.status_file, self.status())
+        except OSError as error:
+            log.warning("the status document cannot be written: %s", error)

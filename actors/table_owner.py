@@ -1,0 +1,136 @@
+"""The actor that owns a table: the loop of ``raylake.ingest.owner_loop`` behind Ray calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pyarrow as pa
+import ray
+
+from actors.calls import RayDeadLetters
+from raylake.clock import SystemClock
+from raylake.ingest.build import OwnerSetup, attach_owner, build_owner_loop
+from raylake.ingest.owner_loop import OwnerState
+from raylake.ingest.ports import Answer, TableView
+from raylake.ingest.unit import PartitionState, SourcePartition, Unit
+from raylake.telemetry.logs import log_folder, log_to_file
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerReport:
+    """What an owner tells the supervisor.
+
+    Attributes:
+        pid: Its process.
+        epoch: Its epoch.
+        state: The loop's state.
+        ends: Where the table stands.
+    """
+
+    pid: int
+    epoch: int
+    state: OwnerState
+    ends: Mapping[SourcePartition, PartitionState]
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class TableOwner:
+    """Owns one table; detached, named by the table's id, never restarted by Ray (I11)."""
+
+    def __init__(self, setup: OwnerSetup) -> None:
+        run = setup.run
+        log_to_file(
+            log_folder(run.lake, run.config.pipeline),
+            run.run_id,
+            f"owner-{setup.table.name}",
+            pipeline=run.config.pipeline,
+        )
+        self._setup = setup
+        self._clock = SystemClock()
+        self._started = False
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> TableView:
+        """Attach the table, take its epoch and begin; raises what attaching raises."""
+        async with self._starting:
+            if not self._started:
+                await asyncio.to_thread(self._start)
+                self._started = True
+        return await self.view()
+
+    def _start(self) -> None:
+        self._table = attach_owner(self._setup, self._clock)
+        dead_letters = RayDeadLetters(self._setup.run.config.pipeline)
+        self._loop = build_owner_loop(self._setup, self._table, dead_letters, self._clock)
+        self._thread = threading.Thread(target=self._loop.run, name="owner", daemon=True)
+        self._thread.start()
+
+    async def view(self) -> TableView:
+        """The table's id and schema."""
+        return await self._between_commits(self._view)
+
+    def _view(self) -> TableView:
+        return TableView(self._table.table_id, self._table.schema, self._table.fingerprint)
+
+    async def ends(
+        self, sources: Sequence[SourcePartition]
+    ) -> Mapping[SourcePartition, PartitionState]:
+        """Where the table stands in those of the partitions that are admitted."""
+        return await self._between_commits(lambda: self._table.ends(sources))
+
+    async def admit(
+        self, origins: Mapping[SourcePartition, int]
+    ) -> Mapping[SourcePartition, PartitionState]:
+        """Admit partitions at their first offsets, in a commit of its own (I9)."""
+        return await self._between_commits(lambda: self._table.admit(origins))
+
+    async def generation(self) -> int:
+        """The newest generation that this owner was told; 0 for none."""
+        return await self._between_commits(lambda: self._table.generation)
+
+    async def set_generation(self, sources: Sequence[SourcePartition], generation: int) -> None:
+        """From now on refuse units of these partitions that carry an older generation (I7)."""
+        await self._between_commits(lambda: self._table.set_generation(sources, generation))
+
+    async def evolve(self, additions: pa.Schema) -> TableView:
+        """Add columns; those that are there already are no error."""
+
+        def evolve() -> TableView:
+            self._table.evolve(additions)
+            return self._view()
+
+        return await self._between_commits(evolve)
+
+    async def submit(self, unit: Unit) -> Answer:
+        """Take a unit; answered after the commit that decides it."""
+        return await asyncio.wrap_future(self._loop.submit(unit))
+
+    async def hurry(self) -> None:
+        """Commit as soon as anything waits."""
+        self._loop.hurry()
+
+    async def report(self) -> OwnerReport:
+        """The loop's state; never waits for a commit.
+
+        Raises:
+            RayLakeError: The owner stopped for good.
+        """
+        if self._loop.failure is not None:
+            raise self._loop.failure
+        return OwnerReport(os.getpid(), self._table.epoch, self._loop.state(), self._table.states())
+
+    async def leave(self) -> None:
+        """Commit what waits, release the table and end the loop."""
+        if self._started:
+            self._loop.close()
+            await asyncio.to_thread(self._thread.join)
+
+    async def _between_commits(self, operation: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._loop.call(operation))

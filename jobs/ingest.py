@@ -1,0 +1,162 @@
+"""``python -m jobs.ingest --config FILE``: runs a pipeline until it is done or told to stop.
+
+What ``ray job submit`` and ``raylake run`` start. SIGTERM and Ctrl-C drain: what was fetched is
+committed, tables are released, and the exit code is 0 (a second Ctrl-C ends at once, with 130).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+import ray
+
+import actors
+import jobs
+import raylake
+from actors.calls import result, supervisor_name
+from actors.supervisor import Supervisor
+from raylake.client.cluster import ClusterHandle, check_packages, connect
+from raylake.config import Pipeline, load
+from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeError
+from raylake.ingest.feed import OwnerLost
+from raylake.ingest.plan import RunPlan, new_run_id
+from raylake.ingest.supervisor import Outcome
+
+WAIT_S = 0.5
+
+
+class _Signals:
+    """Counts the requests to stop."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on)
+
+    def _on(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            sys.stderr.write("stopping at once; what was not committed is read again\n")
+            os._exit(EXIT_INTERRUPTED)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns the exit code of DESIGN §10."""
+    options = _options(arguments)
+    signals = _Signals()
+    try:
+        check_packages(raylake, actors, jobs)
+        overrides = dict(pair.split("=", 1) for pair in options.set)
+        loaded = load(options.config, overrides=overrides)
+        run = RunPlan(
+            loaded.config,
+            loaded.sha256,
+            str(loaded.path),
+            options.run_id or new_run_id(),
+            options.available_now or loaded.config.ingest.trigger == "available_now",
+            options.take_over,
+        )
+        cluster = connect(num_cpus=_cpus(loaded.config), session_dir=_session_dir())
+        outcome = _run(run, cluster, signals)
+    except RayLakeError as error:
+        return _failed(error)
+    if outcome.error is not None:
+        return _failed(outcome.error)
+    return EXIT_DONE
+
+
+def _run(run: RunPlan, cluster: ClusterHandle, signals: _Signals) -> Outcome:
+    job = {
+        "kind": "process" if cluster.embedded else "ray",
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "pid_created_s": psutil.Process().create_time(),
+        "address": cluster.address,
+        "submission_id": os.environ.get("RAY_JOB_SUBMISSION_ID"),
+    }
+    while True:
+        supervisor = _start(run, job)
+        try:
+            return _watch(supervisor, signals)
+        except OwnerLost as error:
+            sys.stderr.write(f"the supervisor is gone and is started again: {error.message}\n")
+            time.sleep(WAIT_S)
+
+
+def _start(run: RunPlan, job: dict[str, Any]) -> Any:
+    name = supervisor_name(run.config.pipeline)
+    actor_class: Any = Supervisor
+    try:
+        return actor_class.options(name=name).remote(run, consumers(run.config), job)
+    except ValueError as error:
+        raise AlreadyRunning(
+            f"pipeline {run.config.pipeline!r} is running on this cluster already",
+            hint="`raylake status` shows it; `raylake stop` drains it",
+        ) from error
+
+
+def _watch(supervisor: Any, signals: _Signals) -> Outcome:
+    told = False
+    while True:
+        outcome: Outcome | None = result(supervisor.wait.remote(WAIT_S), None)
+        if outcome is not None:
+            return outcome
+        if signals.asked and not told:
+            result(supervisor.stop.remote())
+            told = True
+
+
+def consumers(config: Pipeline) -> int:
+    """How many consumers: as configured, or one a CPU (at most four by default)."""
+    if config.ingest.consumers == "auto":
+        return max(1, min(4, os.cpu_count() or 1))
+    return config.ingest.consumers
+
+
+def _cpus(config: Pipeline) -> int:
+    return max(os.cpu_count() or 1, consumers(config) + 1)
+
+
+def _session_dir() -> Path:
+    """Ray's sockets need a short path."""
+    return Path(os.environ.get("RAYLAKE_RAY_DIR", str(Path(tempfile.gettempdir()) / "raylake-ray")))
+
+
+def _failed(error: RayLakeError) -> int:
+    sys.stderr.write(f"{error}\n")
+    marker = os.environ.get("RAYLAKE_ERROR_FILE")
+    if marker:
+        document = {"code": error.code, "message": error.message, "hint": error.hint}
+        Path(marker).write_text(json.dumps(document))
+    return error.exit_code
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m jobs.ingest", description=__doc__)
+    parser.add_argument("--config", required=True, help="the pipeline file")
+    parser.add_argument("--available-now", action="store_true", help="stop when caught up")
+    parser.add_argument("--take-over", action="store_true", help="do not wait for an old owner")
+    parser.add_argument("--run-id", help="name this run")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    code = main()
+    if ray.is_initialized():
+        ray.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Readers of Delta tables can abort a process at exit (DESIGN §3).
+    os._exit(code)

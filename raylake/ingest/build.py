@@ -1,0 +1,226 @@
+"""From a plan to running parts: a table's owner, a consumer, the dead-letter queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from raylake.clock import Clock
+from raylake.codecs.port import DecoderSpec
+from raylake.config.models import Pipeline
+from raylake.delta.identity import OwnerIdentity
+from raylake.delta.opening import last_metadata, open_or_create
+from raylake.delta.owned_table import OwnedTable
+from raylake.delta.spec import TableSpec
+from raylake.delta.txn_listing import admitted_partitions
+from raylake.errors import Refused
+from raylake.ingest.backpressure import ByteBudget
+from raylake.ingest.batcher import BatchPolicy
+from raylake.ingest.breaker import Breaker, BreakerPolicy, PoisonGate, PoisonPolicy
+from raylake.ingest.consumer import ConsumerLoop, LostLetters
+from raylake.ingest.dead_letters import LetterHead, lost_letter
+from raylake.ingest.feed import FeedNames, TableFeed
+from raylake.ingest.owner_loop import OwnerLoop
+from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.ports import DeadLetterPort, OwnerPort
+from raylake.ingest.unit import SourcePartition
+from raylake.ingest.watermark import Watermark, WatermarkPolicy
+from raylake.kafka.fetch import Connection, FetchSettings, PollFetcher
+from raylake.layers.bronze_maker import BronzeMaker, BronzePlaces, EventTimeRule
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerSetup:
+    """What a table's owner needs to start.
+
+    Attributes:
+        run: The run.
+        table: The table.
+        spec: The table as it is created when it is not there.
+    """
+
+    run: RunPlan
+    table: TablePlan
+    spec: TableSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSetup:
+    """What a consumer needs to start.
+
+    Attributes:
+        run: The run.
+        name: The consumer's name.
+        tables: The tables that it feeds.
+        breakers: Breakers as an earlier process left them, by name.
+    """
+
+    run: RunPlan
+    name: str
+    tables: tuple[TablePlan, ...]
+
+
+def breaker_policy(config: Pipeline) -> BreakerPolicy:
+    """The breakers' policy of a pipeline."""
+    b = config.breaker
+    return BreakerPolicy(b.failure_rate, b.calls, b.window_s, b.open_s, b.half_open_calls)
+
+
+def watermark_policy(table: TablePlan) -> WatermarkPolicy | None:
+    """The watermark's policy of a table; None when it watches no event time."""
+    rule = table.config.event_time
+    if rule is None:
+        return None
+    return WatermarkPolicy(rule.lateness_s, rule.idle_timeout_s, rule.max_ahead_s, rule.late)
+
+
+def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
+    """Open or create the table, without taking its epoch; the table's id names its owner.
+
+    Raises:
+        Refused: Another pipeline owns it, or what :func:`open_or_create` refuses.
+        DependencyUnreachable: The store cannot be read or written.
+    """
+    pipeline = setup.run.config.pipeline
+    identity = OwnerIdentity.of_this_process(pipeline, setup.run.run_id)
+    table = open_or_create(setup.spec, identity, clock)
+    holders = {name for name, _ in admitted_partitions(setup.spec.root)} - {pipeline}
+    last = (last_metadata(setup.spec.root) or {}).get("identity", {}).get("pipeline", pipeline)
+    if not holders and last != pipeline:
+        holders = {last}
+    if holders:
+        raise Refused(
+            f"{setup.table.name}: the table at {setup.spec.path} belongs to pipeline "
+            f"{min(holders)!r}, not to {pipeline!r}",
+            hint="one pipeline owns a table, any may read it: give this one another path",
+            pipeline=min(holders),
+        )
+    return str(table.metadata().id)
+
+
+def attach_owner(setup: OwnerSetup, clock: Clock) -> OwnedTable:
+    """Open or create the table and take its epoch; raises as :meth:`OwnedTable.attach`."""
+    ingest = setup.run.config.ingest
+    return OwnedTable.attach(
+        setup.spec,
+        OwnerIdentity.of_this_process(setup.run.config.pipeline, setup.run.run_id),
+        clock=clock,
+        durability=ingest.durability,
+        take_over=setup.run.take_over,
+        takeover_after_s=ingest.takeover_after_s,
+    )
+
+
+def build_owner_loop(
+    setup: OwnerSetup,
+    table: OwnedTable,
+    dead_letters: DeadLetterPort,
+    clock: Clock,
+) -> OwnerLoop:
+    """The owner's loop, with the dead letters that an earlier owner left undone queued (I5)."""
+    policy = breaker_policy(setup.run.config)
+    watermark = Watermark(watermark_policy(setup.table) or WatermarkPolicy(), clock)
+    watermark.restore(
+        table.watermark_ms, {s: state.max_event_ms for s, state in table.states().items()}
+    )
+    loop = OwnerLoop(
+        table,
+        dead_letters,
+        watermark,
+        checkpointer=table.checkpointer(setup.run.config.ingest.checkpoint_interval_commits),
+        breakers={name: Breaker(name, policy, clock) for name in ("store", "dead_letters")},
+        clock=clock,
+        commit_interval_s=setup.table.config.commit_interval_s,
+    )
+    stored = dead_letters.stored_version(table.table_id)
+    pending = table.pending_dead_letters(stored)
+    loop.redo(pending.commits)
+    return loop
+
+
+def build_consumer(
+    setup: ConsumerSetup, owners: Mapping[str, OwnerPort], clock: Clock
+) -> ConsumerLoop:
+    """A consumer's loop.
+
+    Args:
+        setup: The plan.
+        owners: The owner of each table, by the table's name.
+        clock: Time.
+    """
+    config = setup.run.config
+    policy = breaker_policy(config)
+    feeds = {t.name: build_feed(setup, t, owners[t.name], clock) for t in setup.tables}
+    fetcher = PollFetcher(
+        Connection(config.kafka.bootstrap, config.kafka.security, config.kafka.connect_timeout_s),
+        FetchSettings(client_id=f"raylake-{config.pipeline}-{setup.name}"),
+    )
+    return ConsumerLoop(
+        setup.name,
+        fetcher,
+        feeds,
+        budget=ByteBudget(config.ingest.buffer_bytes, clock),
+        broker=Breaker("broker", policy, clock),
+        clock=clock,
+        lost_letter={t.name: lost_letters(setup.run, t, clock) for t in setup.tables},
+    )
+
+
+def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: Clock) -> TableFeed:
+    """One table's side of a consumer."""
+    config, run = table.config, setup.run
+    policy = breaker_policy(run.config)
+    letters = run.config.dead_letters
+    event_time = watermark_policy(table)
+    rule = (
+        EventTimeRule(config.event_time.column, event_time)
+        if config.event_time is not None and event_time is not None
+        else None
+    )
+    maker = BronzeMaker(
+        LetterHead(run.config.pipeline, table.name),
+        BronzePlaces(
+            table.path, run.dead_letters, run.config.ingest.durability, table.stats_columns
+        ),
+        table.shape,
+        DecoderSpec(
+            format=config.format,
+            unknown_fields=config.unknown_fields,
+            max_columns=config.max_columns,
+        ),
+        rule,
+        clock,
+    )
+    return TableFeed(
+        FeedNames(run.config.pipeline, setup.name, table.name),
+        owner,
+        maker,
+        BatchPolicy(
+            config.max_batch_bytes, config.commit_interval_s, config.idle_commit_interval_s
+        ),
+        PoisonGate(
+            PoisonPolicy(
+                letters.stop_above,
+                letters.window_records,
+                min_records=min(100, letters.window_records),
+                open_s=policy.open_s,
+            ),
+            clock,
+        ),
+        {name: Breaker(name, policy, clock) for name in ("store", "dead_letters")},
+        clock,
+    )
+
+
+def lost_letters(run: RunPlan, table: TablePlan, clock: Clock) -> LostLetters | None:
+    """Makes the dead letter of a lost range; None where a loss stops the partition."""
+    if table.config.on_data_loss == "stop":
+        return None
+    head = LetterHead(run.config.pipeline, table.name)
+
+    def letter(source: SourcePartition, start: int, end: int, reason: str) -> pa.Table:
+        return lost_letter(head, source, start, f"[{start}, {end}): {reason}", clock.now())
+
+    return letter

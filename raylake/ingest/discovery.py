@@ -1,0 +1,147 @@
+"""What a run has to know of Kafka: its topics, where to begin, and what a schema looks like."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from raylake.clock import Clock, Deadline
+from raylake.codecs import infer_schema, schema_text
+from raylake.config.bronze import Earliest
+from raylake.delta import log_files
+from raylake.errors import ConfigError
+from raylake.ingest.build import OwnerSetup
+from raylake.ingest.plan import RunPlan, TablePlan, table_plans
+from raylake.ingest.start_positions import resolve
+from raylake.ingest.unit import SourcePartition
+from raylake.kafka.client import Cluster
+from raylake.kafka.fetch import Connection, Fetcher, FetchSettings, PollFetcher, Position
+
+log = logging.getLogger(__name__)
+
+SAMPLE_RECORDS = 1000
+SAMPLE_BUDGET_S = 15.0
+
+
+class KafkaDiscovery:
+    """Asks the brokers of one run.
+
+    Args:
+        run: The run.
+        clock: Time.
+    """
+
+    def __init__(self, run: RunPlan, clock: Clock) -> None:
+        kafka = run.config.kafka
+        self._run = run
+        self._clock = clock
+        self._cluster = Cluster(kafka.bootstrap, kafka.security, kafka.connect_timeout_s)
+        self._setups: dict[str, OwnerSetup] = {}
+
+    def tables(self) -> list[TablePlan]:
+        """The tables with the partitions that exist now; raises as :func:`table_plans`."""
+        return table_plans(self._run.config, self._cluster)
+
+    def setup(self, table: TablePlan) -> OwnerSetup:
+        """How the table is created when it is not there.
+
+        A schema that the file does not give is inferred once, from a bounded sample; afterwards
+        the table itself has it.
+
+        Raises:
+            ConfigError: Nothing could be inferred: the topic is empty or holds no JSON objects.
+        """
+        if table.name not in self._setups:
+            payload = table.configured_payload
+            if payload is None and not _exists(table):
+                payload = self._infer(table)
+            spec = table.spec(payload, self._run.config)
+            self._setups[table.name] = OwnerSetup(self._run, table, spec)
+        return self._setups[table.name]
+
+    def origins(
+        self,
+        table: TablePlan,
+        missing: list[SourcePartition],
+        admitted: list[SourcePartition],
+    ) -> Mapping[SourcePartition, int]:
+        """The first offset of partitions that the table has not admitted (I9).
+
+        A partition that a known topic got later begins at 0. A topic that the table got later
+        begins at the first offset that Kafka has, unless the file gives its offsets.
+        """
+        known = {source.topic_id for source in admitted}
+        later = [source for source in missing if source.topic_id in known]
+        fresh = [source for source in missing if source.topic_id not in known]
+        found = dict(resolve(table.config.start, later, self._cluster, appeared_later=later))
+        if fresh:
+            start = Earliest() if admitted else table.config.start
+            found |= resolve(start, fresh, self._cluster)
+        return found
+
+    def stable_ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, int]:
+        """The last stable offsets now."""
+        return self._cluster.latest(sources, committed=True) if sources else {}
+
+    def sample(self, table: TablePlan, records: int = SAMPLE_RECORDS) -> Iterator[bytes | None]:
+        """Values from the beginning of each partition, bounded in number and time."""
+        for batch in sample_batches(self._run, table, self._cluster, self._clock, records):
+            yield from batch.column("value").to_pylist()
+
+    def close(self) -> None:
+        """Close connections."""
+        self._cluster.close()
+
+    def _infer(self, table: TablePlan) -> pa.Schema:
+        payload = infer_schema(self.sample(table), max_columns=table.config.max_columns)
+        if not len(payload):
+            topics = ", ".join(sorted({s.topic for s in table.sources})) or "no topic yet"
+            raise ConfigError(
+                f"{table.name}: no schema is given and none can be inferred from {topics}",
+                hint="give `schema:`, produce some JSON objects first, or use `format: raw`",
+            )
+        log.info("%s: inferred schema %s", table.name, schema_text(payload))
+        return payload
+
+
+def sample_batches(
+    run: RunPlan, table: TablePlan, cluster: Cluster, clock: Clock, records: int
+) -> Iterator[pa.RecordBatch]:
+    """Records from the beginning of each partition of a table, at most ``records`` in all."""
+    if not table.sources:
+        return
+    kafka = run.config.kafka
+    first = cluster.earliest(list(table.sources))
+    last = cluster.latest(list(table.sources), committed=True)
+    wanted = {s: Position(first[s]) for s in table.sources if last[s] > first[s]}
+    if not wanted:
+        return
+    fetcher: Fetcher = PollFetcher(
+        Connection(kafka.bootstrap, kafka.security, kafka.connect_timeout_s),
+        FetchSettings(
+            max_records=max(1, records), client_id=f"raylake-{run.config.pipeline}-sample"
+        ),
+    )
+    deadline = Deadline.after(SAMPLE_BUDGET_S, clock)
+    left = records
+    try:
+        fetcher.assign(wanted)
+        while left > 0 and not deadline.expired():
+            batches = fetcher.fetch(0.5)
+            for batch in batches:
+                part = batch.records.slice(0, left)
+                left -= part.num_rows
+                yield part
+            at = fetcher.positions()
+            if all(at[source].offset >= last[source] for source in wanted):
+                return
+    finally:
+        fetcher.close()
+
+
+def _exists(table: TablePlan) -> bool:
+    root = Path(table.path)
+    return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))

@@ -1,0 +1,193 @@
+"""What a run is to do: its tables, their topics and places; plain data that travels to actors."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from raylake.codecs import parse_schema
+from raylake.config.addresses import (
+    dead_letter_path,
+    normalise_table_address,
+    status_path,
+    table_path,
+)
+from raylake.config.bronze import BronzeTable, SchemaFile, TopicPattern
+from raylake.config.models import Pipeline
+from raylake.delta.spec import TableSpec, bronze_properties
+from raylake.errors import ConfigError
+from raylake.ingest.unit import SourcePartition
+from raylake.kafka.client import Cluster, TopicInfo
+from raylake.layers.bronze import BronzeShape
+
+STATS_COLUMNS = ("_partition", "_offset", "_timestamp")
+RAW_PAYLOAD = pa.schema([pa.field("value", pa.binary())])
+WORKING_FORMATS = ("json", "raw")
+
+
+def new_run_id() -> str:
+    """A run's id: sortable by time, unique."""
+    now = dt.datetime.now(dt.UTC)
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """One run of a pipeline.
+
+    Attributes:
+        config: The pipeline file.
+        config_sha256: Of the file as it was read.
+        config_path: Where it lies, for messages.
+        run_id: The run.
+        available_now: Stop at the ends seen at the start.
+        take_over: Skip the courtesy towards an owner that may be alive (I11).
+    """
+
+    config: Pipeline
+    config_sha256: str
+    config_path: str
+    run_id: str
+    available_now: bool = False
+    take_over: bool = False
+
+    @property
+    def lake(self) -> str:
+        """The lake's normalised address."""
+        return normalise_table_address(self.config.lake)
+
+    @property
+    def dead_letters(self) -> str:
+        """The dead-letter table's folder."""
+        return dead_letter_path(self.config)
+
+    @property
+    def status_file(self) -> Path:
+        """The status document."""
+        return Path(status_path(self.config))
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """One table of a run.
+
+    Attributes:
+        name: ``bronze.orders``.
+        path: Its folder.
+        config: Its section of the pipeline file.
+        sources: The partitions that it takes.
+    """
+
+    name: str
+    path: str
+    config: BronzeTable
+    sources: tuple[SourcePartition, ...]
+
+    @property
+    def shape(self) -> BronzeShape:
+        """The columns beside the payload."""
+        return BronzeShape.of(
+            self.config.partition_by,
+            keep_value=self.config.keep_value,
+            flags=self.config.event_time is not None,
+        )
+
+    @property
+    def configured_payload(self) -> pa.Schema | None:
+        """The payload's schema where the file gives one (or the format has only one).
+
+        Raises:
+            ConfigError: The schema file cannot be read.
+        """
+        if self.config.format == "raw":
+            return RAW_PAYLOAD
+        schema = self.config.schema_
+        if isinstance(schema, SchemaFile):
+            return parse_schema(_schema_file(schema))
+        return None if schema is None else parse_schema(dict(schema))
+
+    @property
+    def stats_columns(self) -> tuple[str, ...]:
+        """The columns that statistics are kept of: coordinates and the event time."""
+        rule = self.config.event_time
+        return STATS_COLUMNS if rule is None else (*STATS_COLUMNS, rule.column)
+
+    def spec(self, payload: pa.Schema | None, config: Pipeline) -> TableSpec:
+        """The table as configured; without a payload, what every payload has in common."""
+        shape = self.shape
+        return TableSpec(
+            self.path,
+            shape.schema(payload if payload is not None else pa.schema([])),
+            tuple(shape.partition_names),
+            bronze_properties(
+                stats_columns=self.stats_columns,
+                log_retention_s=config.ingest.log_retention_s,
+                checkpoint_interval_commits=config.ingest.checkpoint_interval_commits,
+            ),
+        )
+
+
+def table_plans(config: Pipeline, cluster: Cluster) -> list[TablePlan]:
+    """The tables of a pipeline with the partitions that exist now.
+
+    Raises:
+        ConfigError: A topic does not exist, a format does not work yet, two sections are one table.
+        DependencyUnreachable: No broker answers.
+    """
+    plans: list[TablePlan] = []
+    for key, table in config.bronze.items():
+        if table.format not in WORKING_FORMATS:
+            raise ConfigError(
+                f"bronze.{key}: format {table.format} does not work in this release",
+                hint=f"formats that work: {', '.join(WORKING_FORMATS)}",
+            )
+        plans += _plans_of(config, key, table, _topics_of(table, cluster))
+    places: dict[str, str] = {}
+    for plan in plans:
+        other = places.setdefault(plan.path, plan.name)
+        if other != plan.name:
+            raise ConfigError(
+                f"{other} and {plan.name} are both at {plan.path}", hint="give one another path"
+            )
+    return plans
+
+
+def _topics_of(table: BronzeTable, cluster: Cluster) -> Mapping[str, TopicInfo]:
+    if isinstance(table.topics, TopicPattern):
+        return cluster.topics(pattern=table.topics.pattern)
+    return cluster.topics(table.topics)
+
+
+def _plans_of(
+    config: Pipeline, key: str, table: BronzeTable, topics: Mapping[str, TopicInfo]
+) -> list[TablePlan]:
+    if table.fans_out:
+        return [_plan(config, key, table, [info], info.topic) for _, info in sorted(topics.items())]
+    return [_plan(config, key, table, list(topics.values()), None)]
+
+
+def _plan(
+    config: Pipeline, key: str, table: BronzeTable, infos: Sequence[TopicInfo], topic: str | None
+) -> TablePlan:
+    sources = tuple(sorted(source for info in infos for source in info.sources()))
+    name = f"bronze.{table.target_name(key, topic)}"
+    return TablePlan(name, table_path(config, f"bronze.{key}", topic), table, sources)
+
+
+def _schema_file(schema: SchemaFile) -> dict[str, str]:
+    try:
+        data = yaml.safe_load(Path(schema.path).read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{schema.path}: the schema file cannot be read: {error}",
+            hint="a schema file is a mapping of columns to types, in YAML or JSON",
+        ) from error
+    if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
+        raise ConfigError(f"{schema.path}: not a mapping of columns to types")
+    return {str(name): str(kind) for name, kind in data.items()}

@@ -1,0 +1,101 @@
+"""What a run says of itself: the status document's content (DESIGN §9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raylake import __version__
+from raylake.ingest.supervisor import SupervisorLoop
+from raylake.ingest.unit import PartitionState, SourcePartition, sum_counts
+
+
+def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        loop: The supervisor's loop.
+        job: How the run was started: ``kind``, ``host``, ``pid`` …; no secret.
+        now_s: Now, seconds since the epoch.
+    """
+    outcome = loop.outcome
+    error = outcome.error if outcome is not None else None
+    return {
+        "pipeline": loop.run.config.pipeline,
+        "run_id": loop.run.run_id,
+        "version": __version__,
+        "at": now_s,
+        "state": loop.state,
+        "config": {"path": loop.run.config_path, "sha256": loop.run.config_sha256},
+        "job": job,
+        "available_now": loop.run.available_now,
+        "tables": {name: _table(loop, name) for name in loop.tables},
+        "consumers": {name: _consumer(report) for name, report in sorted(loop.reports.items())},
+        "stopped": {str(s): e.message for s, e in sorted(loop.stopped.items())},
+        "restarts": dict(loop.restarts),
+        "errors": list(loop.errors),
+        "error": None
+        if error is None
+        else {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+        },
+    }
+
+
+def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
+    plan = loop.tables[name]
+    report = loop.owners.get(name)
+    shown: dict[str, Any] = {"path": plan.path, "topics": sorted({s.topic for s in plan.sources})}
+    if report is None:
+        return shown
+    state = report.state
+    ends: dict[SourcePartition, PartitionState] = dict(report.ends)
+    totals = sum_counts(end.totals for end in ends.values())
+    counters = [r.tables.get(name, {}) for r in loop.reports.values()]
+    return {
+        **shown,
+        "version": state.version,
+        "epoch": report.epoch,
+        "owner_pid": report.pid,
+        "commits": state.commits,
+        "files": state.files,
+        "units_refused": state.units_refused,
+        "last_commit_at": state.last_commit_at,
+        "watermark_ms": state.watermark_ms,
+        "waiting_units": state.waiting_units,
+        "oldest_waiting_at": state.oldest_waiting_at,
+        "pending_dead_letters": state.pending_dead_letters,
+        "breakers": state.breakers,
+        "error": state.error,
+        "totals": {
+            "rows": totals.rows,
+            "dead": totals.dead,
+            "absent": totals.absent,
+            "lost": totals.lost,
+            "dropped": totals.dropped,
+        },
+        "held_bytes": sum(c.get("held_bytes", 0) for c in counters),
+        "partitions": {
+            str(source): {
+                "next": end.next,
+                "origin": end.origin,
+                "target": loop.targets.get(source),
+                "end": loop.stable_ends.get(source),
+                "max_event_ms": end.max_event_ms,
+            }
+            for source, end in sorted(ends.items())
+        },
+    }
+
+
+def _consumer(report: Any) -> dict[str, Any]:
+    return {
+        "state": report.state,
+        "partitions": {str(s): offset for s, offset in report.positions.items()},
+        "budget": report.budget,
+        "breakers": report.breakers,
+        "tables": report.tables,
+        "error": report.error,
+    }
