@@ -191,3 +191,8 @@ def test_an_empty_record_never_balances(lake: SmallLake) -> None:
     report = lake.audit()
     assert report.phantom == 18
     assert not report.balanced
+
+
+def test_a_tombstone_that_became_a_dead_letter_with_bytes_is_found(lake: SmallLake) -> None:
+    lake.build(changing(TOMBSTONE, fate="dead", value=b"{}"))
+    assert found(lake.audit()) == {"altered": 1, "misplaced": 1}
