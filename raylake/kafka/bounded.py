@@ -13,6 +13,7 @@ from typing import Any
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.consumer.fetcher import Fetcher as KafkaFetcher
+from kafka.record.default_records import DefaultRecordBatch
 
 _UNKNOWN_TOPIC = kafka_errors.UnknownTopicOrPartitionError.errno
 
@@ -55,6 +56,44 @@ class _BoundedRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
         return records
 
 
+class _LenientBytes(bytearray):
+    r"""Bytes whose parts decode to text in any case; what is no UTF-8 becomes ``\xNN``."""
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        return _LenientBytes(part) if isinstance(part, bytearray) else part
+
+    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
+        return super().decode(encoding, errors)
+
+
+class LenientBatch(DefaultRecordBatch):  # type: ignore[misc]
+    """A record batch in which a header's key that is not UTF-8 does not stop the partition."""
+
+    _buffer: bytearray
+
+    def _read_msg(self) -> Any:
+        try:
+            return super()._read_msg()
+        except UnicodeDecodeError:
+            # The position moves at the end of a record only, so this one is read once more.
+            self._buffer = _LenientBytes(self._buffer)
+            return super()._read_msg()
+
+
+class _LenientRecords:
+    """The record batches of an answer, made lenient."""
+
+    def __init__(self, records: Any) -> None:
+        self._records = records
+
+    def next_batch(self) -> Any:
+        batch = self._records.next_batch()
+        if type(batch) is DefaultRecordBatch:
+            batch.__class__ = LenientBatch
+        return batch
+
+
 class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
     """The fetcher of a ``KafkaConsumer``, bounded by bytes and observable.
 
@@ -94,10 +133,10 @@ class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
         """The addresses of the brokers in the latest metadata."""
         return [(b.host, b.port) for b in self._manager.cluster.brokers()]
 
-    def PartitionRecords(self, start: int, tp: TopicPartition, *rest: Any, **more: Any) -> Any:  # noqa: N802
+    def PartitionRecords(self, start: int, tp: TopicPartition, records: Any, **more: Any) -> Any:  # noqa: N802
         """What the base class looks up to unpack an answer."""
         epoch = self._subscriptions.position(tp).leader_epoch
-        return _BoundedRecords(self.budget, epoch, start, tp, *rest, **more)
+        return _BoundedRecords(self.budget, epoch, start, tp, _LenientRecords(records), **more)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
         taken: int = super()._append(drained, part, max_records, update_offsets)

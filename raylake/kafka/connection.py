@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka import errors as kafka_errors
+from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from raylake.errors import ConfigError, DependencyUnreachable, RayLakeError, Retryable, Terminal
 
@@ -18,9 +19,9 @@ _SASL_NAMES = {
     "password": "sasl_plain_password",
 }
 _TLS_NAMES = {
-    "ca_file": "ssl_cafile",
-    "cert_file": "ssl_certfile",
-    "key_file": "ssl_keyfile",
+    "ca": "ssl_cafile",
+    "certificate": "ssl_certfile",
+    "key": "ssl_keyfile",
     "key_password": "ssl_password",
     "check_hostname": "ssl_check_hostname",
 }
@@ -71,10 +72,24 @@ class Connection:
         return found
 
 
+class _Token(AbstractTokenProvider):  # type: ignore[misc]
+    """Reads the token's reference at each connection, so a renewed one is picked up."""
+
+    def __init__(self, reference: Any) -> None:
+        super().__init__()
+        self._reference = reference
+
+    def token(self) -> str:
+        return str(_resolved(self._reference))
+
+
 def _security_settings(security: Any) -> dict[str, Any]:
     if security is None:
         return {}
     settings: dict[str, Any] = {"security_protocol": str(security.protocol)}
+    token = getattr(security, "token", None)
+    if token is not None:
+        settings["sasl_oauth_token_provider"] = _Token(token)
     for name, target in {**_SASL_NAMES, **_TLS_NAMES}.items():
         value = getattr(security, name, None)
         if value is not None:
@@ -121,6 +136,8 @@ def explain(
             hint="check kafka.security: protocol, mechanism, username and password",
             error_class=name,
         )
+    if isinstance(error, kafka_errors.KafkaConfigurationError):
+        return ConfigError(f"kafka-python refuses its settings while {what}: {_detail(error)}")
     if is_transient(error):
         return unreachable(connection, what, advertised, error)
     return Retryable(f"Kafka failed while {what}: {name} {_detail(error)}".rstrip())

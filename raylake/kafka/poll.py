@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from raylake.errors import RayLakeError, Retryable, TopicRecreated, UnknownTopic
+from raylake.errors import RayLakeError, TopicRecreated, UnknownTopic
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.bounded import BoundedFetcher
 from raylake.kafka.client import Cluster
@@ -152,9 +152,6 @@ class PollFetcher:
             )
         except kafka_errors.KafkaError as error:
             self._handle(error, started_s)
-        except UnicodeDecodeError as error:
-            self._drop_consumer()
-            raise Retryable(f"a record could not be read: {error}") from error
         self._check_known_topics()
         batches = self._deliver(polled)
         self._watch(batches, started_s)
@@ -198,21 +195,7 @@ class PollFetcher:
 
     def _connected(self, timeout_s: float) -> tuple[KafkaConsumer, BoundedFetcher]:
         if self._consumer is None or self._fetcher is None:
-            limit_s = min(self._connection.connect_timeout_s, max(timeout_s, _MIN_BOOTSTRAP_S))
-            consumer = KafkaConsumer(
-                **{**self._connection.settings(), "bootstrap_timeout_ms": int(limit_s * 1000)},
-                client_id=self._settings.client_id,
-                group_id=None,
-                isolation_level="read_committed",
-                auto_offset_reset="none",
-                enable_auto_commit=False,
-                check_crcs=True,
-                fetch_max_bytes=self._settings.fetch_max_bytes,
-                max_partition_fetch_bytes=self._settings.max_partition_fetch_bytes,
-                fetch_max_wait_ms=250,
-                # One record may be as large as the topic allows, whatever the fetch's bounds.
-                receive_message_max_bytes=_MAX_ANSWER_BYTES,
-            )
+            consumer = KafkaConsumer(**self._consumer_settings(timeout_s))
             self._fetcher = BoundedFetcher(
                 consumer._client,  # noqa: SLF001
                 consumer._subscription,  # noqa: SLF001
@@ -222,6 +205,25 @@ class PollFetcher:
             self._consumer = consumer
             self._apply_assignment(consumer, keep={})
         return self._consumer, self._fetcher
+
+    def _consumer_settings(self, timeout_s: float) -> dict[str, Any]:
+        limit_s = min(self._connection.connect_timeout_s, max(timeout_s, _MIN_BOOTSTRAP_S))
+        return {
+            "fetch_max_wait_ms": 250,
+            **self._settings.client,
+            **self._connection.settings(),
+            "bootstrap_timeout_ms": int(limit_s * 1000),
+            "client_id": self._settings.client_id,
+            "group_id": None,
+            "isolation_level": "read_committed",
+            "auto_offset_reset": "none",
+            "enable_auto_commit": False,
+            "check_crcs": True,
+            "fetch_max_bytes": self._settings.fetch_max_bytes,
+            "max_partition_fetch_bytes": self._settings.max_partition_fetch_bytes,
+            # One record may be as large as the topic allows, whatever the fetch's bounds.
+            "receive_message_max_bytes": _MAX_ANSWER_BYTES,
+        }
 
     def _apply_assignment(
         self, consumer: KafkaConsumer, keep: Mapping[SourcePartition, Position]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -87,6 +87,7 @@ class FetchSettings:
         fetch_max_bytes: Bytes of one broker's answer, as they lie in the log (compressed).
         max_partition_fetch_bytes: The same for one partition of the answer.
         client_id: The name in the broker's logs and quotas.
+        client: Other settings of kafka-python's consumer; those that RayLake sets win.
     """
 
     max_records: int = 50_000
@@ -94,6 +95,7 @@ class FetchSettings:
     fetch_max_bytes: int = 16 * _MIB
     max_partition_fetch_bytes: int = 4 * _MIB
     client_id: str = "raylake"
+    client: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Fetcher(Protocol):

@@ -36,7 +36,6 @@ def test_a_pattern_matches_whole_names_and_no_internal_topic(broker: LiveBroker)
             cluster.topics(pattern="(")
 
 
-@pytest.mark.spec("A1")
 def test_an_unknown_topic_comes_with_a_suggestion(broker: LiveBroker) -> None:
     topic = broker.create_topic(prefix="payments")
     with Cluster(broker.bootstrap) as cluster:
@@ -49,6 +48,7 @@ def test_an_unknown_topic_comes_with_a_suggestion(broker: LiveBroker) -> None:
             cluster.earliest([lost])
 
 
+@pytest.mark.spec("A7")
 def test_offsets_by_place_and_by_time(broker: LiveBroker) -> None:
     topic = broker.create_topic(partitions=2)
     now_ms = int(time.time() * 1000)
@@ -68,6 +68,7 @@ def test_offsets_by_place_and_by_time(broker: LiveBroker) -> None:
         assert cluster.latest([]) == {}
 
 
+@pytest.mark.spec("A7")
 def test_group_offsets_are_read_and_written(broker: LiveBroker) -> None:
     topic = broker.create_topic(partitions=2)
     group = f"g-{uuid.uuid4().hex[:8]}"

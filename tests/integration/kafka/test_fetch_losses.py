@@ -49,7 +49,6 @@ def recreate(broker: LiveBroker, topic: str) -> None:
     eventually(gone)
 
 
-@pytest.mark.spec("A1")
 def test_failure_10_deleted_records_are_named(broker: LiveBroker) -> None:
     topic = broker.create_topic(partitions=2)
     fill(broker, topic, 100)
@@ -88,7 +87,6 @@ def test_failure_10_records_deleted_under_a_running_read(broker: LiveBroker) -> 
         assert (error.context["asked"], error.context["count"]) == (10, 5)
 
 
-@pytest.mark.spec("A1")
 def test_failure_11_an_offset_beyond_the_end_is_refused(broker: LiveBroker) -> None:
     topic = broker.create_topic()
     fill(broker, topic, 10)

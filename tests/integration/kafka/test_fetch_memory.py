@@ -6,8 +6,6 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 from raylake.kafka.fetch import FetchSettings
 from tests.harness.broker import LiveBroker
 from tests.integration.kafka.reading import reading
@@ -69,7 +67,6 @@ def write(broker: LiveBroker, topic: str, values: list[bytes], codec: str | None
     producer.close()
 
 
-@pytest.mark.spec("A4")
 def test_failure_14_records_of_64_mib_come_one_at_a_time(broker: LiveBroker) -> None:
     topic = broker.create_topic(config=LARGE)
     for _ in range(3):
@@ -80,7 +77,6 @@ def test_failure_14_records_of_64_mib_come_one_at_a_time(broker: LiveBroker) -> 
     assert found["peak"] - found["before"] < 8 * 64, found
 
 
-@pytest.mark.spec("A4")
 def test_failure_14_batches_compressed_a_thousand_to_one_stay_bounded(broker: LiveBroker) -> None:
     topic = broker.create_topic(config=LARGE)
     for _ in range(8):

@@ -34,7 +34,6 @@ def send(broker: LiveBroker, topic: str, first: int, count: int) -> None:
     producer.close()
 
 
-@pytest.mark.spec("A1")
 def test_failure_13_a_killed_and_restarted_broker_loses_nothing(own_broker: LiveBroker) -> None:
     topic = own_broker.create_topic(partitions=2)
     send(own_broker, topic, 0, 4000)
@@ -47,7 +46,6 @@ def test_failure_13_a_killed_and_restarted_broker_loses_nothing(own_broker: Live
         assert sorted(int(value) for value in scope.column("value")) == list(range(5000))
 
 
-@pytest.mark.spec("A1")
 def test_failure_13_a_broker_that_stays_away_is_reported_and_found_again(
     own_broker: LiveBroker,
 ) -> None:
@@ -107,7 +105,6 @@ def test_an_unreachable_broker_is_named_within_the_time_limit() -> None:
     fetcher.close()
 
 
-@pytest.mark.spec("A1")
 def test_an_unreachable_advertised_address_is_told_from_an_unreachable_broker(
     own_broker: LiveBroker,
 ) -> None:

@@ -9,6 +9,7 @@ from tests.harness.broker import LiveBroker
 from tests.integration.kafka.reading import reading
 
 
+@pytest.mark.spec("A9")
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
 def test_every_compression_is_read(broker: LiveBroker, codec: str | None) -> None:
     topic = broker.create_topic()

@@ -34,7 +34,7 @@ def write(producer: KafkaProducer, topic: str, values: list[str], *, commit: boo
         producer.abort_transaction()
 
 
-@pytest.mark.spec("A1")
+@pytest.mark.spec("A9")
 def test_failure_08_commit_abort_commit_of_one_producer(broker: LiveBroker) -> None:
     topic = broker.create_topic()
     with transactional(broker) as producer:
@@ -53,6 +53,7 @@ def test_failure_08_commit_abort_commit_of_one_producer(broker: LiveBroker) -> N
         assert lag.position == lag.end_offset == lag.last_stable_offset
 
 
+@pytest.mark.spec("A9")
 def test_failure_08_interleaved_producers(broker: LiveBroker) -> None:
     topic = broker.create_topic()
     plain = broker.producer()
@@ -74,6 +75,7 @@ def test_failure_08_interleaved_producers(broker: LiveBroker) -> None:
         assert scope.absent(scope.sources[0]) == 20 + 3
 
 
+@pytest.mark.spec("A9")
 def test_failure_08_an_open_transaction_holds_back_and_is_seen(broker: LiveBroker) -> None:
     topic = broker.create_topic()
     with transactional(broker) as slow:
@@ -97,7 +99,7 @@ def test_failure_08_an_open_transaction_holds_back_and_is_seen(broker: LiveBroke
             assert not scope.fetcher.lag([source])[source].blocked_by_transaction
 
 
-@pytest.mark.spec("A1")
+@pytest.mark.spec("A9")
 def test_failure_08_ten_thousand_aborted_records_in_a_row(broker: LiveBroker) -> None:
     topic = broker.create_topic()
     with transactional(broker) as producer:
