@@ -373,7 +373,7 @@ def _add_action(file: DataFile, clock: Clock) -> AddAction:
 def _not_committed(root: Path, base_version: int, error: Exception) -> RayLakeError:
     if isinstance(error, RayLakeError):
         return error
-    if log_files.commit_path(root, base_version + 1).exists():
+    if log_files.mark(log_files.commit_path(root, base_version + 1)) is not None:
         return Contended(f"{root}: another commit took version {base_version + 1}")
     return DependencyUnreachable(
         f"{root}: version {base_version + 1} could not be written: {_first_line(error)}",
