@@ -70,14 +70,15 @@ class _LenientBytes(bytearray):
 class LenientBatch(DefaultRecordBatch):  # type: ignore[misc]
     """A record batch in which a header's key that is not UTF-8 does not stop the partition."""
 
-    _buffer: bytearray
+    # Without slots of its own it has the layout that changing a batch's class asks for.
+    __slots__ = ()
 
     def _read_msg(self) -> Any:
         try:
             return super()._read_msg()
         except UnicodeDecodeError:
             # The position moves at the end of a record only, so this one is read once more.
-            self._buffer = _LenientBytes(self._buffer)
+            self._buffer = _LenientBytes(self._buffer)  # type: ignore[has-type]
             return super()._read_msg()
 
 
@@ -137,6 +138,16 @@ class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
         """What the base class looks up to unpack an answer."""
         epoch = self._subscriptions.position(tp).leader_epoch
         return _BoundedRecords(self.budget, epoch, start, tp, _LenientRecords(records), **more)
+
+    def fetched_records(self, max_records: int | None = None, update_offsets: bool = True) -> Any:
+        """The base class's, which else leaves a resumed partition parked for ever.
+
+        It takes parked records up again only when nothing is in line, and counts what is used up
+        as in line (kafka-python 3.0.12).
+        """
+        if not self._next_partition_records:
+            self._next_partition_records = None
+        return super().fetched_records(max_records, update_offsets)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
         taken: int = super()._append(drained, part, max_records, update_offsets)
