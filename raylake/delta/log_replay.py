@@ -44,7 +44,7 @@ _WANTED = (
 )
 
 
-class CheckpointUnreadable(Exception):  # noqa: N818 - names the state, like the errors it becomes
+class CheckpointUnreadable(Exception):
     """A checkpoint file is damaged or is not one."""
 
 

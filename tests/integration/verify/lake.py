@@ -17,9 +17,13 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.transaction import AddAction
 
 from raylake.clock import SystemClock
+from raylake.delta.dead_letters import (
+    DEAD_LETTER_PARTITION_BY,
+    DEAD_LETTER_SCHEMA,
+    DeadLetterTable,
+)
 from raylake.delta.files import write_data_files
 from raylake.delta.identity import OwnerIdentity
-from raylake.delta.ledger import OWNER_APP
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.spec import TableSpec
 from raylake.delta.verify import VerifyReport, verify
@@ -40,22 +44,6 @@ ROWS = pa.schema(
         ("_offset", pa.int64()),
     ]
 )
-LETTERS = pa.schema(
-    [
-        ("pipeline", pa.string()),
-        ("table", pa.string()),
-        ("topic", pa.string()),
-        ("topic_id", pa.string()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("value", pa.binary()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("date", pa.date32()),
-        ("hour", pa.int32()),
-    ]
-)
-LETTERS_BY = ("date", "hour", "pipeline", "stage")
 
 
 @dataclass(frozen=True)
@@ -93,6 +81,7 @@ class Lake:
         self.table = self.root / self.name.replace(".", "/")
         self.letters = self.root / "dead_letters" / PIPELINE
         self.owner = self.attach()
+        self.letters_owner()
 
     def attach(self) -> OwnedTable:
         spec = TableSpec(str(self.table), ROWS, self.partition_by, self.properties)
@@ -106,7 +95,7 @@ class Lake:
         """One unit, one commit; the dead letters follow unless ``settle`` is off."""
         files = write_data_files(self.table, _rows(spans), self.owner.schema, self.partition_by)
         letters = _letters(spans, self.name)
-        dead = write_data_files(self.letters, letters, LETTERS, LETTERS_BY)
+        dead = write_data_files(self.letters, letters, DEAD_LETTER_SCHEMA, DEAD_LETTER_PARTITION_BY)
         unit = Unit(
             PIPELINE,
             "consumer-0",
@@ -123,16 +112,16 @@ class Lake:
         return self.owner.version
 
     def settle(self) -> None:
-        """Add to the dead-letter table what the data table names, as its owner does."""
-        if not (self.letters / "_delta_log").exists():
-            DeltaTable.create(self.letters, pa.schema(LETTERS), partition_by=list(LETTERS_BY))
-        app = f"raylake/{self.owner.table_id}"
-        stored = DeltaTable(self.letters).transaction_version(app)
-        pending = self.owner.pending_dead_letters(-1 if stored is None else stored)
-        files = [f for c in pending.commits for f in c.files]
-        table = DeltaTable(self.letters)
-        number = table.transaction_version(OWNER_APP) or 0
-        add(self.letters, files, {OWNER_APP: number + 1, app: pending.newest})
+        """The dead-letter table's owner adds what the data table names and it lacks."""
+        letters = self.letters_owner()
+        stored = letters.stored_version(self.owner.table_id)
+        letters.redo(self.owner.table_id, self.owner.pending_dead_letters(stored))
+
+    def letters_owner(self) -> DeadLetterTable:
+        identity = OwnerIdentity.of_this_process(PIPELINE, "run")
+        return DeadLetterTable.attach(
+            str(self.letters), identity, clock=SystemClock(), durability="none"
+        )
 
     def verify(self, level: str = "log") -> VerifyReport:
         return verify(str(self.table), str(self.letters), PIPELINE, level)
@@ -216,19 +205,18 @@ def _rows(spans: Sequence[Span]) -> pa.Table:
 def _letters(spans: Sequence[Span], name: str) -> pa.Table:
     found = [(s, o) for s in spans for o in sorted(s.dead)]
     count = len(found)
-    return pa.table(
-        {
-            "pipeline": [PIPELINE] * count,
-            "table": [name] * count,
-            "topic": [s.topic for s, _ in found],
-            "topic_id": [s.topic_id for s, _ in found],
-            "partition": pa.array([s.partition for s, _ in found], pa.int32()),
-            "offset": pa.array([o for _, o in found], pa.int64()),
-            "value": [b"{"] * count,
-            "stage": ["decode"] * count,
-            "reason": ["not JSON"] * count,
-            "date": [dt.date(2026, 11, 21)] * count,
-            "hour": pa.array([8] * count, pa.int32()),
-        },
-        schema=LETTERS,
-    )
+    columns = {
+        "pipeline": [PIPELINE] * count,
+        "table": [name] * count,
+        "topic": [s.topic for s, _ in found],
+        "topic_id": [s.topic_id for s, _ in found],
+        "partition": [s.partition for s, _ in found],
+        "offset": [o for _, o in found],
+        "value": [b"{"] * count,
+        "stage": ["decode"] * count,
+        "reason": ["not JSON"] * count,
+        "date": [dt.date(2026, 11, 21)] * count,
+        "hour": [8] * count,
+    }
+    arrays = [pa.array(columns.get(f.name, [None] * count), f.type) for f in DEAD_LETTER_SCHEMA]
+    return pa.table(arrays, schema=DEAD_LETTER_SCHEMA)
