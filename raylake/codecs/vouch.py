@@ -39,6 +39,8 @@ _NONE = type(None)
 _DIGITS = re.compile(
     rb"[:,\[\s](-?(?:(?=[\d.]{16})\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|[\d.]+[eE]-0*\d{3,}))"
 )
+_FLATTEN = bytes(0x30 if chr(c) in "0123456789." else c for c in range(256))
+_LONG_RUN = b"0" * 16
 _INTEGER_BITS = {pa.int8(): 8, pa.int16(): 16, pa.int32(): 32, pa.int64(): 64}
 _EXACT_BELOW = float(2**53)
 _TINY = 2.3e-308
@@ -53,6 +55,8 @@ def has_binary_numbers(dtype: pa.DataType) -> bool:
 
 def digits_fit(value: bytes) -> bool:
     """Whether each number of a message that is no integer is its double's shortest text."""
+    if _LONG_RUN not in value.translate(_FLATTEN) and b"e-" not in value and b"E-" not in value:
+        return True
     for match in _DIGITS.finditer(value):
         text = match.group(1)
         if text.lstrip(b"-").isdigit():

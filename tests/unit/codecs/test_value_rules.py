@@ -164,6 +164,8 @@ DEAD = [
     ("struct<a:int>", "[]"),
     ("struct<a:int>", '{"a":"b"}'),
     ("array<int>", "{}"),
+    ("array<int>", "[1.00000000000000000000001]"),
+    ("array<int>", "[1e-400]"),
     ("array<int>", '[1,"b"]'),
     ("map<string,int>", "[]"),
     ("map<string,int>", '{"a":"b"}'),
