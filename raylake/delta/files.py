@@ -117,6 +117,9 @@ def _conform(batch: pa.Table | pa.RecordBatch, schema: pa.Schema) -> pa.Table:
             columns=unlike,
         )
     data = data.select(schema.names)
+    for field in schema:
+        if not field.nullable and data.column(field.name).null_count:
+            raise SchemaConflict(f"column {field.name!r} must not be null", column=field.name)
     if not data.schema.equals(schema):
         for field, found in zip(schema, data.schema, strict=True):
             if not _same_values(found.type, field.type):
@@ -124,10 +127,10 @@ def _conform(batch: pa.Table | pa.RecordBatch, schema: pa.Schema) -> pa.Table:
                     f"column {field.name!r}: the rows have {found.type}, the table {field.type}",
                     column=field.name,
                 )
-        data = data.cast(schema.with_metadata(None))
-    for field in schema:
-        if not field.nullable and data.column(field.name).null_count:
-            raise SchemaConflict(f"column {field.name!r} must not be null", column=field.name)
+        try:
+            data = data.cast(schema.with_metadata(None))
+        except ValueError as error:
+            raise SchemaConflict(f"the rows do not fit the table's schema: {error}") from error
     return data
 
 

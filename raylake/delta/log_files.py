@@ -53,7 +53,7 @@ def checkpoint_versions(table: Path) -> list[int]:
 def _versions(table: Path, pattern: re.Pattern[str]) -> Iterator[int]:
     try:
         entries = os.scandir(table / LOG)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     with entries:
         for entry in entries:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raylake.delta import log_files
+from raylake.delta.txn_listing import list_txns
 from raylake.errors import LogDamaged
 
 
@@ -100,10 +101,10 @@ class LogGuard:
 
 
 def check_chain(root: Path) -> None:
-    """Check that the log files after the newest checkpoint are whole and have no gap.
+    """Check that the newest checkpoint and the log files after it are whole, without a gap.
 
     Raises:
-        LogDamaged: Naming the first file that is empty, torn or missing.
+        LogDamaged: Naming the first file that is empty, torn, unreadable or missing.
     """
     floor = max(log_files.checkpoint_versions(root), default=-1)
     versions = [v for v in log_files.commit_versions(root) if v > floor]
@@ -113,6 +114,7 @@ def check_chain(root: Path) -> None:
             path = log_files.commit_path(root, wanted)
             raise log_files.damaged(path, wanted, "is missing")
         log_files.read_commit(root, version)
+    list_txns(root)
 
 
 def check_tail(root: Path, count: int = 200) -> None:

@@ -79,6 +79,15 @@ def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> De
         DependencyUnreachable: The store cannot be read or written.
     """
     root = spec.root
+    try:
+        return _open_or_create(spec, root, identity, clock)
+    except OSError as error:
+        raise DependencyUnreachable(f"{root}: cannot be read: {error}") from error
+
+
+def _open_or_create(
+    spec: TableSpec, root: Path, identity: OwnerIdentity, clock: Clock
+) -> DeltaTable:
     if not log_files.commit_versions(root) and not log_files.checkpoint_versions(root):
         _refuse_foreign_folder(root)
         _create(spec, identity, clock)

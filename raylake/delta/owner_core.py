@@ -159,12 +159,15 @@ class OwnerCore:
             DependencyUnreachable: The log could not be read.
         """
         self._settle()
-        self._guard.check_own_commit()
-        self._update()
-        if str(self.table.metadata().id) != self.table_id:
-            raise self._guard.replaced("another table id")
-        self._check_number()
-        self._guard.check_foreign(int(self.table.version()))
+        try:
+            self._guard.check_own_commit()
+            self._update()
+            if str(self.table.metadata().id) != self.table_id:
+                raise self._guard.replaced("another table id")
+            self._check_number()
+            self._guard.check_foreign(int(self.table.version()))
+        except OSError as error:
+            raise DependencyUnreachable(f"{self.root}: the log cannot be read: {error}") from error
 
     def write(self, draft: Draft, landed: Callable[[int], None]) -> int:
         """Commit once, on the handle that :meth:`refresh` checked; a strict compare-and-swap.

@@ -119,15 +119,16 @@ def refuse_names(schema: pa.Schema, where: str) -> None:
     Raises:
         SchemaConflict: Naming the column.
     """
-    for path, names in _levels(json.loads(delta_schema(schema).to_json()), ""):
+    for path, names in _levels(list(schema), ""):
         seen: dict[str, str] = {}
         for name in names:
-            other = seen.setdefault(name.lower(), name)
-            if other is not name:
+            if name.lower() in seen:
                 raise SchemaConflict(
-                    f"{where}: columns {path}{other!r} and {path}{name!r} are one name to Delta",
+                    f"{where}: columns {path}{seen[name.lower()]!r} and {path}{name!r} are one "
+                    "name to Delta",
                     hint="Rename one of the fields.",
                 )
+            seen[name.lower()] = name
             if not name or REFUSED_CHARACTERS & set(name):
                 raise SchemaConflict(
                     f"{where}: {path}{name!r} cannot be a column name in Delta",
@@ -135,14 +136,19 @@ def refuse_names(schema: pa.Schema, where: str) -> None:
                 )
 
 
-def _levels(node: Any, path: str) -> Iterator[tuple[str, list[str]]]:
-    if isinstance(node, str):
-        return
-    if node["type"] == "struct":
-        yield path, [f["name"] for f in node["fields"]]
-        for field in node["fields"]:
-            yield from _levels(field["type"], f"{path}{field['name']}.")
-    else:
-        for child in _CHILDREN:
-            if child in node:
-                yield from _levels(node[child], path)
+def _levels(fields: list[pa.Field], path: str) -> Iterator[tuple[str, list[str]]]:
+    yield path, [field.name for field in fields]
+    for field in fields:
+        for kind in _structs_in(field.type):
+            yield from _levels(list(kind), f"{path}{field.name}.")
+
+
+def _structs_in(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """The structs that a type is, or holds as elements, keys or values."""
+    if pa.types.is_struct(kind):
+        yield kind
+    elif pa.types.is_map(kind):
+        yield from _structs_in(kind.key_type)
+        yield from _structs_in(kind.item_type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _structs_in(kind.value_type)

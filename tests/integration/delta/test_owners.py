@@ -1,0 +1,323 @@
+"""Owners of one real table: epochs, zombies, lost answers (FAILURES 2, 3, 4; SPEC L 40 to 44)."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from raylake import faults
+from raylake.clock import ManualClock
+from raylake.delta import log_files, owner_core
+from raylake.errors import (
+    AlreadyRunning,
+    DependencyUnreachable,
+    Fenced,
+    OutcomeUnknown,
+    Refused,
+    Retryable,
+)
+from tests.integration.delta.scope import ALIVE_ELSEWHERE, P0, Scope, source
+
+
+def other_run(scope: Scope) -> Any:
+    return scope.attach("run-2", take_over=True)
+
+
+@pytest.mark.spec("A3")
+def test_units_of_two_partitions_land_in_one_commit_with_their_offsets(scope: Scope) -> None:
+    owner = scope.owner()
+    before = owner.version
+    outcomes = owner.commit(
+        [scope.unit(owner, 0, 5), scope.unit(owner, 0, 3, 1), scope.unit(owner, 5, 9)]
+    )
+    assert [o.status for o in outcomes] == ["committed"] * 3
+    assert owner.version == before + 1
+    assert scope.offsets(0) == list(range(9))
+    assert scope.offsets(1) == list(range(3))
+    again = other_run(scope).ends([P0, source(1)])
+    assert {s.partition: state.next for s, state in again.items()} == {0: 9, 1: 3}
+
+
+@pytest.mark.spec("A3")
+def test_failure_03_a_zombie_is_fenced_whatever_its_handle_has_read(scope: Scope) -> None:
+    zombie = scope.owner()
+    zombie.commit([scope.unit(zombie, 0, 50)])
+    held = scope.unit(zombie, 40, 50)
+    ahead = scope.unit(zombie, 50, 60)
+    newer = other_run(scope)
+    assert newer.commit([scope.unit(newer, 50, 100)])[0].status == "committed"
+    for unit in (held, ahead):
+        with pytest.raises(Fenced, match="epoch 2 took the table over"):
+            zombie.commit([unit])
+    zombie._core.table.update_incremental()
+    with pytest.raises(Fenced):
+        zombie.commit([held])
+    assert newer.commit([held, ahead])[1].status == "already"
+    assert scope.offsets() == list(range(100))
+
+
+@pytest.mark.spec("A3")
+def test_failure_02_an_owner_frozen_between_check_and_write_loses(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = scope.owner()
+    unit = scope.unit(frozen, 0, 10)
+    successor: list[Any] = []
+    reach = faults.reach
+
+    def overtake(point: str, **in_flight: Any) -> None:
+        if point == "owner.after_check" and not successor:
+            successor.append(None)
+            successor[0] = other_run(scope)
+            successor[0].commit([unit])
+        reach(point, **in_flight)
+
+    monkeypatch.setattr(faults, "reach", overtake)
+    with pytest.raises(Fenced):
+        frozen.commit([unit])
+    assert scope.offsets() == list(range(10))
+
+
+@pytest.mark.spec("A3")
+def test_failure_04_a_commit_whose_answer_was_lost_is_found_in_the_log(scope: Scope) -> None:
+    owner = scope.owner()
+    version = owner.version
+    table = owner._core.table
+    write = table.create_write_transaction
+
+    def lose_the_answer(*args: Any, **kwargs: Any) -> None:
+        write(*args, **kwargs)
+        raise OSError("connection reset by peer")
+
+    owner._core.table = _Proxy(table, create_write_transaction=lose_the_answer)
+    unit = scope.unit(owner, 0, 10)
+    (outcome,) = owner.commit([unit])
+    owner._core.table = table
+    assert (outcome.status, outcome.version) == ("committed", version + 1)
+    assert owner.commit([unit])[0].status == "already"
+    assert scope.offsets() == list(range(10))
+
+
+def test_failure_04_an_answer_lost_with_the_log_unreadable_is_settled_by_the_next_call(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = scope.owner()
+    table = owner._core.table
+    write = table.create_write_transaction
+
+    def lose_the_answer(*args: Any, **kwargs: Any) -> None:
+        write(*args, **kwargs)
+        raise OSError("connection reset by peer")
+
+    def unreadable(*_args: Any) -> int:
+        raise OSError("input/output error")
+
+    unit = scope.unit(owner, 0, 10)
+    with monkeypatch.context() as patch:
+        owner._core.table = _Proxy(table, create_write_transaction=lose_the_answer)
+        patch.setattr(log_files, "find_batch", unreadable)
+        with pytest.raises(OutcomeUnknown):
+            owner.commit([unit])
+    owner._core.table = table
+    (outcome,) = owner.commit([unit])
+    assert outcome.status == "already"
+    assert outcome.ends == {P0: 10}
+    assert scope.offsets() == list(range(10))
+
+
+def test_failure_04_a_failing_checkpoint_hook_does_not_undo_a_commit(scope: Scope) -> None:
+    owner = scope.owner()
+    hook = owner_core.PostCommitHookProperties(create_checkpoint=True)
+    for version in range(owner.version, 130):
+        (scope.path / "_delta_log" / f"{version:020d}.checkpoint.parquet").mkdir()
+    table = owner._core.table
+    write = table.create_write_transaction
+
+    failures: list[str] = []
+
+    def with_hook(*args: Any, **kwargs: Any) -> None:
+        try:
+            write(*args, **{**kwargs, "post_commithook_properties": hook})
+        except Exception as error:
+            failures.append(str(error))
+            raise
+
+    owner._core.table = _Proxy(table, create_write_transaction=with_hook)
+    statuses = [owner.commit([scope.unit(owner, at, at + 1)])[0].status for at in range(110)]
+    assert set(statuses) == {"committed"}
+    assert failures, "no hook failed: the test shows nothing"
+    assert scope.offsets() == list(range(110))
+
+
+def test_property_40_concurrent_owners_serialise_and_the_older_is_fenced(scope: Scope) -> None:
+    scope.owner().release()
+    barrier = threading.Barrier(3)
+
+    def run(name: str) -> tuple[int, str]:
+        barrier.wait(timeout=30)
+        owner = scope.attach(name, take_over=True)
+        try:
+            for _ in range(5):
+                at = owner.ends([P0])[P0].next
+                owner.commit([scope.unit(owner, at, at + 3)])
+        except (Fenced, Retryable) as error:
+            return owner.epoch, type(error).__name__
+        return owner.epoch, "done"
+
+    with ThreadPoolExecutor(3) as pool:
+        results = sorted(pool.map(run, ("a", "b", "c")))
+    epochs = [epoch for epoch, _ in results]
+    assert len(set(epochs)) == 3
+    assert results[-1][1] == "done"
+    offsets = scope.offsets()
+    assert offsets == list(range(len(offsets)))
+    assert len(offsets) >= 15
+
+
+def test_property_41_a_failed_commit_leaves_nothing_of_itself(scope: Scope) -> None:
+    owner = scope.owner()
+    before = owner.version
+    table = owner._core.table
+
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    owner._core.table = _Proxy(table, create_write_transaction=refuse)
+    with pytest.raises(DependencyUnreachable, match="No space left on device") as caught:
+        owner.commit([scope.unit(owner, 0, 10)])
+    assert "Nothing was written" in caught.value.hint
+    owner._core.table = table
+    assert DeltaTable(scope.path).version() == before
+    assert scope.offsets() == []
+    assert owner.commit([scope.unit(owner, 0, 10)])[0].status == "committed"
+
+
+def test_property_42_a_reader_keeps_its_snapshot_while_commits_land(scope: Scope) -> None:
+    owner = scope.owner()
+    owner.commit([scope.unit(owner, 0, 5)])
+    reader = DeltaTable(scope.path)
+    owner.commit([scope.unit(owner, 5, 10)])
+    assert sum(reader.get_add_actions(flatten=True)["num_records"].to_pylist()) == 5
+    assert scope.offsets() == list(range(10))
+
+
+def test_property_43_versions_have_no_gap_and_each_holds_one_owner_number(scope: Scope) -> None:
+    owner = scope.owner()
+    for at in range(0, 20, 2):
+        owner.commit([scope.unit(owner, at, at + 2)])
+    versions = log_files.commit_versions(scope.path)
+    assert versions == list(range(len(versions)))
+    numbers = [
+        [
+            action["txn"]["version"]
+            for action in log_files.read_commit(scope.path, version) or []
+            if action.get("txn", {}).get("appId") == "raylake/owner"
+        ]
+        for version in versions
+    ]
+    assert all(len(one) == 1 for one in numbers)
+    assert numbers == sorted(numbers)
+
+
+def test_property_44_a_conflict_is_retried_with_growing_backoff_and_a_bound(scope: Scope) -> None:
+    clock = ManualClock()
+    owner = scope.attach(clock=clock)
+    owner.admit({P0: 0})
+    core = owner._core
+    conflicts: list[float] = []
+    real = faults.reach
+
+    def disturb(point: str, **in_flight: Any) -> None:
+        if point == "owner.after_check" and len(conflicts) < 4:
+            conflicts.append(clock.monotonic())
+            scope.foreign_commit()
+        real(point, **in_flight)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faults, "reach", disturb)
+        assert owner.commit([scope.unit(owner, 0, 5)])[0].status == "committed"
+        assert len(conflicts) == 4
+        assert 0 < clock.monotonic() < 2.0
+        patch.setattr(faults, "reach", lambda point, **_: _always(scope, point))
+        with pytest.raises(Retryable, match="another commit took version"):
+            owner.commit([scope.unit(owner, 5, 9)])
+    assert core.version >= owner_core.ATTEMPTS
+    assert scope.offsets() == list(range(5))
+
+
+def test_a_second_run_is_refused_while_the_first_is_fresh(scope: Scope) -> None:
+    scope.attach(identity=ALIVE_ELSEWHERE).admit({P0: 0})
+    with pytest.raises(AlreadyRunning, match="another-run") as caught:
+        scope.attach("run-2")
+    assert "--take-over" in caught.value.hint
+    assert scope.attach("run-2", take_over=True).epoch == 2
+
+
+def test_a_second_run_may_start_after_silence_or_release_or_death(scope: Scope) -> None:
+    scope.attach(identity=ALIVE_ELSEWHERE)
+    assert scope.attach("run-2", takeover_after_s=0.0).epoch == 2
+    gone = scope.me("run-3")
+    dead = type(gone)(
+        gone.pipeline, "run-3", gone.host, gone.pid, gone.pid_created_s - 100, gone.boot_id
+    )
+    scope.attach(identity=dead, take_over=True)
+    assert scope.attach("run-4").epoch == 4
+    left = scope.attach(identity=ALIVE_ELSEWHERE, take_over=True)
+    left.release()
+    assert scope.attach("run-5").epoch == 6
+
+
+def test_the_same_run_may_replace_its_own_owner(scope: Scope) -> None:
+    scope.attach(identity=ALIVE_ELSEWHERE)
+    assert scope.attach(identity=ALIVE_ELSEWHERE).epoch == 2
+
+
+def test_another_pipelines_topic_is_refused(scope: Scope) -> None:
+    owner = scope.owner()
+    with pytest.raises(Refused, match="already ingested here by pipeline 'orders'"):
+        owner.admit({P0: 0}, pipeline="copy")
+    with pytest.raises(Refused):
+        owner.ends([source(7)], pipeline="copy")
+
+
+def test_admitting_again_keeps_the_state(scope: Scope) -> None:
+    owner = scope.owner({P0: 7})
+    owner.commit([scope.unit(owner, 7, 9)])
+    states = owner.admit({P0: 0, source(5): 3})
+    assert (states[P0].origin, states[P0].next) == (7, 9)
+    assert (states[source(5)].origin, states[source(5)].next) == (3, 3)
+
+
+def test_an_armed_fault_after_the_commit_is_an_unknown_outcome_that_resolves(
+    scope: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = scope.owner()
+    unit = scope.unit(owner, 0, 5)
+    folder = tmp_path / "faults"
+    faults.arm(folder, "owner.after_commit", action="error")
+    monkeypatch.setenv(faults.ENV, str(folder))
+    with pytest.raises(OSError, match="injected fault"):
+        owner.commit([unit])
+    assert len(faults.fired(folder)) == 1
+    assert owner.commit([unit])[0].status == "already"
+
+
+def _always(scope: Scope, point: str) -> None:
+    if point == "owner.after_check":
+        scope.foreign_commit()
+
+
+class _Proxy:
+    """A handle with one method replaced."""
+
+    def __init__(self, table: DeltaTable, **replaced: Any) -> None:
+        self._table = table
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
