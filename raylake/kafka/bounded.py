@@ -45,8 +45,8 @@ class _BoundedRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
         try:
             for record in iterator:
                 records.append(record)
-                # Key, value and headers; -1 stands for none, which is near enough to 0.
-                budget.left_bytes -= record[10] + record[11] + record[12]
+                # Key, value and headers; -1 stands for none, so that no record costs nothing.
+                budget.left_bytes -= record[10] + record[11] + record[12] + 4
                 if budget.left_bytes <= 0 or len(records) == n:
                     break
         except (kafka_errors.KafkaError, ValueError) as error:
@@ -78,7 +78,7 @@ class LenientBatch(DefaultRecordBatch):  # type: ignore[misc]
             return super()._read_msg()
         except UnicodeDecodeError:
             # The position moves at the end of a record only, so this one is read once more.
-            self._buffer = _LenientBytes(self._buffer)  # type: ignore[has-type]
+            self._buffer = _LenientBytes(self._buffer)  # type: ignore[misc, has-type]
             return super()._read_msg()
 
 
@@ -145,7 +145,7 @@ class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
         It takes parked records up again only when nothing is in line, and counts what is used up
         as in line (kafka-python 3.0.12).
         """
-        if not self._next_partition_records:
+        if not self._next_partition_records:  # type: ignore[has-type]
             self._next_partition_records = None
         return super().fetched_records(max_records, update_offsets)
 

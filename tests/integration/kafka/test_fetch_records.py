@@ -75,6 +75,25 @@ def test_pause_holds_a_partition_and_resume_goes_on(broker: LiveBroker) -> None:
         assert scope.column("offset", first) == list(range(200))
 
 
+def test_partitions_paused_again_and_again_half_way_always_go_on(broker: LiveBroker) -> None:
+    topic = broker.create_topic(partitions=3)
+    producer = broker.producer()
+    for n in range(3000):
+        producer.send(topic, value=b"%d" % n, partition=n % 3)
+    producer.close()
+    with reading(broker.bootstrap, topic, settings=FetchSettings(max_records=30)) as scope:
+        for round_number in range(12):
+            held = scope.sources[: round_number % 3 + 1]
+            scope.fetcher.pause(held)
+            for _ in range(4):
+                assert not {batch.source for batch in scope.step(0.01)} & set(held)
+            scope.fetcher.resume(held)
+            scope.step()
+        scope.until_caught_up()
+        for source in scope.sources:
+            assert scope.column("offset", source) == list(range(1000))
+
+
 def test_seek_drops_what_was_fetched_ahead(broker: LiveBroker) -> None:
     topic = broker.create_topic()
     producer = broker.producer(compression_type="gzip", linger_ms=50, batch_size=1 << 20)
