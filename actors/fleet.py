@@ -84,6 +84,13 @@ class RayFleet:
         options = actor_class.options(name=name, num_cpus=1)
         self._consumers[setup.name] = options.remote(setup, dict(table_ids))
 
+    def discard(self, consumer: str) -> None:
+        """End a consumer that is of no more use."""
+        actor = self._consumers.pop(consumer, None)
+        self._asked.pop(("consumer", consumer), None)
+        if actor is not None:
+            self._end(("consumer", consumer), actor)
+
     def add_table(self, consumer: str, plan: TablePlan, table_id: str) -> None:
         """Tell a consumer about a table that appeared later; returns at once."""
         self._consumers[consumer].add_table.remote(plan, table_id)
@@ -108,8 +115,6 @@ class RayFleet:
             report = self._hear(("consumer", name), actor.report.remote, news.lost_consumers)
             if report is not None:
                 news.consumers[name] = report
-            elif name in news.lost_consumers:
-                self._end(("consumer", name), self._consumers.pop(name))
         for name, calls in self._owners.items():
             heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
             if heard is not None:

@@ -54,15 +54,15 @@ class TableOwner:
         )
         self._setup = setup
         self._clock = SystemClock()
-        self._started = False
+        self._attached = asyncio.Event()
         self._starting = asyncio.Lock()
 
     async def start(self) -> TableView:
         """Attach the table, take its epoch and begin; raises what attaching raises."""
         async with self._starting:
-            if not self._started:
+            if not self._attached.is_set():
                 await asyncio.to_thread(self._start)
-                self._started = True
+                self._attached.set()
         return await self.view()
 
     def _start(self) -> None:
@@ -110,10 +110,12 @@ class TableOwner:
 
     async def submit(self, unit: Unit) -> Answer:
         """Take a unit; answered after the commit that decides it."""
+        await self._attached.wait()
         return await asyncio.wrap_future(self._loop.submit(unit))
 
     async def hurry(self) -> None:
         """Commit as soon as anything waits."""
+        await self._attached.wait()
         self._loop.hurry()
 
     async def report(self) -> OwnerReport:
@@ -122,15 +124,18 @@ class TableOwner:
         Raises:
             RayLakeError: The owner stopped for good.
         """
+        await self._attached.wait()
         if self._loop.failure is not None:
             raise self._loop.failure
         return OwnerReport(os.getpid(), self._table.epoch, self._loop.state(), self._table.states())
 
     async def leave(self) -> None:
         """Commit what waits, release the table and end the loop."""
-        if self._started:
+        if self._attached.is_set():
             self._loop.close()
             await asyncio.to_thread(self._thread.join)
 
     async def _between_commits(self, operation: Callable[[], T]) -> T:
+        # The name is taken before the table is attached: early callers wait.
+        await self._attached.wait()
         return await asyncio.wrap_future(self._loop.call(operation))

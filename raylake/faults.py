@@ -45,7 +45,8 @@ def arm(folder: Path, point: str, *, action: str = "kill", name: str = "", **spe
         point: One of :data:`POINTS`.
         action: ``kill``, ``stop``, ``error`` or ``delay``.
         name: Distinguishes several faults at one point.
-        **spec: ``delay_s`` for ``delay``; ``skip``: let that many passes go by first (per process).
+        **spec: ``delay_s`` for ``delay``; ``skip``: let that many passes go by first (per process);
+            ``match``: values that must be in flight.
 
     Raises:
         ValueError: The point is not known.
@@ -84,6 +85,8 @@ def reach(point: str, **in_flight: Any) -> None:
     for path in sorted((folder / "armed").glob(f"{point}--*.json")):
         try:
             spec = json.loads(path.read_text())
+            if any(in_flight.get(key) != value for key, value in spec.get("match", {}).items()):
+                continue
             passes = _passes.get(path.name, 0)
             if passes < int(spec.get("skip", 0)):
                 _passes[path.name] = passes + 1

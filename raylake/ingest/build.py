@@ -31,6 +31,10 @@ from raylake.kafka.fetch import Connection, FetchSettings, PollFetcher
 from raylake.layers.bronze_maker import BronzeMaker, BronzePlaces, EventTimeRule
 
 
+FETCH_MAX_RECORDS = 20_000
+FETCH_MAX_BYTES = 16 * 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class OwnerSetup:
     """What a table's owner needs to start.
@@ -155,7 +159,12 @@ def build_consumer(
     feeds = {t.name: build_feed(setup, t, owners[t.name], clock) for t in setup.tables}
     fetcher = PollFetcher(
         Connection(config.kafka.bootstrap, config.kafka.security, config.kafka.connect_timeout_s),
-        FetchSettings(client_id=f"raylake-{config.pipeline}-{setup.name}"),
+        FetchSettings(
+            max_records=FETCH_MAX_RECORDS,
+            max_bytes=min([FETCH_MAX_BYTES, *(t.config.max_batch_bytes for t in setup.tables)]),
+            fetch_max_bytes=config.kafka.fetch_max_bytes,
+            client_id=f"raylake-{config.pipeline}-{setup.name}",
+        ),
     )
     return ConsumerLoop(
         setup.name,
@@ -208,6 +217,7 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
                 open_s=policy.open_s,
             ),
             clock,
+            table=table.name,
         ),
         {name: Breaker(name, policy, clock) for name in ("store", "dead_letters")},
         clock,

@@ -11,6 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylake import faults
 from raylake.clock import Clock
 from raylake.errors import OutcomeUnknown, Retryable
 from raylake.ingest.batcher import Batcher, BatchPolicy, Plan
@@ -326,7 +327,10 @@ class TableFeed:
             return True
         if not self._write(out):
             return False
+        in_flight = {"rows": out.unit.counts.rows, "unit": out.unit.unit_id}
+        faults.reach("consumer.handing_over", **in_flight)
         out.handover = self._owner.submit(out.unit)
+        faults.reach("consumer.handed_over", **in_flight)
         self.counters.units += 1
         return True
 

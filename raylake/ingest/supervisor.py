@@ -82,6 +82,10 @@ class Fleet(Protocol):
         """Start a consumer; returns at once."""
         ...
 
+    def discard(self, consumer: str) -> None:
+        """End a consumer that is lost or failed; what it holds is gone."""
+        ...
+
     def add_table(self, consumer: str, plan: TablePlan, table_id: str) -> None:
         """Tell a consumer about a table that appeared later; returns at once."""
         ...
@@ -326,6 +330,7 @@ class SupervisorLoop:
 
     def _lose_consumer(self, name: str) -> None:
         log.warning("%s is gone and is replaced", name)
+        self._fleet.discard(name)
         self.reports.pop(name, None)
         self._on(ConsumerDown(name))
         self._count_replacement("consumer")

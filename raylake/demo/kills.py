@@ -1,0 +1,104 @@
+"""Seeded SIGKILLs of consumers and the owner, never while they are idle.
+
+A kill is armed at a crash point (:mod:`raylake.faults`) that processes pass only while they write,
+hand over or commit; the next one is armed after a commit landed since the last one hit.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raylake import faults
+from raylake.clock import Clock
+from raylake.delta import log_files
+
+POINTS = {
+    "consumer.writing": "a consumer, while it wrote {rows} rows",
+    "consumer.written": "a consumer, {rows} rows written and not handed over",
+    "consumer.handed_over": "a consumer, {rows} rows handed over and not answered",
+    "owner.before_commit": "the owner, with {units} hand-overs to commit",
+    "owner.after_check": "the owner, between the check and a {kind} commit",
+    "owner.after_commit": "the owner, a {kind} commit landed and not answered",
+    "owner.before_dead_letters": "the owner, version {version} committed, dead letters not yet",
+    "dlq.before_commit": "the dead-letter queue, before the letters of version {version}",
+}
+FIRST_ROUND = (
+    "consumer.writing",
+    "owner.after_check",
+    "consumer.handed_over",
+    "owner.after_commit",
+    "consumer.written",
+    "owner.before_dead_letters",
+)
+WAIT_S = 0.05
+
+
+@dataclass(slots=True)
+class Kills:
+    """Arms kills one after the other, in a thread of its own.
+
+    Attributes:
+        folder: The value of ``RAYLAKE_FAULTS`` of the processes concerned.
+        table: The table whose commits are watched.
+        wanted: How many.
+        seed: Decides points and moments.
+        clock: Time.
+    """
+
+    folder: Path
+    table: Path
+    wanted: int
+    seed: int
+    clock: Clock
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="kills", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> list[dict[str, Any]]:
+        """End; returns the kills that hit, with what was in flight."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        return faults.fired(self.folder)
+
+    def _run(self) -> None:
+        choose = random.Random(self.seed)  # noqa: S311
+        points = list(FIRST_ROUND)
+        choose.shuffle(points)
+        for number in range(self.wanted):
+            point = points[number] if number < len(points) else choose.choice(list(POINTS))
+            if not self._until(lambda seen=self._commits(): self._commits() > seen):
+                return
+            self.clock.sleep(choose.uniform(0.0, 0.5))
+            match = {"kind": "data"} if point in ("owner.after_check", "owner.after_commit") else {}
+            skip = choose.randrange(2)
+            faults.arm(self.folder, point, name=f"{number:03d}", skip=skip, match=match)
+            if not self._until(lambda n=number: len(faults.fired(self.folder)) > n):
+                return
+
+    def _commits(self) -> int:
+        versions = log_files.commit_versions(self.table)
+        return versions[-1] if versions else -1
+
+    def _until(self, holds: Any) -> bool:
+        while not self._stop.is_set():
+            if holds():
+                return True
+            self.clock.sleep(WAIT_S)
+        return False
+
+
+def told(fault: dict[str, Any]) -> str:
+    """One kill in plain words: who, and what was in flight."""
+    known = {"rows": "?", "version": "?", "kind": "?", **fault}
+    units = fault.get("units")
+    known["units"] = len(units) if isinstance(units, list) else "some"
+    return POINTS[str(fault["point"])].format_map(known)
