@@ -1,0 +1,75 @@
+"""Pipeline files as commands get them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from raylake.config import Loaded, load
+from raylake.config.addresses import is_local, normalise_table_address, status_path
+from raylake.errors import ConfigError
+
+
+def overrides_of(pairs: Sequence[str] | None) -> dict[str, str]:
+    """``--set KEY=VALUE`` as a mapping.
+
+    Raises:
+        ConfigError: An entry has no ``=``.
+    """
+    for pair in pairs or ():
+        if "=" not in pair:
+            raise ConfigError(
+                f"--set {pair}: no value", hint="write --set kafka.bootstrap=localhost:9092"
+            )
+    return dict(pair.split("=", 1) for pair in pairs or ())
+
+
+def load_file(path: Path, pairs: Sequence[str] | None = None) -> Loaded:
+    """Load a pipeline file; raises ``ConfigError`` with every problem."""
+    return load(path, overrides=overrides_of(pairs))
+
+
+def status_file(loaded: Loaded) -> Path:
+    """The pipeline's status document."""
+    return Path(status_path(loaded.config))
+
+
+def lake_of(loaded: Loaded) -> Path:
+    """The lake's folder.
+
+    Raises:
+        ConfigError: It is in an object store, which this release does not write.
+    """
+    address = normalise_table_address(loaded.config.lake)
+    if not is_local(address):
+        raise ConfigError(
+            f"lake {address} is in an object store",
+            hint="this release writes local folders; object stores come later",
+        )
+    return Path(address)
+
+
+def places(loaded: Loaded, error: dict[str, Any]) -> list[str]:
+    """Where the file says what an error is about: ``file:line:column key`` each.
+
+    Args:
+        loaded: The file.
+        error: ``code`` and ``message``.
+    """
+    code, message = error.get("code"), str(error.get("message"))
+    keys: list[str] = []
+    if code == "unreachable" and loaded.config.kafka.bootstrap in message:
+        keys = ["kafka.bootstrap"]
+    elif code == "unknown_topic":
+        keys = [
+            f"bronze.{name}.topics[{i}]"
+            for name, table in loaded.config.bronze.items()
+            if isinstance(table.topics, tuple)
+            for i, topic in enumerate(table.topics)
+            if f"'{topic}'" in message
+        ]
+    elif code in ("not_our_table", "unsupported_table", "schema_conflict", "already_running"):
+        keys = [f"bronze.{name}" for name in loaded.config.bronze if f"/{name}" in message]
+    found = [(loaded.origins.get(key, ""), key) for key in keys]
+    return [f"{origin} {key}" for origin, key in found if origin and origin != "default"]

@@ -1,0 +1,44 @@
+"""``raylake stop``: drain a run from another terminal."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raylake.cli.files import load_file, status_file
+from raylake.cli.output import FileArgument, Output, OutputOption, print_json, stdout
+from raylake.cli.status import headline
+from raylake.cli.views import committed_last
+from raylake.client.runs import stop_run
+from raylake.clock import SystemClock
+
+MARGIN_S = 15.0
+
+app = typer.Typer()
+
+
+@app.command()
+def stop(
+    file: FileArgument,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds to wait; default: `ingest.drain_timeout` and 15 s."),
+    ] = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Drain a pipeline that runs on this machine.
+
+    What was fetched is committed, the tables are released, and the run ends with 0. Says what was
+    committed last.
+    """
+    loaded = load_file(file)
+    timeout_s = loaded.config.ingest.drain_timeout_s + MARGIN_S if timeout is None else timeout
+    found = stop_run(status_file(loaded), timeout_s, SystemClock())
+    if output is Output.json:
+        print_json(found.to_dict())
+        return
+    console = stdout()
+    console.print(headline(found))
+    for line in committed_last(found.document):
+        console.print(line)

@@ -1,0 +1,119 @@
+"""``raylake verify``: the account of a pipeline, and whether it balances."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from raylake.cli.files import lake_of, load_file, places
+from raylake.cli.output import (
+    FileArgument,
+    Output,
+    OutputOption,
+    SetOption,
+    print_json,
+    printable,
+    stdout,
+)
+from raylake.client.tables import pipeline_tables
+from raylake.config import Loaded, dead_letter_path
+from raylake.delta.verify import PipelineReport, VerifyOptions, VerifyReport, verify_pipeline
+from raylake.errors import DependencyUnreachable, VerifyDifference
+from raylake.kafka.client import Cluster
+
+app = typer.Typer()
+
+
+class Level(str, Enum):
+    """How deep to look."""
+
+    log = "log"
+    data = "data"
+    broker = "broker"
+    all = "all"
+
+
+@app.command()
+def verify(
+    file: FileArgument,
+    level: Annotated[
+        Level,
+        typer.Option(help="log: the logs; data: every row too; broker: the cluster too; all."),
+    ] = Level.log,
+    set_: SetOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Prove that every offset is accounted for.
+
+    Reads only, also while the pipeline runs. Exit code 3 on any difference.
+    """
+    loaded = load_file(file, set_)
+    report = account(loaded, level.value)
+    if output is Output.json:
+        print_json(report.to_dict())
+    else:
+        show(report, stdout())
+    if not report.ok:
+        raise typer.Exit(VerifyDifference.exit_code)
+
+
+def account(loaded: Loaded, level: str) -> PipelineReport:
+    """The report of all tables of a pipeline.
+
+    Raises:
+        ConfigError: The pipeline has no table yet.
+        DependencyUnreachable: No broker answers; the message names the file's line.
+    """
+    lake_of(loaded)
+    config = loaded.config
+    kafka = config.kafka
+    tables = pipeline_tables(config)
+    letters = dead_letter_path(config)
+    with Cluster(kafka.bootstrap, kafka.security, kafka.connect_timeout_s) as cluster:
+        options = VerifyOptions(level, cluster if level in ("broker", "all") else None)
+        try:
+            return verify_pipeline(tables, letters, config.pipeline, options)
+        except DependencyUnreachable as error:
+            at = places(loaded, {"code": error.code, "message": error.message})
+            message = "\n".join([error.message, *(f"  at {place}" for place in at)])
+            raise DependencyUnreachable(message, hint=error.hint, **error.context) from error
+
+
+def show(report: PipelineReport, console: Console) -> None:
+    """Print the account of each table, the dead letters, the findings and the verdict."""
+    for table in report.tables:
+        console.print(f"{table.table} (version {table.relied_on.get('version')})", style="bold")
+        console.print(_partitions(table))
+    letters = report.dead_letters
+    pending = f", {letters.pending:,} pending" if letters.pending else ""
+    console.print(f"dead letters: {letters.stored:,} in the table{pending}")
+    for finding in report.all_findings():
+        said = f"{finding.kind} at {finding.where}: expected {finding.expected}"
+        line = printable(f"{finding.severity}: {said}, found {finding.found}", 1000)
+        console.print(line, style="bold red" if finding.is_difference else "yellow")
+        if finding.hint:
+            console.print(f"  hint: {printable(finding.hint, 1000)}")
+    seconds = report.relied_on.get("seconds")
+    if report.ok:
+        console.print(f"ok: every offset is accounted for (level {report.level}, {seconds} s)")
+    else:
+        console.print(f"DIFFERENCE: the books don't balance (level {report.level})", style="red")
+
+
+def _partitions(report: VerifyReport) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("partition")
+    heads = ("origin", "next", "offsets", "rows", "dead", "absent", "lost", "dropped")
+    for head in heads:
+        table.add_column(head, justify="right")
+    table.add_column("")
+    for one in report.partitions:
+        values: dict[str, Any] = one.to_dict()
+        mark = "=" if one.balanced else "DIFFERS"
+        name = printable(str(one.source))
+        table.add_row(name, *(f"{values[head]:,}" for head in heads), mark)
+    return table

@@ -1,0 +1,156 @@
+"""Status documents as people read them; used by ``run``, ``status`` and ``stop``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from raylake.cli.output import printable
+
+COUNTS = ("rows", "dead", "absent", "lost", "dropped")
+
+
+def totals(document: Mapping[str, Any]) -> dict[str, int]:
+    """The sums over all tables, with ``commits`` and ``lag`` (offsets; of one table each)."""
+    tables = list(document.get("tables", {}).values())
+    found = {name: sum(int(t.get("totals", {}).get(name, 0)) for t in tables) for name in COUNTS}
+    found["commits"] = sum(int(t.get("commits", 0)) for t in tables)
+    found["lag"] = sum(lag(t) for t in tables)
+    return found
+
+
+def lag(table: Mapping[str, Any]) -> int:
+    """Offsets between what is committed and the end of what is known, over the partitions."""
+    ends = [
+        (p.get("target") if p.get("end") is None else p.get("end"), p["next"])
+        for p in table.get("partitions", {}).values()
+    ]
+    return sum(max(0, int(end) - int(at)) for end, at in ends if end is not None)
+
+
+def consumers(document: Mapping[str, Any]) -> str:
+    """How many consumers, by state."""
+    states: dict[str, int] = {}
+    for consumer in document.get("consumers", {}).values():
+        states[str(consumer.get("state"))] = states.get(str(consumer.get("state")), 0) + 1
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
+
+
+class Rate:
+    """Rows a second between the documents that it is shown, smoothed over some seconds."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def of(self, document: Mapping[str, Any]) -> float:
+        """The rate, with this document taken in."""
+        at, rows = float(document["at"]), totals(document)["rows"]
+        if not self._seen or at > self._seen[-1][0]:
+            self._seen.append((at, rows))
+        del self._seen[:-6]
+        (first_s, first), (last_s, last) = self._seen[0], self._seen[-1]
+        return max(0.0, (last - first) / (last_s - first_s)) if last_s > first_s else 0.0
+
+
+def progress_line(document: Mapping[str, Any], rate: float) -> str:
+    """One quiet line."""
+    sums = totals(document)
+    said = [
+        f"{document['state']}: {sums['rows']:,} rows",
+        f"{rate:,.0f} rows/s",
+        f"lag {sums['lag']:,}",
+        f"{sums['dead']:,} dead letters",
+        f"{sums['commits']:,} commits",
+        f"consumers {consumers(document)}",
+    ]
+    return ", ".join(said)
+
+
+def progress(document: Mapping[str, Any], rate: float) -> RenderableType:
+    """The picture of a run under way."""
+    head = Text(progress_line(document, rate))
+    parts: list[RenderableType] = [head, tables_table(document)]
+    return Group(*parts, *troubles(document))
+
+
+def tables_table(document: Mapping[str, Any]) -> Table:
+    """A row per table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("table")
+    for name in ("rows", "dead letters", "absent", "lag", "commits", "version"):
+        table.add_column(name, justify="right")
+    table.add_column("last commit")
+    for name, one in document.get("tables", {}).items():
+        counts = one.get("totals", {})
+        table.add_row(
+            printable(name),
+            *(f"{int(counts.get(key, 0)):,}" for key in ("rows", "dead", "absent")),
+            f"{lag(one):,}",
+            f"{int(one.get('commits', 0)):,}",
+            str(one.get("version", "")),
+            moment(one.get("last_commit_at")),
+        )
+    return table
+
+
+def troubles(document: Mapping[str, Any]) -> list[RenderableType]:
+    """What is not as it should be, a line each; empty when all is well."""
+    lines = []
+    for name, table in document.get("tables", {}).items():
+        lines += [f"{name}: {b}" for b in _breakers(table.get("breakers", {}))]
+        lines += [f"{name}: {table['error']}"] if table.get("error") else []
+    for name, consumer in document.get("consumers", {}).items():
+        lines += [f"{name}: {b}" for b in _breakers(consumer.get("breakers", {}))]
+        lines += [f"{name}: {consumer['error']}"] if consumer.get("error") else []
+    lines += [f"{source} is stopped: {why}" for source, why in document.get("stopped", {}).items()]
+    restarts = {k: n for k, n in document.get("restarts", {}).items() if n}
+    if restarts:
+        lines.append("replaced: " + ", ".join(f"{n} {k}" for k, n in restarts.items()))
+    error = document.get("error")
+    if error:
+        lines.append(f"error: {error.get('message')}")
+        lines += [f"hint: {error['hint']}"] if error.get("hint") else []
+    return [Text(printable(line, 1000), style="yellow") for line in lines]
+
+
+def _breakers(breakers: Mapping[str, Any]) -> list[str]:
+    found = []
+    for name, breaker in breakers.items():
+        if isinstance(breaker, Mapping) and breaker.get("state") != "closed":
+            found.append(f"breaker {name} is {breaker.get('state')}: {breaker.get('reason', '')}")
+    return found
+
+
+def committed_last(document: Mapping[str, Any]) -> list[str]:
+    """What was committed last, per table and partition."""
+    lines = []
+    for name, table in document.get("tables", {}).items():
+        when = moment(table.get("last_commit_at"))
+        lines.append(f"{printable(name)}: version {table.get('version')}, last commit {when}")
+        for source, end in table.get("partitions", {}).items():
+            lines.append(f"  {printable(source)}: committed up to offset {end['next']:,}")
+    return lines
+
+
+def moment(at_s: float | None) -> str:
+    """A time of day in UTC, or ``never``."""
+    if at_s is None:
+        return "never"
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at_s))
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two greatest units."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"

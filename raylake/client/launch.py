@@ -1,0 +1,138 @@
+"""Starting a pipeline's job as a child process of this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raylake.errors import EXIT_INTERRUPTED, Refused
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What to start.
+
+    Attributes:
+        file: The pipeline file.
+        run_id: The run's id.
+        folder: The run's log folder.
+        available_now: Stop when caught up.
+        take_over: Do not wait for an old owner.
+        overrides: ``KEY=VALUE``, above the file.
+        address: A Ray cluster; None for ``RAY_ADDRESS``, or an embedded one.
+    """
+
+    file: Path
+    run_id: str
+    folder: Path
+    available_now: bool = False
+    take_over: bool = False
+    overrides: tuple[str, ...] = ()
+    address: str | None = None
+
+    def command(self) -> list[str]:
+        """The job's command line."""
+        flags = [f"--run-id={self.run_id}"]
+        flags += ["--available-now"] if self.available_now else []
+        flags += ["--take-over"] if self.take_over else []
+        flags += [f"--set={pair}" for pair in self.overrides]
+        return job_command("ingest", ["--config", str(self.file), *flags])
+
+
+def job_command(name: str, arguments: list[str]) -> list[str]:
+    """The command line of a job's entry point; no folder of the user's can hide it."""
+    return [sys.executable, "-P", "-m", f"jobs.{name}", *arguments]
+
+
+def job_environment(environ: Mapping[str, str], address: str | None = None) -> dict[str, str]:
+    """The environment of a job: this installation is found first, and the cluster is known."""
+    made = dict(environ)
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
+    if PACKAGE_ROOT not in installed:
+        others = made.get("PYTHONPATH")
+        made["PYTHONPATH"] = os.pathsep.join([str(PACKAGE_ROOT), *([others] if others else [])])
+    if address:
+        made["RAY_ADDRESS"] = address
+    return made
+
+
+class RunProcess:
+    """A run under way in a child process that has a session of its own.
+
+    What the job, Ray and other libraries print goes to ``job.log`` in the run's log folder.
+
+    Args:
+        request: What to start.
+
+    Raises:
+        Refused: The log folder cannot be written; nothing was started.
+    """
+
+    def __init__(self, request: RunRequest) -> None:
+        self.request = request
+        self.log = request.folder / "job.log"
+        self.interrupted = 0
+        self._error_file = request.folder / "error.json"
+        try:
+            request.folder.mkdir(parents=True, exist_ok=True)
+            stream = self.log.open("wb")
+        except OSError as error:
+            raise Refused(
+                f"the lake cannot be written: {error.filename}: {error.strerror}",
+                hint="is `lake` right, and may this user write there?",
+            ) from error
+        environment = job_environment(os.environ, request.address)
+        with stream:
+            self._child = subprocess.Popen(
+                request.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env={**environment, "RAYLAKE_ERROR_FILE": str(self._error_file)},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The child."""
+        return self._child.pid
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit code of the run; None while it goes on after ``timeout_s``."""
+        try:
+            code = self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        if code >= 0:
+            return code
+        return EXIT_INTERRUPTED if self.interrupted else 1
+
+    def interrupt(self) -> None:
+        """Ask for a drain; the second time the job ends at once, the third time it is killed."""
+        self.interrupted += 1
+        self._child.send_signal(signal.SIGTERM if self.interrupted < 3 else signal.SIGKILL)
+
+    def error(self) -> dict[str, Any] | None:
+        """Why the job failed, in its own words: code, message, hint; None when it said nothing."""
+        try:
+            document = json.loads(self._error_file.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def ended_by(self) -> str:
+        """How the process ended, for a message when the job itself said nothing."""
+        code = self._child.returncode
+        if code is not None and code < 0:
+            return f"its process was ended by {signal.Signals(-code).name}"
+        return f"its process ended with {code}"

@@ -1,0 +1,157 @@
+"""Runs of a pipeline as their status document shows them: finding, judging and stopping them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from raylake.clock import Clock, Deadline
+from raylake.errors import AlreadyRunning, ConfigError, Refused, Terminal
+from raylake.ingest.status import read_status
+
+ENDED = ("done", "stopped", "failed")
+POLL_S = 0.2
+STALE_S = 30.0
+
+Life = Literal["ended", "alive", "dead", "elsewhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A status document, and what this machine can say about it.
+
+    Attributes:
+        document: As the supervisor wrote it.
+        life: ``ended`` by its own word; ``alive``; ``dead``: the document says that it runs and
+            its process is gone; ``elsewhere``: on another host, or of another user's.
+        age_s: Seconds since the document was written.
+    """
+
+    document: Mapping[str, Any]
+    life: Life
+    age_s: float
+
+    @property
+    def pid(self) -> int:
+        """The job's process."""
+        return int(self.document.get("job", {}).get("pid", 0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for ``--output json``."""
+        return {"life": self.life, "age_s": round(self.age_s, 1), "status": dict(self.document)}
+
+
+def run_status(path: Path, clock: Clock) -> RunStatus:
+    """Read a pipeline's status document.
+
+    Raises:
+        ConfigError: The pipeline has not run with this lake.
+        Refused: The file is no status document.
+    """
+    document = read_status(path)
+    return RunStatus(document, life_of(document), max(0.0, clock.now() - float(document["at"])))
+
+
+def life_of(document: Mapping[str, Any]) -> Life:
+    """Whether the run of a document lives, as far as this machine can tell."""
+    if document.get("state") in ENDED:
+        return "ended"
+    job = document.get("job", {})
+    if job.get("host") != socket.gethostname() or not job.get("pid"):
+        return "elsewhere"
+    return "alive" if is_alive(int(job["pid"]), float(job.get("pid_created_s", 0))) else "dead"
+
+
+def is_alive(pid: int, created_s: float) -> bool:
+    """Whether this very process lives: a pid that was given again has another creation time."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - created_s) < 1.0
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def refuse_second_run(path: Path, pipeline: str, clock: Clock) -> None:
+    """Refuse while a run of this pipeline lives on this machine.
+
+    Only a courtesy, before anything is started: the lock is each table's epoch (I11).
+
+    Raises:
+        AlreadyRunning: One lives; nothing was started.
+    """
+    try:
+        found = run_status(path, clock)
+    except ConfigError:
+        return
+    if found.life == "alive":
+        raise AlreadyRunning(
+            f"pipeline {pipeline!r} is running already: run {found.document.get('run_id')}, "
+            f"process {found.pid}",
+            hint="`raylake status` shows it; `raylake stop` drains it",
+            pid=found.pid,
+            run_id=found.document.get("run_id"),
+        )
+
+
+def stop_run(path: Path, timeout_s: float, clock: Clock) -> RunStatus:
+    """Ask the run to drain and wait until it has ended.
+
+    Args:
+        path: The status document.
+        timeout_s: How long the drain may take.
+        clock: Time.
+
+    Returns:
+        The status after the end; at once when the run had ended before.
+
+    Raises:
+        Refused: The run is on another machine, or not this user's.
+        Terminal: It did not end in time, or its process was gone already.
+    """
+    found = run_status(path, clock)
+    if found.life == "ended":
+        return found
+    run_id = found.document.get("run_id")
+    if found.life == "elsewhere":
+        job = found.document.get("job", {})
+        submitted = job.get("submission_id")
+        raise Refused(
+            f"run {run_id} is on host {job.get('host')!r}, this is {socket.gethostname()!r}",
+            hint=f"`ray job stop {submitted}`" if submitted else "run `raylake stop` there",
+        )
+    if found.life == "dead":
+        raise Terminal(
+            f"run {run_id} did not end by itself: its process {found.pid} is gone",
+            hint="nothing is lost: the next `raylake run` goes on where the tables stand",
+        )
+    _terminate(found)
+    deadline = Deadline.after(timeout_s, clock)
+    created_s = float(found.document["job"]["pid_created_s"])
+    while is_alive(found.pid, created_s):
+        if deadline.expired():
+            raise Terminal(
+                f"run {run_id} (process {found.pid}) has not ended within {timeout_s:g} s; "
+                "it still drains",
+                hint="give more time with --timeout, or look at `raylake logs`",
+            )
+        clock.sleep(POLL_S)
+    return run_status(path, clock)
+
+
+def _terminate(found: RunStatus) -> None:
+    try:
+        os.kill(found.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        raise Refused(
+            f"process {found.pid} belongs to another user", hint="stop it as that user"
+        ) from error
