@@ -79,7 +79,7 @@ def checkpoint(
             version = int(table.version())
             created = version not in log_files.checkpoint_versions(root)
             if created:
-                before = list_txns(root)
+                before = list_txns(root, version)
                 table.create_checkpoint()
                 _prove(root, version, before)
             retention_s = _retention_s(table.metadata().configuration)

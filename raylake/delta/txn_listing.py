@@ -15,8 +15,12 @@ from raylake.ingest.unit import SourcePartition
 _PART = re.compile(r"^\d{20}\.checkpoint\.(\d{10})\.(\d{10})\.parquet$")
 
 
-def list_txns(table: Path) -> dict[str, int]:
-    """Every txn of the newest version: app id to version.
+def list_txns(table: Path, upto: int | None = None) -> dict[str, int]:
+    """Every txn of a version: app id to version.
+
+    Args:
+        table: The table's folder.
+        upto: The version; None for the newest.
 
     Raises:
         LogDamaged: A checkpoint or a log file cannot be read.
@@ -25,13 +29,13 @@ def list_txns(table: Path) -> dict[str, int]:
     floor = -1
     for version in reversed(log_files.checkpoint_versions(table)):
         files = checkpoint_files(table, version)
-        if files:
+        if files and (upto is None or version <= upto):
             for file in files:
                 txns.update(_checkpoint_txns(file))
             floor = version
             break
     for version in log_files.commit_versions(table):
-        if version <= floor:
+        if version <= floor or (upto is not None and version > upto):
             continue
         for action in log_files.read_commit(table, version) or []:
             txn = action.get("txn")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
+from raylake.delta import checkpoint as checkpoint_module
 from raylake.delta import log_files
 from raylake.delta.checkpoint import LOCK, CheckpointResult, checkpoint
 from raylake.delta.checkpointer import CheckpointFailure
@@ -123,3 +125,19 @@ def test_failure_28_a_truncated_checkpoint_is_named_and_can_be_set_aside(scope: 
     path.rename(scope.path / "bad-checkpoint")
     (scope.path / "_delta_log" / "_last_checkpoint").unlink()
     assert scope.attach("run-1").states()[P0].next == 3
+
+
+def test_commits_that_land_while_a_checkpoint_is_written_do_not_disturb_it(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = busy(scope, 3)
+    seen = owner.version
+    list_txns = checkpoint_module.list_txns
+
+    def late(root: Path, upto: int | None = None) -> dict[str, int]:
+        owner.commit([scope.unit(owner, owner.states()[P0].next, owner.states()[P0].next + 1)])
+        return list_txns(root, upto)
+
+    monkeypatch.setattr(checkpoint_module, "list_txns", late)
+    assert checkpoint(scope.path).version == seen
+    assert owner.commit([scope.unit(owner, 4, 5)])[0].status == "committed"
