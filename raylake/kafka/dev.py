@@ -122,7 +122,7 @@ class DevBroker:
         """Stop the broker; returns whether one ran.
 
         Args:
-            wipe: Also delete its data, log and remembered ports.
+            wipe: Also delete its folder: data, log and remembered ports.
             timeout_s: How long a clean stop may take before the process is killed.
         """
         with self._locked():
@@ -135,8 +135,7 @@ class DevBroker:
                     process.kill()
                     process.wait(timeout_s)
             if wipe:
-                for path in (self._home / "data", self._state, self.log):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                shutil.rmtree(self._home, ignore_errors=True)
             return process is not None
 
     def kill(self, timeout_s: float = 30.0) -> bool:
