@@ -14,7 +14,9 @@ from raylake.kafka.dev import DevBroker
 from raylake.kafka.produce import Sample
 from raylake.kafka.produce import produce as produce_orders
 
-app = typer.Typer(help="A real Kafka broker on this machine.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False, help="A real Kafka broker on this machine.", no_args_is_help=True
+)
 
 Instance = Annotated[str, typer.Option(help="The broker's name; each has ports and data.")]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from raylake.config import Loaded, load
 from raylake.config.addresses import is_local, normalise_table_address, status_path
-from raylake.errors import ConfigError
+from raylake.errors import ConfigError, RayLakeError
 
 
 def overrides_of(pairs: Sequence[str] | None) -> dict[str, str]:
@@ -73,3 +74,16 @@ def places(loaded: Loaded, error: dict[str, Any]) -> list[str]:
         keys = [f"bronze.{name}" for name in loaded.config.bronze if f"/{name}" in message]
     found = [(loaded.origins.get(key, ""), key) for key in keys]
     return [f"{origin} {key}" for origin, key in found if origin and origin != "default"]
+
+
+@contextmanager
+def placed(loaded: Loaded) -> Iterator[None]:
+    """Adds to an error the place in the file that it is about."""
+    try:
+        yield
+    except RayLakeError as error:
+        at = places(loaded, {"code": error.code, "message": error.message})
+        if not at:
+            raise
+        message = "\n".join([error.message, *(f"  at {place}" for place in at)])
+        raise type(error)(message, hint=error.hint, **{**error.context, "at": at}) from error

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return tell(ConfigError(str(error), hint="see --help"), as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the boundary of the command line
         return tell(_unexpected(error), as_json=as_json)
     return _code(code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ FORMAT = 1
 """Format number of every JSON document that a command prints."""
 
 
-class Output(str, Enum):
+class Output(StrEnum):
     """How a command prints its answer."""
 
     text = "text"

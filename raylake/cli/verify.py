@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from raylake.cli.files import lake_of, load_file, places
+from raylake.cli.files import lake_of, load_file, placed
 from raylake.cli.output import (
     FileArgument,
     Output,
@@ -22,13 +22,13 @@ from raylake.cli.output import (
 from raylake.client.tables import pipeline_tables
 from raylake.config import Loaded, dead_letter_path
 from raylake.delta.verify import PipelineReport, VerifyOptions, VerifyReport, verify_pipeline
-from raylake.errors import DependencyUnreachable, VerifyDifference
+from raylake.errors import VerifyDifference
 from raylake.kafka.client import Cluster
 
 app = typer.Typer()
 
 
-class Level(str, Enum):
+class Level(StrEnum):
     """How deep to look."""
 
     log = "log"
@@ -75,12 +75,8 @@ def account(loaded: Loaded, level: str) -> PipelineReport:
     letters = dead_letter_path(config)
     with Cluster(kafka.bootstrap, kafka.security, kafka.connect_timeout_s) as cluster:
         options = VerifyOptions(level, cluster if level in ("broker", "all") else None)
-        try:
+        with placed(loaded):
             return verify_pipeline(tables, letters, config.pipeline, options)
-        except DependencyUnreachable as error:
-            at = places(loaded, {"code": error.code, "message": error.message})
-            message = "\n".join([error.message, *(f"  at {place}" for place in at)])
-            raise DependencyUnreachable(message, hint=error.hint, **error.context) from error
 
 
 def show(report: PipelineReport, console: Console) -> None:

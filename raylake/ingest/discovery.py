@@ -111,6 +111,14 @@ def sample_batches(
     run: RunPlan, table: TablePlan, cluster: Cluster, clock: Clock, records: int
 ) -> Iterator[pa.RecordBatch]:
     """Records from the beginning of each partition of a table, at most ``records`` in all."""
+    for _, batch in sample_by_source(run, table, cluster, clock, records):
+        yield batch
+
+
+def sample_by_source(
+    run: RunPlan, table: TablePlan, cluster: Cluster, clock: Clock, records: int
+) -> Iterator[tuple[SourcePartition, pa.RecordBatch]]:
+    """As :func:`sample_batches`, each batch with the partition that it is from."""
     if not table.sources:
         return
     kafka = run.config.kafka
@@ -134,7 +142,7 @@ def sample_batches(
             for batch in batches:
                 part = batch.records.slice(0, left)
                 left -= part.num_rows
-                yield part
+                yield batch.source, part
             at = fetcher.positions()
             if all(at[source].offset >= last[source] for source in wanted):
                 return

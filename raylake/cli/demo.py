@@ -1,0 +1,31 @@
+"""``raylake demo``: the main job on this machine, proven."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raylake.cli.output import Output, OutputOption
+from raylake.demo.main import run
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    count: Annotated[int, typer.Option(min=1000, help="Events.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Of the events and of the kills.")] = 1,
+    kills: Annotated[int, typer.Option(min=0, help="SIGKILLs under way.")] = 7,
+    lake: Annotated[Path | None, typer.Option(help="A new folder; it stays.")] = None,
+    keep_broker: Annotated[
+        bool, typer.Option("--keep-broker", help="Leave the broker running.")
+    ] = False,
+    output: OutputOption = Output.text,
+) -> None:
+    """A million Kafka records into a Delta table, kills under way, and the account.
+
+    Exit code 3 when the books don't balance.
+    """
+    raise typer.Exit(run(count, seed, kills, lake, keep_broker, output is Output.json))

@@ -1,0 +1,94 @@
+"""``raylake dlq``: the records that could not become rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from raylake.cli.files import load_file
+from raylake.cli.output import FileArgument, Output, OutputOption, print_json, printable, stdout
+from raylake.client.dead_letters import counts, newest
+from raylake.config import dead_letter_path
+
+VALUE_CHARACTERS = 120
+
+app = typer.Typer(
+    add_completion=False, help="Dead letters: show and count them.", no_args_is_help=True
+)
+
+
+@app.command()
+def show(
+    file: FileArgument,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    where_reason: Annotated[
+        str | None, typer.Option(help="Only those whose reason holds this text.")
+    ] = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """The newest dead letters: coordinates, stage, reason, and the value's beginning."""
+    config = load_file(file).config
+    path = dead_letter_path(config)
+    found = [shown(one) for one in newest(path, config.pipeline, limit, where_reason)]
+    if output is Output.json:
+        print_json({"path": path, "dead_letters": found})
+        return
+    console = stdout()
+    if not found:
+        console.print("no dead letters")
+    for one in found:
+        where = f"{one['topic']}[{one['partition']}] offset {one['offset']}"
+        console.print(f"{one['table']}  {where}  {one['stage']}/{one['error_class']}")
+        console.print(f"  {one['reason']}")
+        console.print(f"  value: {one['value']}")
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A dead letter for people: bytes as bounded text, times as text, nothing unprintable."""
+    made = dict(row)
+    for name in ("key", "value"):
+        made[name] = None if row[name] is None else bytes_text(row[name])
+    for name in ("timestamp", "failed_at"):
+        made[name] = None if row[name] is None else row[name].isoformat()
+    for name in ("reason", "error_class", "table", "topic"):
+        made[name] = printable(str(row[name]), 600)
+    return made
+
+
+def bytes_text(value: bytes) -> str:
+    """The beginning of some bytes as text; what is no printable UTF-8 is escaped."""
+    text = value[: 4 * VALUE_CHARACTERS].decode("utf-8", "backslashreplace")
+    if len(text) <= VALUE_CHARACTERS and len(value) <= 4 * VALUE_CHARACTERS:
+        return printable(text, VALUE_CHARACTERS)
+    beginning = printable(text[:VALUE_CHARACTERS], VALUE_CHARACTERS).removesuffix("…")
+    return f"{beginning}… ({len(value):,} bytes)"
+
+
+@app.command()
+def stats(file: FileArgument, output: OutputOption = Output.text) -> None:
+    """How many, by table, stage and kind of fault."""
+    config = load_file(file).config
+    path = dead_letter_path(config)
+    found = counts(path, config.pipeline)
+    total = sum(one.count for one in found)
+    if output is Output.json:
+        print_json({"path": path, "total": total, "kinds": [asdict(one) for one in found]})
+        return
+    console = stdout()
+    console.print(f"{total:,} dead letters in {path}")
+    if not found:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("table", "stage", "kind"):
+        table.add_column(head)
+    table.add_column("count", justify="right")
+    table.add_column("last")
+    table.add_column("for example")
+    for one in found:
+        texts = [printable(text) for text in (one.table, one.stage, one.error_class)]
+        last = one.last_failed_at[:19]
+        table.add_row(*texts, f"{one.count:,}", last, printable(one.example, 80))
+    console.print(table)
