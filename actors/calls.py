@@ -11,8 +11,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from raylake.client.cluster import NAMESPACE
 from raylake.errors import DependencyUnreachable, RayLakeError
-from raylake.ingest.feed import OwnerLost
-from raylake.ingest.ports import Answer, TableView
+from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit
 
 CALL_TIMEOUT_S = 60.0

@@ -21,11 +21,10 @@ from raylake.client.cluster import NAMESPACE
 from raylake.clock import Deadline, SystemClock
 from raylake.errors import RayLakeError
 from raylake.ingest.build import ConsumerSetup, OwnerSetup, prepare_table
-from raylake.ingest.consumer import Granted
-from raylake.ingest.feed import OwnerLost
+from raylake.ingest.fleet import News
 from raylake.ingest.plan import RunPlan, TablePlan
-from raylake.ingest.ports import TableView
-from raylake.ingest.supervisor import News
+from raylake.ingest.ports import OwnerLost, TableView
+from raylake.ingest.reports import Granted
 from raylake.ingest.unit import PartitionState, SourcePartition
 
 log = logging.getLogger("raylake.fleet")
@@ -154,11 +153,10 @@ class RayFleet:
                 self._asked[key] = _Asked(ask())
                 return None
             ready, _ = ray.wait([asked.ref], timeout=0)
-            if not ready:
-                if time.monotonic() - asked.since > SILENT_S:
-                    raise OwnerLost(f"{key[1]} has not answered for {SILENT_S:.0f} s")
+            silent_s = time.monotonic() - asked.since
+            if not ready and silent_s < SILENT_S:
                 return None
-            heard = result(asked.ref)
+            heard = result(asked.ref, None if ready else 0)
         except OwnerLost as error:
             log.warning("%s %s: %s", *key, error.message)
             self._asked.pop(key, None)

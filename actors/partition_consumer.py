@@ -16,8 +16,9 @@ from actors.calls import RayOwner
 from raylake.clock import SystemClock
 from raylake.errors import RayLakeError, Terminal
 from raylake.ingest.build import ConsumerSetup, build_consumer, build_feed, lost_letters
-from raylake.ingest.consumer import ConsumerLoop, ConsumerReport, Granted
+from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.plan import TablePlan
+from raylake.ingest.reports import ConsumerReport, Granted
 from raylake.ingest.unit import SourcePartition
 from raylake.telemetry.logs import log_folder, log_to_file
 

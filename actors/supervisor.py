@@ -70,7 +70,7 @@ class Supervisor:
                     self._write_status()
                 self._clock.sleep(TICK_S)
         except RayLakeError as error:
-            log.error("the run failed: %s", error)
+            log.error("the run failed: %s", error)  # noqa: TRY400 - the message says it all
             loop.finish(error)
         except Exception as error:
             log.exception("the supervisor failed")

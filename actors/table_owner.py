@@ -89,7 +89,13 @@ class TableOwner:
         self, origins: Mapping[SourcePartition, int]
     ) -> Mapping[SourcePartition, PartitionState]:
         """Admit partitions at their first offsets, in a commit of its own (I9)."""
-        return await self._between_commits(lambda: self._table.admit(origins))
+
+        def admit() -> Mapping[SourcePartition, PartitionState]:
+            states = self._table.admit(origins)
+            self._loop.watch(states)
+            return states
+
+        return await self._between_commits(admit)
 
     async def generation(self) -> int:
         """The newest generation that this owner was told; 0 for none."""

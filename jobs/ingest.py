@@ -29,8 +29,8 @@ from actors.supervisor import Supervisor
 from raylake.client.cluster import ClusterHandle, check_packages, connect
 from raylake.config import Pipeline, load
 from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeError
-from raylake.ingest.feed import OwnerLost
 from raylake.ingest.plan import RunPlan, new_run_id
+from raylake.ingest.ports import OwnerLost
 from raylake.ingest.supervisor import Outcome
 
 WAIT_S = 0.5

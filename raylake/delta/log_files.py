@@ -85,7 +85,7 @@ def read_commit(table: Path, version: int) -> list[dict[str, Any]] | None:
     except UnicodeDecodeError as error:
         raise damaged(path, version, "is not text") from error
     actions = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

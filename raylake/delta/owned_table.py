@@ -160,13 +160,14 @@ class OwnedTable:
         return {s: self._state.states[s] for s in origins}
 
     def commit(
-        self, units: Sequence[Unit], *, watermark_ms: int | None = None
+        self, units: Sequence[Unit], *, watermark: owner_steps.WatermarkOf | None = None
     ) -> list[UnitOutcome]:
         """Commit waiting units, in order of arrival, as one version (the commit rule).
 
         Args:
             units: Units in order of arrival.
-            watermark_ms: The watermark with these units; kept, and never moved back.
+            watermark: Gives the table's watermark once the accepted units, which it is called
+                with, are in the table; kept in the commit, and never moved back.
 
         Returns:
             One outcome per unit, durable when ``durability`` is ``sync``.
@@ -179,7 +180,7 @@ class OwnedTable:
                 that landed come back as ``already``.
         """
         faults.reach("owner.before_commit", units=[u.unit_id for u in units])
-        waiting = owner_steps.Waiting(tuple(units), watermark_ms)
+        waiting = owner_steps.Waiting(tuple(units), watermark)
         result: list[UnitOutcome] = self._core.until_landed(
             lambda: owner_steps.commit_once(self._core, self._state, waiting)
         )

@@ -6,7 +6,7 @@ from the refresh on, so that nothing is ever written on an old reading.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -20,6 +20,9 @@ from raylake.delta.unit_check import check_unit
 from raylake.errors import SchemaConflict
 from raylake.ingest.unit import SourcePartition, Unit, UnitOutcome
 
+WatermarkOf = Callable[[Sequence[Unit]], int | None]
+"""The table's watermark once these units are in it, ms since the epoch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -27,13 +30,13 @@ class Waiting:
 
     Attributes:
         units: In order of arrival.
-        watermark_ms: The watermark with these units.
+        watermark: Gives the watermark once the accepted ones among them are in the table.
         bad: Why units must not be committed, by unit id.
         checked: Ids of the units whose files were looked at.
     """
 
     units: tuple[Unit, ...]
-    watermark_ms: int | None = None
+    watermark: WatermarkOf | None = None
     bad: dict[str, str] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
 
@@ -45,7 +48,8 @@ def commit_once(core: OwnerCore, state: TableState, waiting: Waiting) -> list[Un
     accepted = folded.accepted()
     version = core.version
     if accepted:
-        known = [ms for ms in (core.watermark_ms, waiting.watermark_ms) if ms is not None]
+        now_ms = waiting.watermark(accepted) if waiting.watermark is not None else None
+        known = [ms for ms in (core.watermark_ms, now_ms) if ms is not None]
         watermark = max(known, default=None)
         draft = Draft(
             "data",

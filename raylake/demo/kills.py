@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,20 +76,26 @@ class Kills:
         choose.shuffle(points)
         for number in range(self.wanted):
             point = points[number] if number < len(points) else choose.choice(list(POINTS))
-            if not self._until(lambda seen=self._commits(): self._commits() > seen):
+            if not self._until_commit(self._commits()):
                 return
             self.clock.sleep(choose.uniform(0.0, 0.5))
             match = {"kind": "data"} if point in ("owner.after_check", "owner.after_commit") else {}
             skip = choose.randrange(2)
             faults.arm(self.folder, point, name=f"{number:03d}", skip=skip, match=match)
-            if not self._until(lambda n=number: len(faults.fired(self.folder)) > n):
+            if not self._until_fired(number):
                 return
 
     def _commits(self) -> int:
         versions = log_files.commit_versions(self.table)
         return versions[-1] if versions else -1
 
-    def _until(self, holds: Any) -> bool:
+    def _until_commit(self, seen: int) -> bool:
+        return self._until(lambda: self._commits() > seen)
+
+    def _until_fired(self, seen: int) -> bool:
+        return self._until(lambda: len(faults.fired(self.folder)) > seen)
+
+    def _until(self, holds: Callable[[], bool]) -> bool:
         while not self._stop.is_set():
             if holds():
                 return True

@@ -136,8 +136,8 @@ class Demo:
 
     def _produce(self, bootstrap: str) -> None:
         self._say(
-            f"produce    {self._options.count:,} order events on {PARTITIONS} partitions: malformed "
-            "and late ones, far futures, tombstones, aborted transactions, a new field half-way"
+            f"produce    {self._options.count:,} order events on {PARTITIONS} partitions: late and "
+            "malformed ones, far futures, tombstones, aborted transactions, a new field half-way"
         )
         create_topic(bootstrap, self._topic, PARTITIONS)
         shards = [self._shard(bootstrap, number) for number in range(SHARDS)]

@@ -22,15 +22,17 @@ from raylake.ingest.breaker import Breaker, BreakerPolicy, PoisonGate, PoisonPol
 from raylake.ingest.consumer import ConsumerLoop, LostLetters
 from raylake.ingest.dead_letters import LetterHead, lost_letter
 from raylake.ingest.feed import FeedNames, TableFeed
+from raylake.ingest.outbox import Dependency
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import DeadLetterPort, OwnerPort
+from raylake.ingest.retry import Pace, RetryCounters, RetryPolicy
 from raylake.ingest.unit import SourcePartition
 from raylake.ingest.watermark import Watermark, WatermarkPolicy
 from raylake.kafka.fetch import Connection, FetchSettings, PollFetcher
 from raylake.layers.bronze_maker import BronzeMaker, BronzePlaces, EventTimeRule
 
-
+STORES = ("store", "dead_letters")
 FETCH_MAX_RECORDS = 20_000
 FETCH_MAX_BYTES = 16 * 1024 * 1024
 
@@ -58,7 +60,6 @@ class ConsumerSetup:
         run: The run.
         name: The consumer's name.
         tables: The tables that it feeds.
-        breakers: Breakers as an earlier process left them, by name.
     """
 
     run: RunPlan
@@ -70,6 +71,12 @@ def breaker_policy(config: Pipeline) -> BreakerPolicy:
     """The breakers' policy of a pipeline."""
     b = config.breaker
     return BreakerPolicy(b.failure_rate, b.calls, b.window_s, b.open_s, b.half_open_calls)
+
+
+def retry_policy(config: Pipeline) -> RetryPolicy:
+    """How far apart failed operations are tried again."""
+    retry = config.retry
+    return RetryPolicy(retry.strategy, retry.attempts, retry.initial_s, retry.max_s)
 
 
 def watermark_policy(table: TablePlan) -> WatermarkPolicy | None:
@@ -124,7 +131,6 @@ def build_owner_loop(
     clock: Clock,
 ) -> OwnerLoop:
     """The owner's loop, with the dead letters that an earlier owner left undone queued (I5)."""
-    policy = breaker_policy(setup.run.config)
     watermark = Watermark(watermark_policy(setup.table) or WatermarkPolicy(), clock)
     watermark.restore(
         table.watermark_ms, {s: state.max_event_ms for s, state in table.states().items()}
@@ -134,7 +140,7 @@ def build_owner_loop(
         dead_letters,
         watermark,
         checkpointer=table.checkpointer(setup.run.config.ingest.checkpoint_interval_commits),
-        breakers={name: Breaker(name, policy, clock) for name in ("store", "dead_letters")},
+        stores={name: _dependency(setup.run.config, name, clock) for name in STORES},
         clock=clock,
         commit_interval_s=setup.table.config.commit_interval_s,
     )
@@ -164,6 +170,7 @@ def build_consumer(
             max_bytes=min([FETCH_MAX_BYTES, *(t.config.max_batch_bytes for t in setup.tables)]),
             fetch_max_bytes=config.kafka.fetch_max_bytes,
             client_id=f"raylake-{config.pipeline}-{setup.name}",
+            client=dict(config.kafka.client),
         ),
     )
     return ConsumerLoop(
@@ -219,9 +226,14 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
             clock,
             table=table.name,
         ),
-        {name: Breaker(name, policy, clock) for name in ("store", "dead_letters")},
+        {name: _dependency(run.config, name, clock) for name in STORES},
         clock,
     )
+
+
+def _dependency(config: Pipeline, name: str, clock: Clock) -> Dependency:
+    pace = Pace(name, retry_policy(config), clock, RetryCounters())
+    return Dependency(Breaker(name, breaker_policy(config), clock), pace)
 
 
 def lost_letters(run: RunPlan, table: TablePlan, clock: Clock) -> LostLetters | None:

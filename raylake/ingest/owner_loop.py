@@ -1,4 +1,4 @@
-"""The owner's loop: units are grouped into commits, dead letters follow them, checkpoints run beside.
+"""The owner's loop: units become commits, dead letters follow, checkpoints run beside.
 
 One thread does everything that touches the table, in order. Whoever hands something over gets a
 future. The actor around it only wires futures to calls.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -18,9 +18,10 @@ from raylake import faults
 from raylake.clock import Clock
 from raylake.delta.pending import DeadLetterCommit
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
-from raylake.ingest.breaker import Breaker, BreakerState
+from raylake.ingest.breaker import BreakerState
+from raylake.ingest.outbox import Dependency
 from raylake.ingest.ports import Answer, DeadLetterPort
-from raylake.ingest.unit import Unit, UnitOutcome
+from raylake.ingest.unit import SourcePartition, Unit, UnitOutcome
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,10 @@ class CommittingTable(Protocol):
         ...
 
     def commit(
-        self, units: Sequence[Unit], *, watermark_ms: int | None = None
+        self,
+        units: Sequence[Unit],
+        *,
+        watermark: Callable[[Sequence[Unit]], int | None] | None = None,
     ) -> list[UnitOutcome]:
         """Commit what may be committed and answer each unit."""
         ...
@@ -52,11 +56,15 @@ class CommittingTable(Protocol):
 class Watermark(Protocol):
     """The table's watermark, fed by what is about to be committed."""
 
-    def preview(self, units: list[Unit]) -> int | None:
+    def add(self, source: SourcePartition, /) -> None:
+        """Count a partition in."""
+        ...
+
+    def preview(self, units: Sequence[Unit]) -> int | None:
         """The watermark after these units; ms since the epoch."""
         ...
 
-    def committed(self, units: list[Unit]) -> int | None:
+    def committed(self, units: Sequence[Unit]) -> int | None:
         """The units are in the table: move the watermark."""
         ...
 
@@ -106,7 +114,7 @@ class OwnerLoop:
         dead_letters: The dead-letter queue.
         watermark: The table's watermark.
         checkpointer: Writes checkpoints beside.
-        breakers: The breakers ``store`` and ``dead_letters``.
+        stores: ``store`` and ``dead_letters``.
         clock: Time.
         commit_interval_s: At most one commit in this time, unless someone is in a hurry.
     """
@@ -118,7 +126,7 @@ class OwnerLoop:
         watermark: Watermark,
         checkpointer: Checkpointer,
         *,
-        breakers: dict[str, Breaker],
+        stores: Mapping[str, Dependency],
         clock: Clock,
         commit_interval_s: float,
     ) -> None:
@@ -126,7 +134,7 @@ class OwnerLoop:
         self._dead_letters = dead_letters
         self._watermark = watermark
         self._checkpointer = checkpointer
-        self._breakers = breakers
+        self._stores = stores
         self._clock = clock
         self._commit_interval_s = commit_interval_s
         self._changed = threading.Condition()
@@ -166,6 +174,11 @@ class OwnerLoop:
                 self._changed.notify()
         return future
 
+    def watch(self, sources: Iterable[SourcePartition]) -> None:
+        """Let newly admitted partitions hold the watermark back; from within a :meth:`call`."""
+        for source in sources:
+            self._watermark.add(source)
+
     def hurry(self) -> None:
         """From now on commit as soon as anything waits (drain, ``available_now``)."""
         with self._changed:
@@ -188,7 +201,7 @@ class OwnerLoop:
                 len(self._units),
                 len(self._pending),
                 oldest,
-                {name: breaker.snapshot() for name, breaker in self._breakers.items()},
+                {name: store.breaker.snapshot() for name, store in self._stores.items()},
                 str(self.failure) if self.failure else state.error,
             )
 
@@ -234,13 +247,16 @@ class OwnerLoop:
         if self._calls:
             return 0.0
         if self._units:
-            if self._blocked() or self._breakers["store"].state is not BreakerState.CLOSED:
+            if self._blocked() or self._hindered("store"):
                 return BLOCKED_WAIT_S
             return self._until_due_s()
         if self._pending:
-            closed = self._breakers["dead_letters"].state is BreakerState.CLOSED
-            return 0.0 if closed else BLOCKED_WAIT_S
+            return BLOCKED_WAIT_S if self._hindered("dead_letters") else 0.0
         return 0.0 if self._closing else 1.0
+
+    def _hindered(self, name: str) -> bool:
+        store = self._stores[name]
+        return store.breaker.state is not BreakerState.CLOSED or store.pace.wait_s() > 0
 
     def _until_due_s(self) -> float:
         if self._hurry or self._closing:
@@ -252,7 +268,8 @@ class OwnerLoop:
 
     def _commit_allowed(self) -> bool:
         due = bool(self._units) and not self._blocked() and self._until_due_s() <= 0
-        return due and self._breakers["store"].allow()
+        store = self._stores["store"]
+        return due and not store.pace.wait_s() and store.breaker.allow()
 
     def _answer(self, operation: Callable[[], Any], future: Future[Any]) -> None:
         try:
@@ -269,14 +286,13 @@ class OwnerLoop:
         units = [waiting.unit for waiting in group]
         started = self._clock.monotonic()
         try:
-            outcomes = self._table.commit(units, watermark_ms=self._watermark.preview(units))
+            outcomes = self._table.commit(units, watermark=self._watermark.preview)
         except (Retryable, OutcomeUnknown) as error:
-            self._breakers["store"].failure(str(error))
+            self._stores["store"].failed(error.message)
             self._state.error = error.message
             log.warning("commit failed, units wait: %s", error.message)
-            self._clock.sleep(BLOCKED_WAIT_S)
             return
-        self._breakers["store"].success()
+        self._stores["store"].succeeded()
         self._last_commit_s = started
         by_id = {outcome.unit_id: outcome for outcome in outcomes}
         landed = [unit for unit in units if by_id[unit.unit_id].status == "committed"]
@@ -318,18 +334,17 @@ class OwnerLoop:
         self._checkpointer.committed(version, keep_from=keep_from)
 
     def _store_dead_letters(self) -> None:
-        breaker = self._breakers["dead_letters"]
-        while self._pending and breaker.allow():
+        store = self._stores["dead_letters"]
+        while self._pending and not store.pace.wait_s() and store.breaker.allow():
             head = self._pending[0]
             faults.reach("owner.before_dead_letters", version=head.version)
             try:
                 self._dead_letters.add(self._table.table_id, head.version, head.files)
             except (Retryable, OutcomeUnknown) as error:
-                breaker.failure(error.message)
+                store.failed(error.message)
                 log.warning("dead letters of version %d wait: %s", head.version, error.message)
-                self._clock.sleep(BLOCKED_WAIT_S)
                 return
-            breaker.success()
+            store.succeeded()
             self._pending.popleft()
             faults.reach("owner.after_dead_letters", version=head.version)
 

@@ -11,7 +11,14 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from raylake.errors import OutcomeUnknown
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit, UnitOutcome
+
+
+class OwnerLost(OutcomeUnknown):
+    """The table's owner is gone; what it was given may or may not be in the table."""
+
+    code = "owner_lost"
 
 
 @dataclass(frozen=True, slots=True)

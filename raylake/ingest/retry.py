@@ -143,11 +143,66 @@ class Retrier:
         return result
 
     def _wait(self) -> wait_base:
-        if self.policy.strategy == "fixed":
-            return tenacity.wait_fixed(self.policy.initial_s)
-        return tenacity.wait_random_exponential(
-            multiplier=self.policy.initial_s, max=self.policy.max_s
-        )
+        return _waiting(self.policy)
+
+
+class Pace:
+    """Waits between the tries of a loop that never gives up: what waits is kept until it lands.
+
+    Such a loop stands under a breaker, so ``attempts`` does not end it and ``none`` waits as long
+    as it may.
+
+    Args:
+        dependency: Its name in the counters.
+        policy: How long apart.
+        clock: Monotonic time decides.
+        counters: Where it counts.
+    """
+
+    def __init__(
+        self, dependency: str, policy: RetryPolicy, clock: Clock, counters: RetryCounters
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._count = counters.of(dependency)
+        self._failures = 0
+        self._retry_at_s = 0.0
+
+    def wait_s(self) -> float:
+        """Seconds until the next try; 0 when it may be made now."""
+        return max(0.0, self._retry_at_s - self._clock.monotonic())
+
+    def failed(self, error_text: str) -> None:
+        """A try failed: the next one waits."""
+        if self._failures == 0:
+            self._count.operations += 1
+        self._failures += 1
+        self._count.retries += 1
+        self._count.last_error = error_text
+        state = tenacity.RetryCallState(_NO_RETRYING, None, (), {})
+        state.attempt_number = self._failures
+        wait_s = self._policy.max_s
+        if self._policy.strategy != "none":
+            wait_s = float(_waiting(self._policy)(state))
+        self._retry_at_s = self._clock.monotonic() + wait_s
+
+    def succeeded(self) -> None:
+        """A try succeeded."""
+        if self._failures:
+            self._count.recovered += 1
+        else:
+            self._count.operations += 1
+        self._failures = 0
+        self._retry_at_s = 0.0
+
+
+_NO_RETRYING = tenacity.Retrying()
+
+
+def _waiting(policy: RetryPolicy) -> wait_base:
+    if policy.strategy == "fixed":
+        return tenacity.wait_fixed(policy.initial_s)
+    return tenacity.wait_random_exponential(multiplier=policy.initial_s, max=policy.max_s)
 
 
 class _StopAtDeadline(stop_base):

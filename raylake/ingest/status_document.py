@@ -28,9 +28,11 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         "config": {"path": loop.run.config_path, "sha256": loop.run.config_sha256},
         "job": job,
         "available_now": loop.run.available_now,
-        "tables": {name: _table(loop, name) for name in loop.tables},
-        "consumers": {name: _consumer(report) for name, report in sorted(loop.reports.items())},
-        "stopped": {str(s): e.message for s, e in sorted(loop.stopped.items())},
+        "tables": {name: _table(loop, name) for name in loop.tables.plans},
+        "consumers": {
+            name: _consumer(report) for name, report in sorted(loop.crew.reports.items())
+        },
+        "stopped": {str(s): e.message for s, e in sorted(loop.crew.stopped.items())},
         "restarts": dict(loop.restarts),
         "errors": list(loop.errors),
         "error": None
@@ -45,7 +47,7 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
 
 
 def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
-    plan = loop.tables[name]
+    plan = loop.tables.plans[name]
     report = loop.owners.get(name)
     shown: dict[str, Any] = {"path": plan.path, "topics": sorted({s.topic for s in plan.sources})}
     if report is None:
@@ -53,7 +55,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
     state = report.state
     ends: dict[SourcePartition, PartitionState] = dict(report.ends)
     totals = sum_counts(end.totals for end in ends.values())
-    counters = [r.tables.get(name, {}) for r in loop.reports.values()]
+    counters = [r.tables.get(name, {}) for r in loop.crew.reports.values()]
     return {
         **shown,
         "version": state.version,

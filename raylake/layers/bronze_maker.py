@@ -17,7 +17,7 @@ from raylake.delta.files import WriteOptions, write_data_files
 from raylake.delta.spec import Durability
 from raylake.errors import RayLakeError
 from raylake.ingest.dead_letters import LetterHead, dead_letters
-from raylake.ingest.feed import Made
+from raylake.ingest.made import Made
 from raylake.ingest.ports import TableView
 from raylake.ingest.unit import DataFile
 from raylake.ingest.watermark import EventTimes, WatermarkPolicy, classify

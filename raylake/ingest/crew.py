@@ -1,0 +1,137 @@
+"""The supervisor's consumers: started, replaced, given partitions."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from raylake.errors import RayLakeError
+from raylake.ingest.assignment import (
+    AssignmentMachine,
+    ConsumerDown,
+    ConsumerUp,
+    Effect,
+    Event,
+    Released,
+    Revoke,
+)
+from raylake.ingest.build import ConsumerSetup
+from raylake.ingest.fleet import Fleet
+from raylake.ingest.lake_tables import LakeTables
+from raylake.ingest.plan import RunPlan
+from raylake.ingest.ports import OwnerLost
+from raylake.ingest.reports import ConsumerReport
+from raylake.ingest.unit import SourcePartition
+
+log = logging.getLogger(__name__)
+
+
+class Crew:
+    """The consumers of one run and the partitions that they hold. Not thread-safe.
+
+    Args:
+        run: The run.
+        fleet: The run's processes.
+        tables: The run's tables.
+    """
+
+    def __init__(self, run: RunPlan, fleet: Fleet, tables: LakeTables) -> None:
+        self.reports: dict[str, ConsumerReport] = {}
+        self._run = run
+        self._fleet = fleet
+        self._tables = tables
+        self._machine = AssignmentMachine()
+        self._effects: deque[Effect] = deque()
+        self._spawned = 0
+        self._draining = False
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The consumers that are up."""
+        return self._machine.consumers
+
+    @property
+    def settled(self) -> bool:
+        """Whether every partition is where it belongs."""
+        return not self._effects and self._machine.settled
+
+    @property
+    def stopped(self) -> dict[SourcePartition, RayLakeError]:
+        """Partitions that are stopped, with the error."""
+        found: dict[SourcePartition, RayLakeError] = {}
+        for report in self.reports.values():
+            found |= report.stopped
+        return found
+
+    @property
+    def positions(self) -> dict[SourcePartition, int]:
+        """The next offset that is fetched of each partition."""
+        found: dict[SourcePartition, int] = {}
+        for report in self.reports.values():
+            found |= report.positions
+        return found
+
+    @property
+    def drained(self) -> bool:
+        """Whether every consumer handed everything over."""
+        reports = [self.reports.get(name) for name in self.names]
+        return all(report is not None and report.state == "drained" for report in reports)
+
+    def begin(self, generation: int) -> None:
+        """Start after the generations of an earlier supervisor."""
+        self._machine = AssignmentMachine(generation)
+
+    def generation_of(self, source: SourcePartition) -> int | None:
+        """The generation under which a partition was granted."""
+        return self._machine.generation_of(source)
+
+    def on(self, event: Event) -> None:
+        """Take an event; what follows is done by :meth:`apply`."""
+        self._effects.extend(self._machine.on(event))
+
+    def spawn(self) -> None:
+        """Start one more consumer."""
+        name = f"consumer-{self._spawned}"
+        self._spawned += 1
+        setup = ConsumerSetup(self._run, name, tuple(self._tables.plans.values()))
+        self._fleet.start_consumer(setup, self._tables.ids)
+        self.on(ConsumerUp(name))
+        if self._draining:
+            self._fleet.drain(name, on=True)
+
+    def replace(self, name: str) -> None:
+        """End a consumer that is lost or failed, and start another one in its place."""
+        log.warning("%s is gone and is replaced", name)
+        self._fleet.discard(name)
+        self.reports.pop(name, None)
+        self.on(ConsumerDown(name))
+        self.spawn()
+
+    def heard(self, report: ConsumerReport) -> None:
+        """Take a consumer's report."""
+        self.reports[report.consumer] = report
+        if report.released:
+            self.on(Released(report.consumer, frozenset(report.released)))
+
+    def drain(self, *, on: bool) -> None:
+        """Drain all consumers, or take that back."""
+        self._draining = on
+        self.reports.clear()
+        for name in sorted(self.names):
+            self._fleet.drain(name, on=on)
+
+    def apply(self) -> None:
+        """Do what the assignment asks for; waits where an owner is being replaced."""
+        while self._effects:
+            effect = self._effects[0]
+            if effect.consumer in self.names:
+                if isinstance(effect, Revoke):
+                    self._fleet.revoke(effect.consumer, set(effect.sources))
+                else:
+                    try:
+                        granted = self._tables.granted(effect.sources, effect.generation)
+                    except OwnerLost as error:
+                        log.info("waiting for an owner: %s", error.message)
+                        return
+                    self._fleet.grant(effect.consumer, granted)
+            self._effects.popleft()

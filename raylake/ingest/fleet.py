@@ -1,0 +1,132 @@
+"""The ports of a supervisor: the processes of a run, and what it asks of Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from raylake.clock import Deadline
+from raylake.ingest.build import ConsumerSetup, OwnerSetup
+from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.ports import TableView
+from raylake.ingest.reports import ConsumerReport, Granted
+from raylake.ingest.unit import PartitionState, SourcePartition
+
+
+class OwnerControl(Protocol):
+    """What the supervisor asks of a table's owner; each call may raise ``OwnerLost``."""
+
+    def ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, PartitionState]:
+        """Where the table stands in those of the partitions that are admitted."""
+        ...
+
+    def admit(
+        self, origins: Mapping[SourcePartition, int]
+    ) -> Mapping[SourcePartition, PartitionState]:
+        """Admit partitions at their first offsets."""
+        ...
+
+    def generation(self) -> int:
+        """The newest generation that the owner was told."""
+        ...
+
+    def set_generation(self, sources: list[SourcePartition], generation: int) -> None:
+        """Refuse units of these partitions that carry an older generation."""
+        ...
+
+    def hurry(self) -> None:
+        """Commit as soon as anything waits."""
+        ...
+
+
+class Fleet(Protocol):
+    """The processes of a run, wherever they live."""
+
+    def start_queue(self, run: RunPlan) -> None:
+        """Start the dead-letter queue, or find it."""
+        ...
+
+    def start_owner(self, setup: OwnerSetup) -> TableView:
+        """Start a table's owner, or find it; raises what attaching raises."""
+        ...
+
+    def owner(self, table: str) -> OwnerControl:
+        """The owner of a table that was started."""
+        ...
+
+    def start_consumer(self, setup: ConsumerSetup, table_ids: Mapping[str, str]) -> None:
+        """Start a consumer; returns at once."""
+        ...
+
+    def discard(self, consumer: str) -> None:
+        """End a consumer that is lost or failed; what it holds is gone."""
+        ...
+
+    def add_table(self, consumer: str, plan: TablePlan, table_id: str) -> None:
+        """Tell a consumer about a table that appeared later; returns at once."""
+        ...
+
+    def grant(self, consumer: str, granted: Granted) -> None:
+        """Give partitions to a consumer; returns at once."""
+        ...
+
+    def revoke(self, consumer: str, sources: set[SourcePartition]) -> None:
+        """Take partitions away; returns at once."""
+        ...
+
+    def drain(self, consumer: str, *, on: bool) -> None:
+        """Drain a consumer, or take that back; returns at once."""
+        ...
+
+    def news(self) -> News:
+        """What arrived since the last call; never waits."""
+        ...
+
+    def leave(self, deadline: Deadline) -> None:
+        """Release tables and end every process of this run."""
+        ...
+
+
+@dataclass(slots=True)
+class News:
+    """What arrived from the fleet.
+
+    Attributes:
+        consumers: The newest report of each consumer that answered.
+        owners: The newest report of each owner that answered, by table.
+        lost_consumers: Consumers whose process is gone.
+        lost_owners: Tables whose owner is gone.
+        queue_lost: Whether the dead-letter queue is gone.
+    """
+
+    consumers: dict[str, ConsumerReport] = field(default_factory=dict)
+    owners: dict[str, Any] = field(default_factory=dict)
+    lost_consumers: set[str] = field(default_factory=set)
+    lost_owners: set[str] = field(default_factory=set)
+    queue_lost: bool = False
+
+
+class Discovery(Protocol):
+    """What the supervisor asks about Kafka; see :mod:`raylake.ingest.discovery`."""
+
+    def tables(self) -> list[TablePlan]:
+        """The tables with the partitions that exist now."""
+        ...
+
+    def setup(self, table: TablePlan) -> OwnerSetup:
+        """How the table is created when it is not there (infers the schema when none is given)."""
+        ...
+
+    def origins(
+        self,
+        table: TablePlan,
+        missing: list[SourcePartition],
+        admitted: list[SourcePartition],
+    ) -> Mapping[SourcePartition, int]:
+        """The first offset of partitions that the table has not admitted (I9)."""
+        ...
+
+    def stable_ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, int]:
+        """The last stable offsets now."""
+        ...

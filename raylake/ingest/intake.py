@@ -1,0 +1,201 @@
+"""A consumer's side towards Kafka: fetches under a breaker, knows which partitions stand still."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from raylake.errors import (
+    OffsetsLost,
+    RayLakeError,
+    Refused,
+    Retryable,
+    TopicRecreated,
+    UnknownTopic,
+)
+from raylake.ingest.breaker import Breaker
+from raylake.ingest.unit import SourcePartition
+from raylake.kafka.port import FetchedBatch, Fetcher, Position
+
+log = logging.getLogger(__name__)
+
+FETCH_WAIT_S = 0.1
+
+
+class TooManyDeadLetters(Refused):
+    """Too large a share of a partition's records cannot be read (DESIGN §7)."""
+
+    code = "too_many_dead_letters"
+
+
+class Intake:
+    """The partitions of one consumer. Not thread-safe.
+
+    Args:
+        fetcher: Reads Kafka.
+        broker: The breaker of the broker.
+        wanted: The next offset that a partition's tables want.
+        lost: Takes a loss; false when the partition must stop instead.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        broker: Breaker,
+        wanted: Callable[[SourcePartition], int],
+        lost: Callable[[SourcePartition, OffsetsLost], bool],
+    ) -> None:
+        self.sources: set[SourcePartition] = set()
+        self.stopped: dict[SourcePartition, RayLakeError] = {}
+        self.poisoned: set[SourcePartition] = set()
+        self.broker = broker
+        self.error = ""
+        self._fetcher = fetcher
+        self._wanted = wanted
+        self._lost = lost
+
+    @property
+    def readable(self) -> set[SourcePartition]:
+        """The partitions that are read now."""
+        return self.sources - self.stopped.keys()
+
+    @property
+    def stopped_for_good(self) -> set[SourcePartition]:
+        """The partitions that are not read until they are granted again."""
+        return self.stopped.keys() - self.poisoned
+
+    def add(
+        self, sources: Iterable[SourcePartition], leader_epochs: Mapping[SourcePartition, int]
+    ) -> None:
+        """Read these partitions from where their tables stand, beside those that are read."""
+        positions = dict(self._fetcher.positions())
+        for source in sources:
+            self.sources.add(source)
+            self.stopped.pop(source, None)
+            self.poisoned.discard(source)
+            positions[source] = Position(self._wanted(source), leader_epochs.get(source, -1))
+        self._assign(positions)
+
+    def remove(self, sources: set[SourcePartition]) -> None:
+        """Read these partitions no more."""
+        self.sources -= sources
+        self.poisoned -= sources
+        for source in sources:
+            self.stopped.pop(source, None)
+        kept = {s: p for s, p in self._fetcher.positions().items() if s not in sources}
+        self._assign(kept)
+
+    def seek(self, source: SourcePartition) -> None:
+        """Continue a partition where its tables stand."""
+        if source in self._fetcher.positions():
+            self._fetcher.seek(source, Position(self._wanted(source), -1))
+
+    def pause(self) -> None:
+        """Deliver nothing until :meth:`resume`."""
+        self._fetcher.pause(sorted(self._fetcher.positions()))
+
+    def resume(self) -> None:
+        """Deliver what is readable again."""
+        self._fetcher.resume(sorted(self.readable))
+
+    def fetch(self) -> list[FetchedBatch]:
+        """What arrived; nothing while the breaker is open or a partition had to be stopped."""
+        if not self.readable or not self.broker.allow():
+            return []
+        try:
+            batches = self._fetcher.fetch(FETCH_WAIT_S)
+        except Retryable as error:
+            self._broker_failed(error)
+            return []
+        except OffsetsLost as error:
+            self.broker.success()
+            self._offsets_lost(error)
+            return []
+        except (TopicRecreated, UnknownTopic) as error:
+            self.broker.success()
+            self._stop_topic(error)
+            return []
+        self.broker.success()
+        self.error = ""
+        return batches
+
+    def same_topics(self) -> bool:
+        """Whether what was fetched is known to come from the topics that were granted (I6).
+
+        kafka-python fetches by name, so the ids are compared before each hand-over.
+
+        Returns:
+            False when it is not known; what changed is in :attr:`stopped`.
+        """
+        if not self._fetcher.positions():
+            return True
+        if not self.broker.allow():
+            return False
+        try:
+            self._fetcher.check_topics()
+        except Retryable as error:
+            self._broker_failed(error)
+            return False
+        except (TopicRecreated, UnknownTopic) as error:
+            self.broker.success()
+            self._stop_topic(error)
+            return False
+        self.broker.success()
+        return True
+
+    def poison(self, source: SourcePartition, reason: str) -> None:
+        """Stop a partition until the gate lets it through again."""
+        hint = (
+            "look at `raylake preview`; correct `format` or `schema`, or raise "
+            "`dead_letters: {stop_above: …}` to make them dead letters"
+        )
+        log.error("%s", reason)
+        self.poisoned.add(source)
+        self.stopped[source] = TooManyDeadLetters(reason, hint=hint, partition=str(source))
+        self._fetcher.pause([source])
+        self.seek(source)
+
+    def revive(self, source: SourcePartition) -> None:
+        """Read a poisoned partition again."""
+        self.poisoned.discard(source)
+        self.stopped.pop(source, None)
+        self.seek(source)
+        self._fetcher.resume([source])
+
+    def stop(self, sources: Iterable[SourcePartition], error: RayLakeError) -> None:
+        """Stop partitions until they are granted again; the others go on."""
+        for source in sources:
+            log.error("%s is stopped: %s", source, error)
+            self.stopped[source] = error
+        positions = self._fetcher.positions()
+        self._assign({s: p for s, p in positions.items() if s not in self.stopped_for_good})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._fetcher.close()
+
+    def _assign(self, positions: Mapping[SourcePartition, Position]) -> None:
+        self._fetcher.assign(positions)
+        self._fetcher.pause(sorted(self.poisoned & positions.keys()))
+
+    def _broker_failed(self, error: Retryable) -> None:
+        self.broker.failure(error.message)
+        self.error = error.message
+        log.warning("broker: %s", error.message)
+
+    def _stop_topic(self, error: RayLakeError) -> None:
+        topics = error.context.get("topics") or [error.context.get("topic")]
+        sources = [source for source in self.sources if source.topic in topics]
+        if not sources:
+            raise error
+        self.stop(sources, error)
+
+    def _offsets_lost(self, error: OffsetsLost) -> None:
+        named = (error.context["topic"], error.context["partition"])
+        source = next((s for s in self.sources if (s.topic, s.partition) == named), None)
+        if source is None:
+            raise error
+        if self._lost(source, error):
+            self.seek(source)
+        else:
+            self.stop([source], error)

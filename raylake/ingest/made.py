@@ -1,0 +1,61 @@
+"""What a table makes of a fetched batch, and the port that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from raylake.ingest.ports import TableView
+from raylake.ingest.unit import DataFile
+from raylake.kafka.port import FetchedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a table makes of one fetched batch.
+
+    Attributes:
+        rows: Rows of the table, in its schema.
+        dead: Rows of the dead-letter table; None when there are none.
+        dead_rows: Positions in the batch of the records that are dead.
+        max_event_ms: The greatest event time that may move the watermark.
+        flagged: Event times kept but flagged, late rows, by kind.
+    """
+
+    rows: pa.Table
+    dead: pa.Table | None
+    dead_rows: Sequence[int]
+    max_event_ms: int | None = None
+    flagged: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        return int(self.rows.nbytes) + (0 if self.dead is None else int(self.dead.nbytes))
+
+
+class Maker(Protocol):
+    """Makes rows and dead letters of a batch, and files of rows."""
+
+    def fit(self, view: TableView) -> None:
+        """Work with this schema from now on."""
+        ...
+
+    def make(self, batch: FetchedBatch, watermark_ms: int | None) -> Made | pa.Schema:
+        """Decode a batch; a schema means: the table needs these columns first."""
+        ...
+
+    def write_rows(self, rows: Sequence[pa.Table]) -> tuple[DataFile, ...]:
+        """Write data files into the table's folder.
+
+        Raises:
+            Retryable: The store did not take them; nothing refers to what was written.
+        """
+        ...
+
+    def write_dead(self, dead: Sequence[pa.Table], unit_id: str) -> tuple[DataFile, ...]:
+        """Write dead-letter files; raises like :meth:`write_rows`."""
+        ...
