@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import ray
 
+from actors.begin import begin
 from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.unit import DataFile
-from raylake.telemetry.logs import log_folder, log_to_file
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
@@ -21,12 +21,7 @@ class DeadLetterQueue:
     """Adds the files that data commits named; each addition is idempotent by data version."""
 
     def __init__(self, run: RunPlan) -> None:
-        log_to_file(
-            log_folder(run.lake, run.config.pipeline),
-            run.run_id,
-            "dead_letters",
-            pipeline=run.config.pipeline,
-        )
+        begin(run, "dead_letters")
         self._run = run
         self._one_at_a_time = threading.Lock()
         self._table: DeadLetterTable | None = None

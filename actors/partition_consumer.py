@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from actors.begin import begin
 from actors.calls import RayOwner
 from raylake.clock import SystemClock
 from raylake.errors import RayLakeError, Terminal
@@ -20,7 +21,6 @@ from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.plan import TablePlan
 from raylake.ingest.reports import ConsumerReport, Granted
 from raylake.ingest.unit import SourcePartition
-from raylake.telemetry.logs import log_folder, log_to_file
 
 log = logging.getLogger("raylake.consumer")
 
@@ -31,12 +31,7 @@ class PartitionConsumer:
 
     def __init__(self, setup: ConsumerSetup, table_ids: Mapping[str, str]) -> None:
         run = setup.run
-        log_to_file(
-            log_folder(run.lake, run.config.pipeline),
-            run.run_id,
-            setup.name,
-            pipeline=run.config.pipeline,
-        )
+        begin(run, setup.name)
         owners = {table: RayOwner(table_id) for table, table_id in table_ids.items()}
         self._setup = setup
         self._name = setup.name

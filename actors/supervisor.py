@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from actors.begin import begin
 from actors.fleet import RayFleet
 from raylake.clock import SystemClock
 from raylake.errors import RayLakeError, Terminal
@@ -16,7 +17,6 @@ from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
 from raylake.ingest.status_document import document
 from raylake.ingest.supervisor import Outcome, SupervisorLoop
-from raylake.telemetry.logs import log_folder, log_to_file
 
 log = logging.getLogger("raylake.supervisor")
 
@@ -29,12 +29,7 @@ class Supervisor:
     """Runs one pipeline; named ``raylake/<pipeline>``, so that a second one cannot start."""
 
     def __init__(self, run: RunPlan, consumers: int, job: dict[str, Any]) -> None:
-        log_to_file(
-            log_folder(run.lake, run.config.pipeline),
-            run.run_id,
-            "supervisor",
-            pipeline=run.config.pipeline,
-        )
+        begin(run, "supervisor")
         self._run = run
         self._job = job
         self._clock = SystemClock()

@@ -12,13 +12,13 @@ from typing import TypeVar
 import pyarrow as pa
 import ray
 
+from actors.begin import begin
 from actors.calls import RayDeadLetters
 from raylake.clock import SystemClock
 from raylake.ingest.build import OwnerSetup, attach_owner, build_owner_loop
 from raylake.ingest.owner_loop import OwnerState
 from raylake.ingest.ports import Answer, TableView
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
-from raylake.telemetry.logs import log_folder, log_to_file
 
 T = TypeVar("T")
 
@@ -45,13 +45,7 @@ class TableOwner:
     """Owns one table; detached, named by the table's id, never restarted by Ray (I11)."""
 
     def __init__(self, setup: OwnerSetup) -> None:
-        run = setup.run
-        log_to_file(
-            log_folder(run.lake, run.config.pipeline),
-            run.run_id,
-            f"owner-{setup.table.name}",
-            pipeline=run.config.pipeline,
-        )
+        begin(setup.run, f"owner-{setup.table.name}")
         self._setup = setup
         self._clock = SystemClock()
         self._attached = asyncio.Event()

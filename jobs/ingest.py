@@ -34,6 +34,7 @@ from raylake.ingest.ports import OwnerLost
 from raylake.ingest.supervisor import Outcome
 
 WAIT_S = 0.5
+INHERITED = ("RAYLAKE_FAULTS", "RAYLAKE_LOG_LEVEL")
 
 
 class _Signals:
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.run_id or new_run_id(),
             options.available_now or loaded.config.ingest.trigger == "available_now",
             options.take_over,
+            {name: os.environ[name] for name in INHERITED if name in os.environ},
         )
         cluster = connect(num_cpus=_cpus(loaded.config), session_dir=_session_dir())
         outcome = _run(run, cluster, signals)

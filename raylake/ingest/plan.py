@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,6 +48,7 @@ class RunPlan:
         run_id: The run.
         available_now: Stop at the ends seen at the start.
         take_over: Skip the courtesy towards an owner that may be alive (I11).
+        environment: Variables of ours that every process of the run gets; never a secret.
     """
 
     config: Pipeline
@@ -56,6 +57,7 @@ class RunPlan:
     run_id: str
     available_now: bool = False
     take_over: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def lake(self) -> str:
