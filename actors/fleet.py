@@ -157,12 +157,12 @@ class RayFleet:
             if not ready and silent_s < SILENT_S:
                 return None
             heard = result(asked.ref, None if ready else 0)
+            self._asked[key] = _Asked(ask())
         except OwnerLost as error:
             log.warning("%s %s: %s", *key, error.message)
             self._asked.pop(key, None)
             lost.add(key[1])
             return None
-        self._asked[key] = _Asked(ask())
         return heard
 
     def _end(self, key: tuple[str, str], actor: Any) -> None:

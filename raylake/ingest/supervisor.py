@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ from raylake.ingest.crew import Crew
 from raylake.ingest.fleet import Discovery, Fleet, News
 from raylake.ingest.intake import TooManyDeadLetters
 from raylake.ingest.lake_tables import LakeTables
-from raylake.ingest.plan import RunPlan
+from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.ports import OwnerLost
 from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger(__name__)
@@ -84,14 +86,11 @@ class SupervisorLoop:
         """
         plans = self._discovery.tables()
         self._fleet.start_queue(self.run)
-        for plan in plans:
-            self.tables.open(plan)
-        self.crew.begin(self.tables.generation())
+        self.crew.begin(self._open(plans))
         sources = self.tables.sources
         self.stable_ends = dict(self._discovery.stable_ends(sorted(sources)))
         if self.run.available_now:
             self.targets = dict(self.stable_ends)
-            self.tables.hurry()
         self.crew.on(PartitionsChanged(frozenset(sources)))
         for _ in range(self._consumers):
             self.crew.spawn()
@@ -108,8 +107,15 @@ class SupervisorLoop:
             RayLakeError: The run cannot go on.
         """
         self._take(self._fleet.news())
-        self._replace_lost()
-        self.crew.apply()
+        try:
+            self._replace_lost()
+            self.crew.apply()
+            self._go_on()
+        except OwnerLost as error:
+            # The next news names the owner that is gone; it is replaced, and this is done again.
+            log.info("waiting for an owner: %s", error.message)
+
+    def _go_on(self) -> None:
         if self._drain_deadline is not None:
             self._watch_drain(self._drain_deadline)
             return
@@ -147,6 +153,19 @@ class SupervisorLoop:
         }
         if not self.errors or self.errors[-1]["message"] != error.message:
             self.errors = [*self.errors[1 - MAX_ERRORS :], entry]
+
+    def _open(self, plans: Sequence[TablePlan]) -> int:
+        """Open all tables; returns the newest generation that an owner was told."""
+        while True:
+            try:
+                for plan in plans:
+                    self.tables.open(plan)
+                if self.run.available_now:
+                    self.tables.hurry()
+                return self.tables.generation()
+            except OwnerLost as error:
+                self.note(error)
+                self._replaced("owner")
 
     def _take(self, news: News) -> None:
         for name, report in news.consumers.items():
