@@ -42,6 +42,10 @@ class _Signals:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.install()
+
+    def install(self) -> None:
+        """Take the signals; again after Ray was started, which takes SIGTERM for itself."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on)
 
@@ -70,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
             {name: os.environ[name] for name in INHERITED if name in os.environ},
         )
         cluster = connect(num_cpus=_cpus(loaded.config), session_dir=_session_dir())
+        signals.install()
         outcome = _run(run, cluster, signals)
     except RayLakeError as error:
         return _failed(error)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,10 +36,9 @@ SetOption = Annotated[
 
 def wants_json(arguments: Sequence[str]) -> bool:
     """Whether these arguments ask for JSON, also when the command cannot be parsed."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
     return any(
         one in ("--output=json", "-ojson") or (one in ("--output", "-o") and value == "json")
-        for one, value in pairs
+        for one, value in pairwise([*arguments, ""])
     )
 
 

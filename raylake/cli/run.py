@@ -22,7 +22,7 @@ from raylake.cli.output import (
     stderr,
     stdout,
 )
-from raylake.cli.views import Rate, committed_last, progress, progress_line
+from raylake.cli.views import Rate, committed_last, progress, progress_line, summary
 from raylake.client.launch import RunProcess, RunRequest
 from raylake.client.runs import refuse_second_run
 from raylake.clock import SystemClock
@@ -179,7 +179,7 @@ def report(process: RunProcess, loaded: Loaded, code: int, output: Output) -> No
         return
     console = stdout()
     if document is not None:
-        console.print(progress_line({**document, "state": _state(document, code)}, 0.0))
+        console.print(summary({**document, "state": _state(document, code)}))
         for line in committed_last(document):
             console.print(line)
     if error is not None:

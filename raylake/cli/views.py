@@ -58,15 +58,18 @@ class Rate:
 
 
 def progress_line(document: Mapping[str, Any], rate: float) -> str:
-    """One quiet line."""
+    """One quiet line of a run under way."""
+    return f"{summary(document)}, {rate:,.0f} rows/s, consumers {consumers(document)}"
+
+
+def summary(document: Mapping[str, Any]) -> str:
+    """The state and the sums over all tables; rows and dead letters are the tables' own totals."""
     sums = totals(document)
     said = [
         f"{document['state']}: {sums['rows']:,} rows",
-        f"{rate:,.0f} rows/s",
-        f"lag {sums['lag']:,}",
         f"{sums['dead']:,} dead letters",
         f"{sums['commits']:,} commits",
-        f"consumers {consumers(document)}",
+        f"lag {sums['lag']:,}",
     ]
     return ", ".join(said)
 

@@ -11,6 +11,7 @@ from raylake.errors import ConfigError, DependencyUnreachable
 
 NAMESPACE = "raylake"
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
     """
     import ray
     from ray.exceptions import AuthenticationError
+    from ray.job_config import JobConfig
 
     address = os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
@@ -54,6 +56,9 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
             "num_cpus": num_cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
+            # Otherwise Ray puts the current folder first on the workers' path, where a folder of
+            # the user's named `actors` or `jobs` would hide ours.
+            "job_config": JobConfig(_client_job=True, _py_driver_sys_path=[str(PACKAGE_ROOT)]),
         }
         if session_dir is not None:
             options["_temp_dir"] = str(session_dir)

@@ -114,7 +114,7 @@ def stop_run(path: Path, timeout_s: float, clock: Clock) -> RunStatus:
 
     Raises:
         Refused: The run is on another machine, or not this user's.
-        Terminal: It did not end in time, or its process was gone already.
+        Terminal: It did not end in time, failed while it drained, or its process was gone already.
     """
     found = run_status(path, clock)
     if found.life == "ended":
@@ -143,7 +143,14 @@ def stop_run(path: Path, timeout_s: float, clock: Clock) -> RunStatus:
                 hint="give more time with --timeout, or look at `raylake logs`",
             )
         clock.sleep(POLL_S)
-    return run_status(path, clock)
+    ended = run_status(path, clock)
+    if ended.document.get("run_id") != run_id or ended.document.get("state") in ("done", "stopped"):
+        return ended
+    error = ended.document.get("error") or {}
+    raise Terminal(
+        f"run {run_id} did not drain: {error.get('message', 'its process ended without a word')}",
+        hint=error.get("hint") or "nothing is lost: the next run goes on where the tables stand",
+    )
 
 
 def _terminate(found: RunStatus) -> None:

@@ -1,0 +1,154 @@
+"""The command line as a user has it: a process of its own, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.harness.broker import LiveBroker
+
+ROOT = Path(__file__).resolve().parents[3]
+GOOD = 1900
+POISON = 20
+TIMEOUT_S = 120.0
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    """The condition's first true answer; fails when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if answer := condition():
+            return answer
+        time.sleep(0.1)
+    pytest.fail(f"not within {timeout_s:g} s: {what}")
+
+
+@dataclass
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Shell:
+    """A folder in which commands are typed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command under way, in a process group of its own as a shell would have it."""
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "raylake", *arguments],
+            cwd=self.folder,
+            env={**environment, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        self._started.append(process)
+        return process
+
+    def end(self, process: subprocess.Popen[str]) -> Done:
+        """Wait for a command."""
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        return Done(process.returncode, out, err)
+
+    def __call__(self, *arguments: str) -> Done:
+        return self.end(self.start(*arguments))
+
+    def write(self, name: str, text: str) -> str:
+        """A file in the folder; returns its name."""
+        (self.folder / name).write_text(text)
+        return name
+
+    def status(self, pipeline: str) -> dict[str, Any]:
+        """The status document; empty when there is none."""
+        path = self.folder / "lake" / "_raylake" / "status" / f"{pipeline}.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def until_committed(self, pipeline: str, records: int) -> dict[str, Any]:
+        """The status document once the tables account for this many offsets."""
+
+        def committed() -> dict[str, Any] | None:
+            document = self.status(pipeline)
+            tables = document.get("tables", {}).values()
+            ends = [p for t in tables for p in t.get("partitions", {}).values()]
+            done = sum(p["next"] - p["origin"] for p in ends)
+            return document if document.get("state") == "running" and done >= records else None
+
+        found: dict[str, Any] = until(committed, f"{records} offsets committed by {pipeline}")
+        return found
+
+    def close(self) -> None:
+        """End what is still under way, the jobs with it."""
+        for process in self._started:
+            if process.poll() is None:
+                children = psutil.Process(process.pid).children(recursive=True)
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                for child in children:
+                    if child.is_running():
+                        child.kill()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    made = Shell(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def topic(broker: LiveBroker) -> str:
+    """Two partitions of good records, and some that cannot be decoded."""
+    name = broker.create_topic("cli", partitions=2)
+    producer = broker.producer()
+    for number in range(GOOD):
+        value = json.dumps({"id": number, "at": "2025-01-01T00:00:00Z"}).encode()
+        producer.send(name, key=str(number).encode(), value=value, partition=number % 2)
+    for number in range(POISON):
+        producer.send(name, value=b'{"id": \x1b[31m nope', partition=number % 2)
+    producer.flush()
+    producer.close()
+    return name
+
+
+def pipeline_text(broker: LiveBroker, topic: str, name: str = "clicks") -> str:
+    """A pipeline file; the bootstrap stands in line 4, the topic in line 7."""
+    return (
+        f"pipeline: {name}\n"
+        "lake: ./lake\n"
+        "kafka:\n"
+        f"  bootstrap: {broker.bootstrap}\n"
+        "bronze:\n"
+        "  clicks:\n"
+        f"    topics: [{topic}]\n"
+        "    commit_interval: 500ms\n"
+        "ingest: {consumers: 1}\n"
+    )

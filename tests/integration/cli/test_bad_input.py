@@ -1,0 +1,65 @@
+"""Bad input gets the documented exit code, a message that says where, and leaves no trace."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.harness.broker import LiveBroker
+from tests.integration.cli.conftest import Shell, pipeline_text
+
+
+@pytest.mark.spec("K1")
+def test_an_unreachable_broker_is_4_and_named_with_the_files_line(
+    broker: LiveBroker, topic: str, shell: Shell
+) -> None:
+    text = pipeline_text(broker, topic).replace(
+        f"bootstrap: {broker.bootstrap}", "bootstrap: 127.0.0.1:1\n  connect_timeout: 2s"
+    )
+    shell.write("clicks.yaml", text)
+    done = shell("run", "clicks.yaml")
+    assert done.code == 4, done.out + done.err
+    assert "127.0.0.1:1" in done.err
+    assert "clicks.yaml:4:14 kafka.bootstrap" in done.err
+    assert "hint: " in done.err
+    assert "job.log" in done.err
+    assert "Traceback" not in done.err
+    assert not (shell.folder / "lake" / "bronze").exists()
+
+
+@pytest.mark.spec("K1")
+def test_an_unknown_topic_is_2_and_named_with_the_files_line(
+    broker: LiveBroker, topic: str, shell: Shell
+) -> None:
+    shell.write("clicks.yaml", pipeline_text(broker, f"{topic}x"))
+    done = shell("run", "clicks.yaml", "-o", "json")
+    assert done.code == 2, done.out + done.err
+    error = done.json["error"]
+    assert error["code"] == "unknown_topic"
+    assert topic in error["hint"]
+    assert error["at"] == ["clicks.yaml:7:14 bronze.clicks.topics[0]"]
+    assert not (shell.folder / "lake" / "bronze").exists()
+
+
+@pytest.mark.spec("K1")
+def test_a_folder_that_is_no_delta_table_is_5_and_left_alone(
+    broker: LiveBroker, topic: str, shell: Shell
+) -> None:
+    shell.write("clicks.yaml", pipeline_text(broker, topic))
+    folder = shell.folder / "lake" / "bronze" / "clicks"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    done = shell("run", "clicks.yaml", "--available-now")
+    assert done.code == 5, done.out + done.err
+    assert str(folder) in done.err
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.spec("K1")
+def test_a_wrong_file_is_2_before_anything_is_started(shell: Shell) -> None:
+    shell.write("bad.yaml", "pipeline: x\nlake: ./lake\nkafka: {bootstrap: h}\nbronze: {}\n")
+    done = shell("run", "bad.yaml", "-o", "json")
+    assert done.code == 2
+    assert json.loads(done.err)["error"]["context"]["problems"][0]["line"] == 3
+    assert not (shell.folder / "lake").exists()
