@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -76,6 +77,7 @@ class PartitionConsumer:
         if self._failure is not None:
             return ConsumerReport(self._name, state="failed", failure=self._failure)
         report: ConsumerReport = self._tell(self._loop.report)
+        report.pid, report.host = os.getpid(), socket.gethostname()
         return report
 
     def close(self) -> None:

@@ -46,6 +46,8 @@ class ConsumerReport:
         breakers: The breakers that are not closed.
         error: The last transient error; empty when all is well.
         failure: A terminal error: the consumer is of no more use.
+        pid: Its process; 0 when unknown.
+        host: The host of its process.
     """
 
     consumer: str
@@ -59,3 +61,5 @@ class ConsumerReport:
     breakers: dict[str, dict[str, Any]] = field(default_factory=dict)
     error: str = ""
     failure: RayLakeError | None = None
+    pid: int = 0
+    host: str = ""

@@ -95,6 +95,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
 def _consumer(report: Any) -> dict[str, Any]:
     return {
         "state": report.state,
+        "pid": report.pid,
         "partitions": {str(s): offset for s, offset in report.positions.items()},
         "budget": report.budget,
         "breakers": report.breakers,
