@@ -7,20 +7,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import TopicPartition
 from kafka import errors as kafka_errors
 
-from raylake.errors import RayLakeError, TopicRecreated, UnknownTopic
 from raylake.ingest.unit import SourcePartition
-from raylake.kafka.bounded import BoundedFetcher
 from raylake.kafka.client import Cluster
 from raylake.kafka.connection import Connection, explain, is_transient, unreachable
 from raylake.kafka.port import FetchedBatch, FetchSettings, Lag, Position
 from raylake.kafka.records import to_arrow
-from raylake.kafka.silence import SilenceWatch, offsets_lost
-
-_MIN_BOOTSTRAP_S = 0.5
-_MAX_ANSWER_BYTES = 2**31 - 1
+from raylake.kafka.session import PollSession
+from raylake.kafka.silence import SilenceWatch, loss_of
 
 
 class PollFetcher:
@@ -49,8 +45,7 @@ class PollFetcher:
         self._stopped: set[SourcePartition] = set()
         self._losses: deque[tuple[SourcePartition, int | None]] = deque()
         self._silence = SilenceWatch(connection.connect_timeout_s)
-        self._consumer: KafkaConsumer | None = None
-        self._fetcher: BoundedFetcher | None = None
+        self._session = PollSession(connection, self._settings)
         self._cluster = Cluster(
             connection.bootstrap, connection.security, connection.connect_timeout_s
         )
@@ -67,7 +62,7 @@ class PollFetcher:
         if len(sources) != len(positions):
             raise ValueError("two incarnations of one partition cannot be read at once")
         if {s.topic_id for s in positions} - {s.topic_id for s in self._positions}:
-            self._drop_consumer()
+            self._session.drop()
         self._sources = sources
         self._paused.clear()
         self._stopped.clear()
@@ -75,9 +70,9 @@ class PollFetcher:
         kept = {s: p for s, p in self._positions.items() if positions.get(s) == p}
         self._positions = dict(positions)
         if not positions:
-            self._drop_consumer()
-        elif self._consumer is not None:
-            self._apply_assignment(self._consumer, keep=kept)
+            self._session.drop()
+        else:
+            self._apply_assignment(keep=kept)
 
     def seek(self, source: SourcePartition, position: Position) -> None:
         """Continue one partition elsewhere; what was fetched and not delivered is dropped.
@@ -89,9 +84,8 @@ class PollFetcher:
         self._positions[source] = position
         self._stopped.discard(source)
         self._losses = deque(loss for loss in self._losses if loss[0] != source)
-        if self._consumer is not None and self._fetcher is not None:
-            self._fetcher.seek(tp, _kafka_position(position))
-            self._apply_pause(self._consumer, source)
+        self._session.seek(tp, position)
+        self._apply_pause(source)
 
     def pause(self, sources: Iterable[SourcePartition]) -> None:
         """Deliver nothing of these partitions until they are resumed; positions stay.
@@ -102,8 +96,7 @@ class PollFetcher:
         for source in sources:
             self._partition(source)
             self._paused.add(source)
-            if self._consumer is not None:
-                self._apply_pause(self._consumer, source)
+            self._apply_pause(source)
 
     def resume(self, sources: Iterable[SourcePartition]) -> None:
         """Deliver these partitions again.
@@ -114,8 +107,7 @@ class PollFetcher:
         for source in sources:
             self._partition(source)
             self._paused.discard(source)
-            if self._consumer is not None:
-                self._apply_pause(self._consumer, source)
+            self._apply_pause(source)
 
     def positions(self) -> dict[SourcePartition, Position]:
         """The next offset to deliver of each assigned partition."""
@@ -142,14 +134,12 @@ class PollFetcher:
         if not self._positions:
             return []
         started_s = time.monotonic()
-        polled: dict[TopicPartition, list[Any]] = {}
+        polled: Mapping[TopicPartition, list[Any]] = {}
         try:
-            consumer, fetcher = self._connected(timeout_s)
-            fetcher.budget.left_bytes = self._settings.max_bytes
-            left_s = max(0.0, timeout_s - (time.monotonic() - started_s))
-            polled = consumer.poll(
-                timeout_ms=int(left_s * 1000), max_records=self._settings.max_records
-            )
+            if not self._session.is_open:
+                self._session.open(timeout_s)
+                self._apply_assignment(keep={})
+            polled = self._session.poll(started_s + timeout_s)
         except kafka_errors.KafkaError as error:
             self._handle(error, started_s)
         self._check_known_topics()
@@ -185,7 +175,7 @@ class PollFetcher:
 
     def close(self) -> None:
         """Release connections; closing twice is harmless."""
-        self._drop_consumer()
+        self._session.drop()
         self._cluster.close()
 
     def _partition(self, source: SourcePartition) -> TopicPartition:
@@ -193,62 +183,20 @@ class PollFetcher:
             raise KeyError(f"{source} is not assigned")
         return TopicPartition(source.topic, source.partition)
 
-    def _connected(self, timeout_s: float) -> tuple[KafkaConsumer, BoundedFetcher]:
-        if self._consumer is None or self._fetcher is None:
-            consumer = KafkaConsumer(**self._consumer_settings(timeout_s))
-            self._fetcher = BoundedFetcher(
-                consumer._client,  # noqa: SLF001
-                consumer._subscription,  # noqa: SLF001
-                **consumer.config,
-            )
-            consumer._fetcher = self._fetcher  # noqa: SLF001
-            self._consumer = consumer
-            self._apply_assignment(consumer, keep={})
-        return self._consumer, self._fetcher
-
-    def _consumer_settings(self, timeout_s: float) -> dict[str, Any]:
-        limit_s = min(self._connection.connect_timeout_s, max(timeout_s, _MIN_BOOTSTRAP_S))
-        return {
-            "fetch_max_wait_ms": 250,
-            **self._settings.client,
-            **self._connection.settings(),
-            "bootstrap_timeout_ms": int(limit_s * 1000),
-            "client_id": self._settings.client_id,
-            "group_id": None,
-            "isolation_level": "read_committed",
-            "auto_offset_reset": "none",
-            "enable_auto_commit": False,
-            "check_crcs": True,
-            "fetch_max_bytes": self._settings.fetch_max_bytes,
-            "max_partition_fetch_bytes": self._settings.max_partition_fetch_bytes,
-            # One record may be as large as the topic allows, whatever the fetch's bounds.
-            "receive_message_max_bytes": _MAX_ANSWER_BYTES,
-        }
-
-    def _apply_assignment(
-        self, consumer: KafkaConsumer, keep: Mapping[SourcePartition, Position]
-    ) -> None:
-        consumer.assign(list(self._sources))
+    def _apply_assignment(self, keep: Mapping[SourcePartition, Position]) -> None:
+        self._session.assign(list(self._sources))
         for tp, source in self._sources.items():
-            if source not in keep and self._fetcher is not None:
-                self._fetcher.seek(tp, _kafka_position(self._positions[source]))
-            self._apply_pause(consumer, source)
+            if source not in keep:
+                self._session.seek(tp, self._positions[source])
+            self._apply_pause(source)
 
-    def _apply_pause(self, consumer: KafkaConsumer, source: SourcePartition) -> None:
+    def _apply_pause(self, source: SourcePartition) -> None:
         tp = TopicPartition(source.topic, source.partition)
-        if source in self._paused or source in self._stopped:
-            consumer.pause(tp)
-        else:
-            consumer.resume(tp)
-
-    def _drop_consumer(self) -> None:
-        if self._consumer is not None:
-            self._consumer.close(autocommit=False, timeout_ms=1000)
-        self._consumer = self._fetcher = None
+        self._session.hold(tp, still=source in self._paused or source in self._stopped)
 
     def _deliver(self, polled: Mapping[TopicPartition, list[Any]]) -> list[FetchedBatch]:
         batches = []
-        reached = self._fetcher.positions() if self._fetcher is not None else {}
+        reached = self._session.reached()
         for tp, source in self._sources.items():
             now = reached.get(tp)
             was = self._positions[source]
@@ -262,8 +210,7 @@ class PollFetcher:
         return batches
 
     def _watch(self, batches: list[FetchedBatch], started_s: float) -> None:
-        fetcher = self._fetcher
-        if fetcher is None:
+        if not self._session.is_open:
             return
         spent_s = time.monotonic() - started_s
         delivered = {batch.source for batch in batches}
@@ -272,25 +219,22 @@ class PollFetcher:
                 self._silence.excuse(source)
             else:
                 self._silence.waited(source, spent_s)
-            self._silence.answered(source, fetcher.answered_s(tp))
+            self._silence.answered(source, self._session.answered_s(tp))
         if not batches:
             self._raise_if_silent()
 
     def _raise_if_silent(self) -> None:
         overdue = self._silence.overdue()
         if overdue:
-            advertised = self._fetcher.advertised() if self._fetcher is not None else []
-            self._drop_consumer()
+            advertised = self._session.advertised()
+            self._session.drop()
             named = ", ".join(str(source) for source in overdue[:5])
             raise unreachable(self._connection, f"fetching {named}", advertised)
 
     def _check_known_topics(self) -> None:
-        if self._fetcher is None:
-            return
-        known = {source.topic: self._fetcher.topic_id(source.topic) for source in self._positions}
-        changed = any(known[s.topic] not in (None, s.topic_id) for s in self._positions)
-        if changed or self._fetcher.unknown:
-            self._fetcher.unknown.clear()
+        unknown = self._session.met_unknown()
+        known = {s.topic: self._session.topic_id(s.topic) for s in self._positions}
+        if unknown or any(known[s.topic] not in (None, s.topic_id) for s in self._positions):
             self.check_topics()
 
     def _handle(self, error: kafka_errors.KafkaError, started_s: float) -> None:
@@ -300,9 +244,9 @@ class PollFetcher:
         if isinstance(error, kafka_errors.LogTruncationError):
             self._stop(error.divergent_offsets)
             self._raise_loss()
-        advertised = self._fetcher.advertised() if self._fetcher is not None else []
+        advertised = self._session.advertised()
         # After an error inside a batch kafka-python would hand out nothing more, for ever.
-        self._drop_consumer()
+        self._session.drop()
         if not is_transient(error):
             raise explain(error, self._connection, "fetching", advertised) from error
         for source in self._positions.keys() - self._paused - self._stopped:
@@ -314,23 +258,10 @@ class PollFetcher:
             source = self._sources[tp]
             self._stopped.add(source)
             self._losses.append((source, None if cut is None else cut.offset))
-            if self._consumer is not None:
-                self._apply_pause(self._consumer, source)
+            self._apply_pause(source)
 
     def _raise_loss(self) -> NoReturn:
         source, divergent = self._losses[0]
-        error: RayLakeError
-        try:
-            self._cluster.check([source])
-            start = self._cluster.earliest([source])[source]
-            end = self._cluster.latest([source], committed=False)[source]
-            asked = self._positions[source].offset
-            error = offsets_lost(source, asked, start, end, divergent)
-        except (TopicRecreated, UnknownTopic) as other:
-            error = other
+        error = loss_of(self._cluster, source, self._positions[source].offset, divergent)
         self._losses.popleft()
         raise error
-
-
-def _kafka_position(position: Position) -> OffsetAndMetadata:
-    return OffsetAndMetadata(position.offset, "", position.leader_epoch)

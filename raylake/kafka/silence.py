@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from raylake.errors import OffsetsLost
+from raylake.errors import OffsetsLost, RayLakeError, TopicRecreated, UnknownTopic
 from raylake.ingest.unit import SourcePartition
+from raylake.kafka.client import Cluster
 
 
 class SilenceWatch:
@@ -78,3 +79,20 @@ def offsets_lost(
         divergent=divergent,
         count=count,
     )
+
+
+def loss_of(
+    cluster: Cluster, source: SourcePartition, asked: int, divergent: int | None
+) -> RayLakeError:
+    """The error for a partition that stands still: why, as the brokers tell it now.
+
+    Raises:
+        DependencyUnreachable: No broker answers; ask again.
+    """
+    try:
+        cluster.check([source])
+        start = cluster.earliest([source])[source]
+        end = cluster.latest([source], committed=False)[source]
+    except (TopicRecreated, UnknownTopic) as error:
+        return error
+    return offsets_lost(source, asked, start, end, divergent)
