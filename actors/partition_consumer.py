@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -26,7 +26,22 @@ from raylake.ingest.unit import SourcePartition
 log = logging.getLogger("raylake.consumer")
 
 
-@ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=4)
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _command(method: Method) -> Method:
+    """Run such calls one after the other, in the order in which they were sent.
+
+    Ray keeps the order only within one thread, and a revoke that overtook its grant would release
+    partitions that are then read twice.
+    """
+    marked: Method = ray.method(concurrency_group="commands")(method)
+    return marked
+
+
+@ray.remote(
+    max_restarts=0, max_task_retries=0, max_concurrency=4, concurrency_groups={"commands": 1}
+)
 class PartitionConsumer:
     """Reads the partitions that it was granted and feeds the tables that want them."""
 
@@ -49,14 +64,17 @@ class PartitionConsumer:
         """The process."""
         return os.getpid()
 
+    @_command
     def grant(self, granted: Granted) -> None:
         """Read these partitions from now on."""
         self._tell(lambda: self._loop.grant(granted))
 
+    @_command
     def revoke(self, sources: set[SourcePartition]) -> None:
         """Hand over what is held of them and read them no more."""
         self._tell(lambda: self._loop.revoke(sources))
 
+    @_command
     def add_table(self, plan: TablePlan, table_id: str) -> None:
         """Feed a table that appeared later."""
         clock = SystemClock()
@@ -64,10 +82,12 @@ class PartitionConsumer:
         lost = lost_letters(self._setup.run, plan, clock)
         self._tell(lambda: self._loop.add_table(plan.name, feed, lost))
 
+    @_command
     def resume(self) -> None:
         """Take a drain back."""
         self._tell(self._loop.resume)
 
+    @_command
     def drain(self) -> None:
         """Stop fetching and hand everything over."""
         self._tell(self._loop.drain)
