@@ -136,7 +136,9 @@ class RayFleet:
             ray.kill(actor)
         for calls in self._owners.values():
             with contextlib.suppress(RayLakeError):
-                result(calls.actor().leave.remote(), deadline.left_s())
+                # The release itself takes a moment.
+                left_s = deadline.left_s()
+                result(calls.actor().leave.remote(left_s * 0.8), max(1.0, left_s))
             if calls.known() is not None:
                 ray.kill(calls.known())
         if self._queue is not None:

@@ -129,10 +129,10 @@ class TableOwner:
             raise self._loop.failure
         return OwnerReport(os.getpid(), self._table.epoch, self._loop.state(), self._table.states())
 
-    async def leave(self) -> None:
-        """Commit what waits, release the table and end the loop."""
+    async def leave(self, timeout_s: float) -> None:
+        """Commit what waits, as far as ``timeout_s`` allows, release the table, end the loop."""
         if self._attached.is_set():
-            self._loop.close()
+            self._loop.close(timeout_s)
             await asyncio.to_thread(self._thread.join)
 
     async def _between_commits(self, operation: Callable[[], T]) -> T:

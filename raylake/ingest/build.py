@@ -145,8 +145,7 @@ def build_owner_loop(
         commit_interval_s=setup.table.config.commit_interval_s,
     )
     stored = dead_letters.stored_version(table.table_id)
-    pending = table.pending_dead_letters(stored)
-    loop.redo(pending.commits)
+    loop.redo(stored, table.pending_dead_letters(stored).commits)
     return loop
 
 

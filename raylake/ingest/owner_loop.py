@@ -1,7 +1,7 @@
 """The owner's loop: units become commits, dead letters follow, checkpoints run beside.
 
 One thread does everything that touches the table, in order. Whoever hands something over gets a
-future. The actor around it only wires futures to calls.
+future. The actor around it only wires futures to calls; a simulation calls :meth:`OwnerLoop.step`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from raylake import faults
-from raylake.clock import Clock
+from raylake.clock import Clock, Deadline
 from raylake.delta.pending import DeadLetterCommit
-from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
+from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable, Terminal
 from raylake.ingest.breaker import BreakerState
+from raylake.ingest.follow_up import FollowUp
 from raylake.ingest.outbox import Dependency
-from raylake.ingest.ports import Answer, DeadLetterPort
+from raylake.ingest.ports import Answer, DeadLetterPort, OwnerLost
 from raylake.ingest.unit import SourcePartition, Unit, UnitOutcome
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MAX_PENDING_DEAD_LETTER_COMMITS = 50
 BLOCKED_WAIT_S = 0.2
+IDLE_WAIT_S = 1.0
 
 
 class CommittingTable(Protocol):
@@ -73,7 +74,7 @@ class Checkpointer(Protocol):
     """Writes checkpoints off the commit path."""
 
     def committed(self, version: int, *, keep_from: int) -> None:
-        """A commit landed; log files from ``keep_from`` on are still needed."""
+        """A commit landed; log files from ``keep_from`` on are still needed by a redo."""
         ...
 
     def close(self) -> None:
@@ -130,20 +131,19 @@ class OwnerLoop:
         clock: Clock,
         commit_interval_s: float,
     ) -> None:
+        self.failure: RayLakeError | None = None
         self._table = table
-        self._dead_letters = dead_letters
         self._watermark = watermark
         self._checkpointer = checkpointer
         self._stores = stores
         self._clock = clock
         self._commit_interval_s = commit_interval_s
+        self._letters = FollowUp(table.table_id, dead_letters, stores["dead_letters"])
         self._changed = threading.Condition()
         self._units: deque[_Waiting] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._pending: deque[DeadLetterCommit] = deque()
         self._hurry = False
-        self._closing = False
-        self.failure: RayLakeError | None = None
+        self._closing: Deadline | None = None
         self._last_commit_s = -1e9
         self._state = OwnerState()
 
@@ -152,11 +152,7 @@ class OwnerLoop:
         faults.reach("owner.received", unit=unit.unit_id)
         future: Future[Answer] = Future()
         with self._changed:
-            if self.failure is not None:
-                future.set_exception(self.failure)
-            elif self._closing:
-                future.set_exception(_gone())
-            else:
+            if not self._refused(future):
                 self._units.append(_Waiting(unit, future, self._clock.now()))
                 self._changed.notify()
         return future
@@ -165,11 +161,7 @@ class OwnerLoop:
         """Run an operation on the table between two commits."""
         future: Future[T] = Future()
         with self._changed:
-            if self.failure is not None:
-                future.set_exception(self.failure)
-            elif self._closing:
-                future.set_exception(_gone())
-            else:
+            if not self._refused(future):
                 self._calls.append((operation, future))
                 self._changed.notify()
         return future
@@ -188,57 +180,71 @@ class OwnerLoop:
     def state(self) -> OwnerState:
         """A copy of the state."""
         with self._changed:
-            state = self._state
-            oldest = self._units[0].since if self._units else None
-            return OwnerState(
-                state.version,
-                state.commits,
-                state.units_committed,
-                state.units_refused,
-                state.files,
-                state.watermark_ms,
-                state.last_commit_at,
-                len(self._units),
-                len(self._pending),
-                oldest,
-                {name: store.breaker.snapshot() for name, store in self._stores.items()},
-                str(self.failure) if self.failure else state.error,
+            return replace(
+                self._state,
+                waiting_units=len(self._units),
+                pending_dead_letters=len(self._letters),
+                oldest_waiting_at=self._units[0].since if self._units else None,
+                breakers={name: store.breaker.snapshot() for name, store in self._stores.items()},
+                error=str(self.failure) if self.failure else self._state.error,
             )
 
-    def redo(self, pending: Iterable[DeadLetterCommit]) -> None:
-        """Dead letters that the log names and the dead-letter table may lack (I5)."""
-        self._pending.extend(pending)
+    def redo(self, stored: int, commits: Iterable[DeadLetterCommit]) -> None:
+        """Dead letters that the log names and the dead-letter table may lack; before the start.
 
-    def close(self) -> None:
-        """Commit what waits, store its dead letters, release the table and end."""
+        Args:
+            stored: The data version up to which the dead-letter table has everything; -1 for none.
+            commits: What the log names after it.
+        """
+        self._letters.redo(stored, commits)
+
+    def close(self, timeout_s: float) -> None:
+        """Commit what waits, store its dead letters, release the table and end.
+
+        What cannot be done in ``timeout_s`` seconds is left: units are read again, dead letters are
+        added by the next owner, which finds them in the log (I5).
+        """
         with self._changed:
-            self._closing = True
+            self._closing = Deadline.after(timeout_s, self._clock)
             self._changed.notify()
 
     def run(self) -> None:
         """The thread's main; returns after :meth:`close` or a terminal failure."""
+        while self.step():
+            with self._changed:
+                wait_s = self._wait_s()
+                if wait_s > 0:
+                    self._changed.wait(wait_s)
+
+    def step(self) -> bool:
+        """What can be done now, without waiting; false when the loop has ended."""
+        going_on = False
         try:
-            while self._turn():
-                pass
+            going_on = self._turn()
         except RayLakeError as error:
             self._fail(error)
         finally:
-            self._checkpointer.close()
+            if not going_on:
+                self._end()
+        return going_on
 
     def _turn(self) -> bool:
         with self._changed:
-            wait_s = self._wait_s()
-            if wait_s > 0:
-                self._changed.wait(wait_s)
             calls, self._calls = self._calls, deque()
             group = list(self._units) if self._commit_allowed() else []
             closing = self._closing
-        for operation, future in calls:
-            self._answer(operation, future)
+        try:
+            while calls:
+                self._answer(*calls[0])
+                calls.popleft()
+        finally:
+            self._calls.extendleft(reversed(calls))
         if group:
             self._commit(group)
-        self._store_dead_letters()
-        if closing and not self._units and not self._pending:
+        self._letters.push()
+        if closing is None:
+            return True
+        if closing.expired() or not (self._units or self._calls or not self._letters.done):
             self._table.release()
             return False
         return True
@@ -246,28 +252,25 @@ class OwnerLoop:
     def _wait_s(self) -> float:
         if self._calls:
             return 0.0
+        waits = [IDLE_WAIT_S]
         if self._units:
-            if self._blocked() or self._hindered("store"):
-                return BLOCKED_WAIT_S
-            return self._until_due_s()
-        if self._pending:
-            return BLOCKED_WAIT_S if self._hindered("dead_letters") else 0.0
-        return 0.0 if self._closing else 1.0
-
-    def _hindered(self, name: str) -> bool:
-        store = self._stores[name]
-        return store.breaker.state is not BreakerState.CLOSED or store.pace.wait_s() > 0
+            store = self._stores["store"]
+            open_or_paced = store.breaker.state is not BreakerState.CLOSED or store.pace.wait_s()
+            held_up = self._letters.blocked or open_or_paced
+            waits.append(BLOCKED_WAIT_S if held_up else self._until_due_s())
+        if not self._letters.done:
+            waits.append(BLOCKED_WAIT_S if self._letters.hindered else 0.0)
+        if self._closing is not None:
+            waits.append(self._closing.left_s() if len(waits) > 1 else 0.0)
+        return min(waits)
 
     def _until_due_s(self) -> float:
-        if self._hurry or self._closing:
+        if self._hurry or self._closing is not None:
             return 0.0
         return max(0.0, self._last_commit_s + self._commit_interval_s - self._clock.monotonic())
 
-    def _blocked(self) -> bool:
-        return len(self._pending) >= MAX_PENDING_DEAD_LETTER_COMMITS
-
     def _commit_allowed(self) -> bool:
-        due = bool(self._units) and not self._blocked() and self._until_due_s() <= 0
+        due = bool(self._units) and not self._letters.blocked and self._until_due_s() <= 0
         store = self._stores["store"]
         return due and not store.pace.wait_s() and store.breaker.allow()
 
@@ -301,7 +304,8 @@ class OwnerLoop:
             for _ in group:
                 self._units.popleft()
             self._record(landed, outcomes, watermark_ms)
-        self._queue_dead_letters(landed, outcomes)
+        if landed:
+            self._follow_up(landed)
         for waiting in group:
             waiting.future.set_result(Answer(by_id[waiting.unit.unit_id], watermark_ms))
 
@@ -319,48 +323,39 @@ class OwnerLoop:
             state.last_commit_at = self._clock.now()
             state.version = max(o.version for o in outcomes if o.version is not None)
 
-    def _queue_dead_letters(self, landed: list[Unit], outcomes: list[UnitOutcome]) -> None:
-        if not landed:
-            return
-        version = max(
-            outcome.version
-            for outcome in outcomes
-            if outcome.status == "committed" and outcome.version is not None
-        )
-        files = tuple(file for unit in landed for file in unit.dead_letter_files)
-        if files:
-            self._pending.append(DeadLetterCommit(version, files))
-        keep_from = self._pending[0].version if self._pending else version
-        self._checkpointer.committed(version, keep_from=keep_from)
+    def _follow_up(self, landed: list[Unit]) -> None:
+        version = self._state.version
+        if version is not None:
+            self._letters.landed(version, [f for unit in landed for f in unit.dead_letter_files])
+            keep_from = self._letters.keep_from
+            self._checkpointer.committed(version, keep_from=0 if keep_from is None else keep_from)
 
-    def _store_dead_letters(self) -> None:
-        store = self._stores["dead_letters"]
-        while self._pending and not store.pace.wait_s() and store.breaker.allow():
-            head = self._pending[0]
-            faults.reach("owner.before_dead_letters", version=head.version)
-            try:
-                self._dead_letters.add(self._table.table_id, head.version, head.files)
-            except (Retryable, OutcomeUnknown) as error:
-                store.failed(error.message)
-                log.warning("dead letters of version %d wait: %s", head.version, error.message)
-                return
-            store.succeeded()
-            self._pending.popleft()
-            faults.reach("owner.after_dead_letters", version=head.version)
+    def _refused(self, future: Future[Any]) -> bool:
+        """Answer at once where nothing is taken any more."""
+        if self.failure is not None:
+            future.set_exception(self.failure)
+        elif self._closing is not None:
+            future.set_exception(_gone())
+        return future.done()
 
     def _fail(self, error: RayLakeError) -> None:
         log.error("the owner stops: %s", error)
         with self._changed:
-            self.failure = error
-            waiting, self._units = list(self._units), deque()
-            calls, self._calls = list(self._calls), deque()
-        for one in waiting:
-            one.future.set_exception(error)
-        for _, future in calls:
-            future.set_exception(error)
+            self.failure = self.failure or error
+
+    def _end(self) -> None:
+        """Whoever waits is told, however the loop ended."""
+        if self.failure is None and self._closing is None:
+            self._fail(Terminal("the owner's loop ended unexpectedly; its log says why"))
+        with self._changed:
+            futures = [*(w.future for w in self._units), *(future for _, future in self._calls)]
+            self._units.clear()
+            self._calls.clear()
+        for future in futures:
+            if not future.done():
+                future.set_exception(self.failure or _gone())
+        self._checkpointer.close()
 
 
-def _gone() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "this owner of the table has left", hint="ask the supervisor for the owner"
-    )
+def _gone() -> OwnerLost:
+    return OwnerLost("this owner of the table has left", hint="ask the supervisor for the owner")

@@ -1,0 +1,96 @@
+"""Dead letters that follow their data commits into the dead-letter table (I5)."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from raylake import faults
+from raylake.delta.pending import DeadLetterCommit
+from raylake.errors import OutcomeUnknown, Retryable
+from raylake.ingest.breaker import BreakerState
+from raylake.ingest.outbox import Dependency
+from raylake.ingest.ports import DeadLetterPort
+from raylake.ingest.unit import DataFile
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING_COMMITS = 50
+MARK_EVERY_VERSIONS = 100
+
+
+class FollowUp:
+    """What a table's log names for the dead-letter table and is not stored there yet.
+
+    The position that the dead-letter table keeps moves with each addition, and without files each
+    :data:`MARK_EVERY_VERSIONS` data versions, so that a redo never needs log files that were
+    cleaned up. Not thread-safe, but for ``len``.
+
+    Args:
+        table_id: The data table.
+        queue: The dead-letter queue.
+        store: Its breaker and pace.
+    """
+
+    def __init__(self, table_id: str, queue: DeadLetterPort, store: Dependency) -> None:
+        self._table_id = table_id
+        self._queue = queue
+        self._store = store
+        self._waiting: deque[DeadLetterCommit] = deque()
+        self._stored: int | None = None
+
+    def __len__(self) -> int:
+        return sum(bool(commit.files) for commit in list(self._waiting))
+
+    @property
+    def keep_from(self) -> int | None:
+        """The first version whose log file a redo would read; None while that is not known."""
+        return None if self._stored is None else self._stored + 1
+
+    @property
+    def blocked(self) -> bool:
+        """Whether so much waits that nothing more may be committed."""
+        return len(self) >= MAX_PENDING_COMMITS
+
+    @property
+    def hindered(self) -> bool:
+        """Whether the next try has to wait."""
+        return self._store.breaker.state is not BreakerState.CLOSED or self._store.pace.wait_s() > 0
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing waits, empty marks included."""
+        return not self._waiting
+
+    def redo(self, stored: int, commits: Iterable[DeadLetterCommit]) -> None:
+        """Begin with what an earlier owner left undone.
+
+        Args:
+            stored: The data version up to which the dead-letter table has everything; -1 for none.
+            commits: What the log names after it.
+        """
+        self._stored = stored
+        self._waiting.extend(commits)
+
+    def landed(self, version: int, files: Sequence[DataFile]) -> None:
+        """A data commit landed that names these files; none for most."""
+        newest = self._waiting[-1].version if self._waiting else self._stored
+        if files or version - (-1 if newest is None else newest) >= MARK_EVERY_VERSIONS:
+            self._waiting.append(DeadLetterCommit(version, tuple(files)))
+
+    def push(self) -> None:
+        """Add what waits, in order, as far as the queue takes it."""
+        while self._waiting and not self._store.pace.wait_s() and self._store.breaker.allow():
+            head = self._waiting[0]
+            faults.reach("owner.before_dead_letters", version=head.version)
+            try:
+                self._queue.add(self._table_id, head.version, head.files)
+            except (Retryable, OutcomeUnknown) as error:
+                self._store.failed(error.message)
+                log.warning("dead letters of version %d wait: %s", head.version, error.message)
+                return
+            self._store.succeeded()
+            self._stored = head.version
+            self._waiting.popleft()
+            faults.reach("owner.after_dead_letters", version=head.version)
