@@ -7,7 +7,12 @@ import pytest
 
 from tests.harness.spec_report import known_rows
 
-pytest_plugins = ["tests.harness.broker"]
+pytest_plugins = [
+    "tests.harness.broker",
+    "tests.harness.cluster",
+    "tests.harness.scope",
+    "tests.harness.chaos_report",
+]
 
 # A slow machine is not a failing property; a failing example can be pasted back from the output.
 hypothesis.settings.register_profile("raylake", deadline=None, print_blob=True)

@@ -1,0 +1,151 @@
+"""The Ray cluster of the tests: one for all workers and runs that are under way at once.
+
+The first user starts it; the last one to leave ends it. Jobs join it by the environment of
+:class:`LiveCluster`, which is faster than an embedded cluster for each of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from raylake.kafka.artifacts import cache_folder, file_lock
+
+ROOT = Path(__file__).resolve().parents[2]
+CPUS = 32
+OBJECT_STORE_BYTES = 150_000_000
+START_TIMEOUT_S = 90.0
+# Ray would start a worker for each of the many logical CPUs.
+_QUIET = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
+
+
+@dataclass(frozen=True)
+class LiveCluster:
+    """A cluster that runs."""
+
+    address: str
+    token: str
+    pid: int
+    folder: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to join."""
+        return {**_QUIET, "RAY_ADDRESS": self.address, "RAY_AUTH_TOKEN": self.token}
+
+
+def start(folder: Path) -> LiveCluster:
+    """Start a head node below ``folder`` (a short path); it ends with :func:`end`."""
+    token = secrets.token_hex(32)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {**_QUIET, "RAY_AUTH_TOKEN": token, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command += ["--port=0", "--node-ip-address=127.0.0.1", f"--num-cpus={CPUS}"]
+    command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=false"]
+    command += [f"--temp-dir={folder}"]
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "head.log"
+    with log.open("wb") as out:
+        head = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    current = folder / "ray_current_cluster"
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while "Ray runtime started" not in log.read_text() or not current.exists():
+        if head.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"no Ray cluster: {log.read_text()[-3000:]}")
+        time.sleep(0.1)
+    return LiveCluster(current.read_text().strip(), token, head.pid, str(folder))
+
+
+def end(cluster: LiveCluster) -> None:
+    """End a cluster and all that runs on it."""
+    head = _process(cluster)
+    if head is not None:
+        family = [*head.children(recursive=True), head]
+        head.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(family, timeout=15)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+def _process(cluster: LiveCluster) -> psutil.Process | None:
+    try:
+        process = psutil.Process(cluster.pid)
+        same = any(cluster.folder in part for part in process.cmdline())
+    except psutil.NoSuchProcess:
+        return None
+    return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+
+
+def _recorded(state: Path) -> LiveCluster | None:
+    try:
+        found = LiveCluster(**json.loads(state.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    if _process(found) is not None:
+        return found
+    shutil.rmtree(found.folder, ignore_errors=True)
+    return None
+
+
+def _live_users(folder: Path) -> list[Path]:
+    users = []
+    for path in folder.glob("*.pid"):
+        if psutil.pid_exists(int(path.stem)):
+            users.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    return users
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[LiveCluster]:
+    """The cluster that all tests share."""
+    home = cache_folder() / "dev"
+    users = home / "ray.users"
+    users.mkdir(parents=True, exist_ok=True)
+    state, lock = home / "ray.json", home / "ray.users.lock"
+    mine = users / f"{os.getpid()}.pid"
+    with file_lock(lock):
+        mine.touch()
+        cluster = _recorded(state)
+        if cluster is None:
+            # Ray's sockets need a short path.
+            cluster = start(Path(tempfile.mkdtemp(prefix="rl-")))
+            state.write_text(json.dumps(asdict(cluster)))
+    try:
+        yield cluster
+    finally:
+        with file_lock(lock):
+            mine.unlink(missing_ok=True)
+            if not _live_users(users):
+                end(cluster)
+                state.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""A quick producer that writes down what the broker acknowledged, for the auditor."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaProducer
+
+from raylake.demo.record import RecordWriter
+
+POISONS = (
+    b'{"id": ',
+    b"\xff\xfe\x00",
+    b"",
+    b'{"id": "x", "id": 1}',
+    b'{"id": 1} {"id": 2}',
+    b'{"id": 1, "note": "\\ud800"}',
+    b'{"id": 99999999999999999999999999}',
+    b'{"id": NaN}',
+    b'{"id": "no number"}',
+)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is produced; shares of all records.
+
+    Attributes:
+        poison: Records that must become dead letters.
+        tombstones: Null values.
+        aborted: Records of aborted transactions.
+        new_field: A field that the schema does not have, from here on.
+        pad: Bytes that each value is longer.
+        at: Event time of all records; None: now.
+    """
+
+    poison: float = 0.0
+    tombstones: float = 0.0
+    aborted: float = 0.0
+    new_field: str = ""
+    pad: int = 40
+    at: dt.datetime | None = None
+
+
+PLAIN = Mix()
+DIRTY = Mix(poison=0.02, tombstones=0.01, aborted=0.01)
+
+
+def produce(
+    bootstrap: str,
+    topic: str,
+    count: int,
+    record: Path,
+    *,
+    partitions: list[int],
+    mix: Mix,
+    seed: int,
+) -> int:
+    """Produce ``count`` records over the partitions, and write the record file."""
+    choose = random.Random(seed)
+    settings: dict[str, Any] = {
+        "bootstrap_servers": bootstrap,
+        "acks": "all",
+        "enable_idempotence": True,
+        "linger_ms": 5,
+    }
+    plain = KafkaProducer(**settings)
+    transactional = None
+    sent = []
+    try:
+        for number in range(count):
+            value, kind, fate = _record(choose, mix, number)
+            key = str(number).encode()
+            partition = partitions[number % len(partitions)]
+            if choose.random() < mix.aborted:
+                if transactional is None:
+                    name = f"aborting-{uuid.uuid4().hex}"
+                    transactional = KafkaProducer(**settings, transactional_id=name)
+                    transactional.init_transactions()
+                transactional.begin_transaction()
+                future = transactional.send(topic, value, key, partition=partition)
+                transactional.flush()
+                transactional.abort_transaction()
+                sent.append((future, value, kind, "aborted"))
+            else:
+                sent.append((plain.send(topic, value, key, partition=partition), value, kind, fate))
+        plain.flush()
+        with RecordWriter(record, topic) as writer:
+            for future, value, kind, fate in sent:
+                place = future.get(timeout=60)
+                writer.add(place.partition, place.offset, value, kind, fate)
+    finally:
+        plain.close()
+        if transactional is not None:
+            transactional.close()
+    return len(sent)
+
+
+def _record(choose: random.Random, mix: Mix, number: int) -> tuple[bytes | None, str, str]:
+    dice = choose.random()
+    if dice < mix.poison:
+        return choose.choice(POISONS), "poison", "dead"
+    if dice < mix.poison + mix.tombstones:
+        return None, "tombstone", "row"
+    at = mix.at or dt.datetime.now(dt.UTC)
+    event = {"id": number, "at": at.isoformat(), "note": "x" * mix.pad}
+    if mix.new_field:
+        event[mix.new_field] = f"new {number}"
+    return json.dumps(event).encode(), "event", "row"

@@ -1,0 +1,337 @@
+"""One pipeline under test: its topic, lake, pipeline file, jobs, faults and account."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from raylake import faults
+from raylake.config import Pipeline, dead_letter_path, load, status_path, table_path
+from raylake.delta.verify import TableToVerify, VerifyOptions, verify_pipeline
+from raylake.demo.auditor import AuditReport, audit
+from raylake.demo.auditor import Scope as AuditScope
+from raylake.ingest.unit import SourcePartition
+from raylake.kafka.client import Cluster
+from tests.harness import producing
+from tests.harness.broker import LiveBroker
+from tests.harness.chaos_report import Tally
+from tests.harness.cluster import LiveCluster
+from tests.harness.waiting import until
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = {"id": "long", "at": "timestamp", "note": "string"}
+TABLE = "events"
+EXIT_TIMEOUT_S = 90.0
+
+
+@dataclass
+class Job:
+    """An ingest job as a subprocess."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    expected: bool = False
+
+    def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int:
+        """Its exit code."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the job does not end within {timeout_s:g} s: {self.said}")
+
+    def ends_with(self, code: int, timeout_s: float = EXIT_TIMEOUT_S) -> None:
+        """Wait; it must end with this exit code."""
+        ended = self.wait(timeout_s)
+        assert ended == code, f"exit code {ended} instead of {code}: {self.said}"
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()[-3000:]
+
+
+@dataclass
+class Scope:
+    """One pipeline, its world and its account; see the fixture ``scope``.
+
+    Attributes:
+        broker: Kafka.
+        cluster: The shared Ray cluster; None: each job embeds its own.
+        folder: A folder of this test alone.
+        tally: Counts faults and recoveries for the chaos report.
+    """
+
+    broker: LiveBroker
+    cluster: LiveCluster | None
+    folder: Path
+    tally: Tally
+    partitions: int = 2
+    name: str = field(default_factory=lambda: f"chaos-{uuid.uuid4().hex[:8]}")
+
+    def __post_init__(self) -> None:
+        self.topic = f"t-{self.name}"
+        self.lake = self.folder / "lake"
+        self.fault_folder = self.folder / "faults"
+        (self.fault_folder / "armed").mkdir(parents=True)
+        (self.fault_folder / "fired").mkdir()
+        self.records: list[Path] = []
+        self.jobs: list[Job] = []
+        self.produced = 0
+        self.ends: dict[str, int] = {}
+        self.injected = self.counted = 0
+        self.file = self.folder / "pipeline.yaml"
+        self.broker.create_named_topic(self.topic, self.partitions)
+        self.pipeline()
+
+    # -- the pipeline file
+
+    def pipeline(
+        self,
+        table: Mapping[str, Any] | None = None,
+        *,
+        tables: Mapping[str, Mapping[str, Any]] | None = None,
+        **sections: Any,
+    ) -> Pipeline:
+        """Write the pipeline file: one table with these keys more, or several of them."""
+        base = {
+            "topics": [self.topic],
+            "schema": SCHEMA,
+            "keep_value": True,
+            "commit_interval": "200ms",
+            "max_batch_bytes": "64KiB",
+        }
+        wanted = tables or {TABLE: table or {}}
+        document = {
+            "pipeline": self.name,
+            "lake": str(self.lake),
+            "kafka": {"bootstrap": self.broker.bootstrap, "connect_timeout": "5s"},
+            "bronze": {name: {**base, **more} for name, more in wanted.items()},
+            "breaker": {"open": "1s", "calls": 4, "window": "20s"},
+            "retry": {"initial": "100ms", "max": "1s"},
+            "dead_letters": {"stop_above": "90%"},
+            **sections,
+        }
+        document["ingest"] = {"consumers": 1, **sections.get("ingest", {})}
+        self.file.write_text(yaml.safe_dump(document, sort_keys=False))
+        return self.config
+
+    @property
+    def config(self) -> Pipeline:
+        return load(self.file).config
+
+    def table(self, name: str = TABLE) -> Path:
+        return Path(table_path(self.config, f"bronze.{name}"))
+
+    @property
+    def letters(self) -> Path:
+        return Path(dead_letter_path(self.config))
+
+    # -- records
+
+    def produce(
+        self,
+        count: int,
+        mix: producing.Mix = producing.PLAIN,
+        *,
+        partitions: list[int] | None = None,
+        seed: int = 1,
+    ) -> None:
+        """Produce records and write them down."""
+        record = self.folder / f"record-{len(self.records)}.parquet"
+        places = partitions or list(range(self.partitions))
+        self.produced += producing.produce(
+            self.broker.bootstrap,
+            self.topic,
+            count,
+            record,
+            partitions=places,
+            mix=mix,
+            seed=seed + len(self.records),
+        )
+        self.records.append(record)
+        with Cluster(self.broker.bootstrap, None, 5.0) as lookup:
+            info = lookup.topics([self.topic])[self.topic]
+            sources = [SourcePartition(self.topic, info.topic_id, p) for p in info.partitions]
+            self.ends = {str(s): end for s, end in lookup.latest(sources).items()}
+
+    # -- jobs
+
+    def start(self, *arguments: str, **environment: str) -> Job:
+        """Start an ingest job."""
+        command = [sys.executable, "-P", "-m", "jobs.ingest", "--config", str(self.file)]
+        log = self.folder / f"job-{len(self.jobs)}.log"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        joined = {} if self.cluster is None else self.cluster.environment
+        own = {"RAYLAKE_FAULTS": str(self.fault_folder), "PYTHONPATH": str(ROOT)}
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [*command, *arguments],
+                env={**inherited, **joined, **own, **environment},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        job = Job(process, log)
+        self.jobs.append(job)
+        return job
+
+    def drain(self, *arguments: str, code: int = 0, timeout_s: float = EXIT_TIMEOUT_S) -> Job:
+        """Run a job until everything that is there now is in the table."""
+        job = self.start("--available-now", *arguments)
+        job.ends_with(code, timeout_s)
+        return job
+
+    def run_until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+        """Wait while the newest job runs; fails at once when it ends."""
+        job = self.jobs[-1]
+
+        def holds() -> Any:
+            answer = condition()
+            if not answer and job.process.poll() is not None:
+                pytest.fail(f"the job ended ({job.process.returncode}) before {what}: {job.said}")
+            return answer
+
+        return until(holds, what, timeout_s)
+
+    def caught_up(self) -> bool:
+        """Whether, by the status document, every table is where the topic ends."""
+        places = self.committed()
+        return bool(places) and all(
+            place.get(source, -1) >= end for place in places for source, end in self.ends.items()
+        )
+
+    def committed(self) -> list[dict[str, int]]:
+        """The next offset of each partition, for each table of the status document."""
+        tables = self.status().get("tables", {}).values()
+        return [{s: p["next"] for s, p in t.get("partitions", {}).items()} for t in tables]
+
+    def status(self) -> dict[str, Any]:
+        """The status document; empty when there is none."""
+        path = Path(status_path(self.config))
+        try:
+            found: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def pids(self, process: str) -> list[int]:
+        """The live processes of this pipeline: ``supervisor``, ``consumer``, ``owner`` …
+
+        Found by the log file that they hold open, so that no other test's are touched.
+        """
+        folder = str(self.lake / "_raylake" / "logs")
+        found = []
+        for one in psutil.process_iter(["name"]):
+            if "ray::" not in (one.info["name"] or ""):
+                continue
+            try:
+                opened = [f.path for f in one.open_files()]
+            except psutil.Error:
+                continue
+            if any(p.startswith(folder) and Path(p).name.startswith(process) for p in opened):
+                found.append(one.pid)
+        return sorted(found)
+
+    def kill(self, process: str, number: signal.Signals = signal.SIGKILL) -> list[int]:
+        """Signal all live processes of this kind; there must be one."""
+        pids = until(lambda: self.pids(process), f"a process {process}", 20)
+        for pid in pids:
+            os.kill(pid, number)
+        self.injected += len(pids)
+        self.tally.injected += len(pids)
+        return pids
+
+    # -- faults
+
+    def arm(self, point: str, action: str = "kill", **more: Any) -> None:
+        """Arm a fault; that it fires is checked by :meth:`audit`."""
+        faults.arm(self.fault_folder, point, action=action, **more)
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults that fired."""
+        return faults.fired(self.fault_folder)
+
+    def unfired(self) -> list[str]:
+        return sorted(path.name for path in (self.fault_folder / "armed").glob("*.json"))
+
+    # -- the account
+
+    def audit(self, table: str = TABLE) -> AuditReport:
+        """Compare table and dead letters with the producers' record by other means than ours.
+
+        Fails with examples where they differ, when no record flowed, and when a fault that was
+        armed did not fire.
+        """
+        assert self.unfired() == [], "armed faults that no process reached"
+        report = audit(self.table(table), self.letters, self.records, AuditScope(f"bronze.{table}"))
+        assert report.balanced, f"the books don't balance: {report.to_text()}"
+        assert report.produced == self.produced > 0
+        assert report.rows + report.dead_letters > 0, "no record flowed"
+        hit = len(self.faults()) + self.injected
+        self.tally.recovered += hit - self.counted
+        self.counted = hit
+        return report
+
+    def verify(self, level: str = "data") -> None:
+        """Our own account of the whole pipeline; fails with its findings."""
+        config = self.config
+        tables = [TableToVerify(str(self.table(name)), f"bronze.{name}") for name in config.bronze]
+        with Cluster(config.kafka.bootstrap, None, 5.0) as lookup:
+            options = VerifyOptions(level=level, broker_lookup=lookup)
+            report = verify_pipeline(tables, str(self.letters), self.name, options)
+        findings = [str(one) for one in report.findings]
+        findings += [str(one) for table in report.tables for one in table.findings]
+        assert report.ok, f"verify: {findings}"
+
+    def close(self) -> None:
+        """End what still runs, and count what was injected."""
+        for job in self.jobs:
+            if job.process.poll() is None:
+                job.process.kill()
+                job.process.wait()
+        for process in ("supervisor", "consumer", "owner", "dead_letters"):
+            for pid in self.pids(process):
+                os.kill(pid, signal.SIGKILL)
+        self.tally.injected += len(self.faults())
+
+
+MakeScope = Callable[..., Scope]
+
+
+@pytest.fixture
+def make_scope(
+    broker: LiveBroker, ray_cluster: LiveCluster, tmp_path: Path, tally: Tally
+) -> Iterator[MakeScope]:
+    """Makes scopes: ``make_scope(partitions=…, broker=…, cluster=None)``."""
+    made: list[Scope] = []
+
+    def make(**more: Any) -> Scope:
+        folder = more.pop("folder", tmp_path / f"scope-{len(made)}")
+        settings = {"broker": broker, "cluster": ray_cluster, **more}
+        made.append(Scope(folder=folder, tally=tally, **settings))
+        return made[-1]
+
+    yield make
+    for scope in made:
+        scope.close()
+
+
+@pytest.fixture
+def scope(make_scope: MakeScope) -> Scope:
+    """A pipeline of two partitions on the shared cluster."""
+    return make_scope()
