@@ -141,7 +141,7 @@ class Bed:
         return self.folder / "record-0.parquet"
 
     def account(self, records: Sequence[Path]) -> tuple[bool, dict[str, Any]]:
-        """verify (data and broker) and the auditor: whether both balance, and the audit."""
+        """Verify (all levels) and the auditor: whether both balance, and the audit."""
         done = subprocess.run(
             [
                 sys.executable,

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,10 @@ def _kill(bed_: Bed, kind: str, choose: random.Random, log_ends: Any) -> Kill:
         fresh = any(p in ends and stop > ends[p] for p, _, stop in commit.ranges)
         return is_next(commit) and (kind == "owner" or fresh)
 
-    found = [
-        until(lambda: _first(bed_.table, before.version, wanted), LIMIT_S, f"commit after {kind}")
-        for wanted in (is_next, is_recovered)
-    ]
+    def first(wanted: Callable[[Commit], bool]) -> Commit:
+        return until(lambda: _first(bed_.table, before.version, wanted), LIMIT_S, f"after {kind}")
+
+    found = first(is_next), first(is_recovered)
     return Kill(kind, found[0].at - killed_at, found[1].at - killed_at)
 
 
@@ -166,7 +166,7 @@ def _read(path: Path, version: int) -> Commit | None:
     return None
 
 
-def _first(folder: Path, after: int, wanted: Any) -> Commit | None:
+def _first(folder: Path, after: int, wanted: Callable[[Commit], bool]) -> Commit | None:
     return next((c for c in _commits(folder, after) if wanted(c)), None)
 
 
