@@ -98,10 +98,8 @@ def test_the_installed_package_is_found_in_the_wheel(site: Path, package: str) -
     assert Path(done.stdout.strip()).is_relative_to(site)
 
 
-if (ROOT / "raylake" / "cli" / "main.py").exists():
-
-    def test_the_command_line_starts_from_the_wheel(site: Path) -> None:
-        done = _run("-m", "raylake.cli.main", "--help", cwd=site.parent, PYTHONPATH=str(site))
-        assert done.returncode == 0, done.stderr
-        for command in ("run", "verify", "demo", "dev"):
-            assert command in done.stdout
+def test_the_command_line_starts_from_the_wheel(site: Path) -> None:
+    done = _run("-m", "raylake.cli.main", "--help", cwd=site.parent, PYTHONPATH=str(site))
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "verify", "demo", "dev"):
+        assert command in done.stdout

@@ -21,10 +21,10 @@ from tests.harness.broker import LiveBroker
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = 1900
 POISON = 20
-TIMEOUT_S = 120.0
+TIMEOUT_S = 150.0
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 150.0) -> Any:
     """The condition's first true answer; fails when there is none in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -52,28 +52,41 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._started: list[subprocess.Popen[str]] = []
+        self._said = folder.with_name(f"{folder.name}-said")
+        self._said.mkdir()
+        self._started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """A command under way, in a process group of its own as a shell would have it."""
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "raylake", *arguments],
-            cwd=self.folder,
-            env={**environment, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
+        number = len(self._started)
+        with (
+            self._file(number, "out").open("wb") as out,
+            self._file(number, "err").open("wb") as err,
+        ):
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "raylake", *arguments],
+                cwd=self.folder,
+                env={**environment, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                process_group=0,
+            )
         self._started.append(process)
         return process
 
-    def end(self, process: subprocess.Popen[str]) -> Done:
+    def end(self, process: subprocess.Popen[bytes]) -> Done:
         """Wait for a command."""
-        out, err = process.communicate(timeout=TIMEOUT_S)
-        return Done(process.returncode, out, err)
+        process.wait(TIMEOUT_S)
+        return Done(process.returncode, self.said(process, "out"), self.said(process, "err"))
+
+    def said(self, process: subprocess.Popen[bytes], where: str = "err") -> str:
+        """What a command has printed until now."""
+        return self._file(self._started.index(process), where).read_text()
+
+    def _file(self, number: int, where: str) -> Path:
+        return self._said / f"{number}.{where}"
 
     def __call__(self, *arguments: str) -> Done:
         return self.end(self.start(*arguments))

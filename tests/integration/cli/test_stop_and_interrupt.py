@@ -75,10 +75,12 @@ def test_one_ctrl_c_drains_and_a_second_one_ends_at_once(
     run = shell.start("run", "clicks.yaml", "--take-over")
     job = until(lambda: _job_of(shell, run.pid), "the second run's supervisor")
     frozen = [p for p in psutil.Process(job).children(recursive=True) if "Supervisor" in p.name()]
+    assert frozen, "the drain would end before the second Ctrl-C"
     for process in frozen:
         process.suspend()
     started = psutil.Process(job).children(recursive=True)
     os.killpg(run.pid, signal.SIGINT)
+    until(lambda: "draining" in shell.said(run), "the first Ctrl-C was seen")
     os.killpg(run.pid, signal.SIGINT)
     assert shell.end(run).code == 130
     until(lambda: not [p for p in started if p.is_running()], "the end of every process")
