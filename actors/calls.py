@@ -46,7 +46,7 @@ def result(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
             raise error.cause from None
         raise
     except RayActorError as error:
-        raise OwnerLost(f"an actor is gone: {_first_line(error)}") from error
+        raise OwnerLost(f"an actor is gone: {_told(error)}") from error
     except GetTimeoutError as error:
         raise OwnerLost(f"an actor did not answer within {timeout_s} s") from error
 
@@ -149,5 +149,7 @@ class RayDeadLetters:
             raise DependencyUnreachable(f"the dead-letter queue: {error.message}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _told(error: Exception) -> str:
+    """What Ray says in its first line; the error itself where the actor could not be made."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if "creation task" in lines[0] else lines[0]

@@ -24,16 +24,21 @@ import ray
 import actors
 import jobs
 import raylake
-from actors.calls import result, supervisor_name
+from actors.calls import find, result, supervisor_name
 from actors.supervisor import Supervisor
+from raylake.cli.files import places
 from raylake.client.cluster import ClusterHandle, check_packages, connect
-from raylake.config import Pipeline, load
-from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeError
+from raylake.clock import Deadline, SystemClock
+from raylake.config import Loaded, Pipeline, load
+from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeError, Terminal
 from raylake.ingest.plan import RunPlan, new_run_id
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.supervisor import Outcome
 
 WAIT_S = 0.5
+NAME_WAIT_S = 15.0
+MAX_LOST = 5
+LOST_WINDOW_S = 60.0
 INHERITED = ("RAYLAKE_FAULTS", "RAYLAKE_LOG_LEVEL")
 
 
@@ -60,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns the exit code of DESIGN §10."""
     options = _options(arguments)
     signals = _Signals()
+    loaded: Loaded | None = None
     try:
         check_packages(raylake, actors, jobs)
         overrides = dict(pair.split("=", 1) for pair in options.set)
@@ -77,9 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
         signals.install()
         outcome = _run(run, cluster, signals)
     except RayLakeError as error:
-        return _failed(error)
+        return _failed(error, loaded)
     if outcome.error is not None:
-        return _failed(outcome.error)
+        return _failed(outcome.error, loaded)
     return EXIT_DONE
 
 
@@ -92,11 +98,19 @@ def _run(run: RunPlan, cluster: ClusterHandle, signals: _Signals) -> Outcome:
         "address": cluster.address,
         "submission_id": os.environ.get("RAY_JOB_SUBMISSION_ID"),
     }
+    lost_at: list[float] = []
     while True:
-        supervisor = _start(run, job)
         try:
-            return _watch(supervisor, signals)
+            return _watch(_start(run, job), signals)
         except OwnerLost as error:
+            now_s = time.monotonic()
+            lost_at = [at_s for at_s in lost_at if at_s > now_s - LOST_WINDOW_S] + [now_s]
+            if len(lost_at) > MAX_LOST:
+                raise Terminal(
+                    f"the supervisor was lost {len(lost_at)} times within {LOST_WINDOW_S:.0f} s; "
+                    f"the run gives up: {error.message}",
+                    hint="`raylake logs` shows what it said last",
+                ) from error
             sys.stderr.write(f"the supervisor is gone and is started again: {error.message}\n")
             time.sleep(WAIT_S)
 
@@ -104,13 +118,26 @@ def _run(run: RunPlan, cluster: ClusterHandle, signals: _Signals) -> Outcome:
 def _start(run: RunPlan, job: dict[str, Any]) -> Any:
     name = supervisor_name(run.config.pipeline)
     actor_class: Any = Supervisor
+    deadline = Deadline.after(NAME_WAIT_S, SystemClock())
+    while True:
+        try:
+            return actor_class.options(name=name).remote(run, consumers(run.config), job)
+        except ValueError as error:
+            if deadline.expired() or not _leaving(name):
+                raise AlreadyRunning(
+                    f"pipeline {run.config.pipeline!r} is running on this cluster already",
+                    hint="`raylake status` shows it; `raylake stop` drains it",
+                ) from error
+        time.sleep(WAIT_S)
+
+
+def _leaving(name: str) -> bool:
+    """Whether the supervisor that has the name is one that Ray has not buried yet."""
     try:
-        return actor_class.options(name=name).remote(run, consumers(run.config), job)
-    except ValueError as error:
-        raise AlreadyRunning(
-            f"pipeline {run.config.pipeline!r} is running on this cluster already",
-            hint="`raylake status` shows it; `raylake stop` drains it",
-        ) from error
+        job = result(find(name).status.remote(), WAIT_S * 10)["job"]
+    except OwnerLost:
+        return True
+    return job["host"] == socket.gethostname() and not psutil.pid_exists(job["pid"])
 
 
 def _watch(supervisor: Any, signals: _Signals) -> Outcome:
@@ -140,8 +167,10 @@ def _session_dir() -> Path:
     return Path(os.environ.get("RAYLAKE_RAY_DIR", str(Path(tempfile.gettempdir()) / "raylake-ray")))
 
 
-def _failed(error: RayLakeError) -> int:
-    sys.stderr.write(f"{error}\n")
+def _failed(error: RayLakeError, loaded: Loaded | None) -> int:
+    said = {"code": error.code, "message": error.message}
+    at = [] if loaded is None else places(loaded, said)
+    sys.stderr.write("".join([f"{error}\n", *(f"  at {place}\n" for place in at)]))
     marker = os.environ.get("RAYLAKE_ERROR_FILE")
     if marker:
         document = {"code": error.code, "message": error.message, "hint": error.hint}
