@@ -35,8 +35,9 @@ SINCE_CHECKPOINT = 50
 
 
 class Cost(NamedTuple):
-    """Seconds by the clock and of CPU (children that ended included): the one grows with the
-    machine's other work, the other hardly.
+    """Seconds by the clock, and of CPU with that of children that ended.
+
+    The first grows with the machine's other work, the second hardly.
     """
 
     wall_s: float
