@@ -144,8 +144,7 @@ def build_owner_loop(
         clock=clock,
         commit_interval_s=setup.table.config.commit_interval_s,
     )
-    stored = dead_letters.stored_version(table.table_id)
-    loop.redo(stored, table.pending_dead_letters(stored).commits)
+    loop.redo(dead_letters.stored_version(table.table_id))
     return loop
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from raylake import faults
-from raylake.delta.pending import DeadLetterCommit
+from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
 from raylake.errors import OutcomeUnknown, Retryable
 from raylake.ingest.breaker import BreakerState
 from raylake.ingest.outbox import Dependency
@@ -39,6 +39,8 @@ class FollowUp:
         self._store = store
         self._waiting: deque[DeadLetterCommit] = deque()
         self._stored: int | None = None
+        self._newest = -1
+        self._in_doubt = False
 
     def __len__(self) -> int:
         return sum(bool(commit.files) for commit in list(self._waiting))
@@ -63,21 +65,45 @@ class FollowUp:
         """Whether nothing waits, empty marks included."""
         return not self._waiting
 
-    def redo(self, stored: int, commits: Iterable[DeadLetterCommit]) -> None:
+    def begin(self, stored: int, pending: PendingDeadLetters) -> None:
         """Begin with what an earlier owner left undone.
 
         Args:
             stored: The data version up to which the dead-letter table has everything; -1 for none.
-            commits: What the log names after it.
+            pending: What the log names after it.
         """
         self._stored = stored
-        self._waiting.extend(commits)
+        self._found(pending)
 
     def landed(self, version: int, files: Sequence[DataFile]) -> None:
         """A data commit landed that names these files; none for most."""
-        newest = self._waiting[-1].version if self._waiting else self._stored
-        if files or version - (-1 if newest is None else newest) >= MARK_EVERY_VERSIONS:
+        if self._in_doubt:
+            return
+        marked = self._waiting[-1].version if self._waiting else self._stored
+        if files or version - (-1 if marked is None else marked) >= MARK_EVERY_VERSIONS:
             self._waiting.append(DeadLetterCommit(version, tuple(files)))
+        self._newest = max(self._newest, version)
+
+    def doubt(self) -> None:
+        """A commit failed and may have landed: from now on only the log tells (I4)."""
+        self._in_doubt = True
+
+    def settle(self, read: Callable[[int], PendingDeadLetters]) -> None:
+        """After a commit whose outcome is known: read what those in doubt named.
+
+        Args:
+            read: What the log names after a version.
+
+        Raises:
+            LogDamaged: The log lacks what is asked for.
+        """
+        if self._in_doubt:
+            try:
+                self._found(read(self._newest))
+            except OSError as error:
+                log.warning("the log cannot be read for dead letters: %s", error)
+            else:
+                self._in_doubt = False
 
     def push(self) -> None:
         """Add what waits, in order, as far as the queue takes it."""
@@ -94,3 +120,7 @@ class FollowUp:
             self._stored = head.version
             self._waiting.popleft()
             faults.reach("owner.after_dead_letters", version=head.version)
+
+    def _found(self, pending: PendingDeadLetters) -> None:
+        self._waiting.extend(pending.commits)
+        self._newest = max(self._newest, pending.newest)

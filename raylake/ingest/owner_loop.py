@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from raylake import faults
 from raylake.clock import Clock, Deadline
-from raylake.delta.pending import DeadLetterCommit
+from raylake.delta.pending import PendingDeadLetters
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable, Terminal
 from raylake.ingest.breaker import BreakerState
 from raylake.ingest.follow_up import FollowUp
@@ -47,6 +47,10 @@ class CommittingTable(Protocol):
         watermark: Callable[[Sequence[Unit]], int | None] | None = None,
     ) -> list[UnitOutcome]:
         """Commit what may be committed and answer each unit."""
+        ...
+
+    def pending_dead_letters(self, after_version: int) -> PendingDeadLetters:
+        """What the log names for the dead-letter table after a version (I5)."""
         ...
 
     def release(self) -> None:
@@ -98,6 +102,17 @@ class OwnerState:
     oldest_waiting_at: float | None = None
     breakers: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+
+    def count(self, landed: Sequence[Unit], outcomes: Sequence[UnitOutcome], now_s: float) -> None:
+        """Take what one commit decided."""
+        self.error = ""
+        self.units_refused += sum(outcome.status == "refused" for outcome in outcomes)
+        if landed:
+            self.commits += 1
+            self.units_committed += len(landed)
+            self.files += sum(len(unit.files) for unit in landed)
+            self.last_commit_at = now_s
+            self.version = max(o.version for o in outcomes if o.version is not None)
 
 
 @dataclass(slots=True)
@@ -189,14 +204,13 @@ class OwnerLoop:
                 error=str(self.failure) if self.failure else self._state.error,
             )
 
-    def redo(self, stored: int, commits: Iterable[DeadLetterCommit]) -> None:
-        """Dead letters that the log names and the dead-letter table may lack; before the start.
+    def redo(self, stored: int) -> None:
+        """Find the dead letters that an earlier owner left undone (I5); before the start.
 
         Args:
             stored: The data version up to which the dead-letter table has everything; -1 for none.
-            commits: What the log names after it.
         """
-        self._letters.redo(stored, commits)
+        self._letters.begin(stored, self._table.pending_dead_letters(stored))
 
     def close(self, timeout_s: float) -> None:
         """Commit what waits, store its dead letters, release the table and end.
@@ -245,9 +259,15 @@ class OwnerLoop:
         if closing is None:
             return True
         if closing.expired() or not (self._units or self._calls or not self._letters.done):
-            self._table.release()
+            self._release()
             return False
         return True
+
+    def _release(self) -> None:
+        try:
+            self._table.release()
+        except (Retryable, OutcomeUnknown) as error:
+            log.warning("the table is left without a word in its log: %s", error.message)
 
     def _wait_s(self) -> float:
         if self._calls:
@@ -291,42 +311,33 @@ class OwnerLoop:
         try:
             outcomes = self._table.commit(units, watermark=self._watermark.preview)
         except (Retryable, OutcomeUnknown) as error:
+            self._letters.doubt()
             self._stores["store"].failed(error.message)
             self._state.error = error.message
             log.warning("commit failed, units wait: %s", error.message)
             return
         self._stores["store"].succeeded()
         self._last_commit_s = started
-        by_id = {outcome.unit_id: outcome for outcome in outcomes}
-        landed = [unit for unit in units if by_id[unit.unit_id].status == "committed"]
-        watermark_ms = self._watermark.committed(landed)
+        # By position: a unit that was handed over twice has two outcomes.
+        decided = list(zip(units, outcomes, strict=True))
+        landed = [unit for unit, outcome in decided if outcome.status == "committed"]
+        in_table = [unit for unit, outcome in decided if outcome.status != "refused"]
+        watermark_ms = self._watermark.committed(in_table)
         with self._changed:
             for _ in group:
                 self._units.popleft()
-            self._record(landed, outcomes, watermark_ms)
-        if landed:
-            self._follow_up(landed)
-        for waiting in group:
-            waiting.future.set_result(Answer(by_id[waiting.unit.unit_id], watermark_ms))
-
-    def _record(
-        self, landed: list[Unit], outcomes: list[UnitOutcome], watermark_ms: int | None
-    ) -> None:
-        state = self._state
-        state.error = ""
-        state.watermark_ms = watermark_ms
-        state.units_refused += sum(outcome.status == "refused" for outcome in outcomes)
-        if landed:
-            state.commits += 1
-            state.units_committed += len(landed)
-            state.files += sum(len(unit.files) for unit in landed)
-            state.last_commit_at = self._clock.now()
-            state.version = max(o.version for o in outcomes if o.version is not None)
+            self._state.count(landed, outcomes, self._clock.now())
+            self._state.watermark_ms = watermark_ms
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            waiting.future.set_result(Answer(outcome, watermark_ms))
+        self._follow_up(landed)
 
     def _follow_up(self, landed: list[Unit]) -> None:
         version = self._state.version
-        if version is not None:
+        if landed and version is not None:
             self._letters.landed(version, [f for unit in landed for f in unit.dead_letter_files])
+        self._letters.settle(self._table.pending_dead_letters)
+        if landed and version is not None:
             keep_from = self._letters.keep_from
             self._checkpointer.committed(version, keep_from=0 if keep_from is None else keep_from)
 
