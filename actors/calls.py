@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from raylake.client.cluster import NAMESPACE
-from raylake.errors import DependencyUnreachable, RayLakeError
+from raylake.errors import DependencyUnreachable, RayLakeError, Terminal
 from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit
 
@@ -36,7 +36,7 @@ def result(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
     """The result of a call.
 
     Raises:
-        RayLakeError: What the actor raised, with its own class.
+        RayLakeError: What the actor raised, with its own class; ``Terminal`` for anything else.
         OwnerLost: The actor died, or did not answer in time; the call may have run.
     """
     try:
@@ -44,7 +44,7 @@ def result(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, RayLakeError):
             raise error.cause from None
-        raise
+        raise Terminal(f"a call to an actor failed: {_first_line(error)}") from error
     except RayActorError as error:
         raise OwnerLost(f"an actor is gone: {_told(error)}") from error
     except GetTimeoutError as error:

@@ -44,7 +44,10 @@ class Supervisor:
     def wait(self, timeout_s: float) -> Outcome | None:
         """How the run ended; None while it goes on after ``timeout_s``."""
         self._ended.wait(timeout_s)
-        return self._loop.outcome if self._ended.is_set() else None
+        if not self._ended.is_set():
+            return None
+        lost = Terminal("the supervisor ended without an outcome", hint="see `raylake logs`")
+        return self._loop.outcome or Outcome("failed", lost)
 
     def status(self) -> dict[str, Any]:
         """The status document as of now."""

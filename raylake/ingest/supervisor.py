@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylake.clock import Clock, Deadline
-from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable, Terminal
+from raylake.errors import (
+    Fenced,
+    LogDamaged,
+    OutcomeUnknown,
+    RayLakeError,
+    Retryable,
+    Terminal,
+    UnknownTopic,
+)
 from raylake.ingest.assignment import PartitionsChanged
 from raylake.ingest.crew import Crew
 from raylake.ingest.fleet import Discovery, Fleet, News
@@ -75,8 +83,14 @@ class SupervisorLoop:
         self._replaced_at: deque[float] = deque()
         self._drain_deadline: Deadline | None = None
         self._stop_asked = False
+        self._aborted = False
         self._refreshed_at = clock.monotonic()
         self._queue_lost = False
+
+    @property
+    def stopped(self) -> dict[SourcePartition, RayLakeError]:
+        """Partitions that are stopped, with the error."""
+        return {**self.tables.recreated, **self.crew.stopped}
 
     def start(self) -> None:
         """Open the tables, admit partitions, start consumers and give them their partitions.
@@ -127,19 +141,23 @@ class SupervisorLoop:
 
     def finish(self, error: RayLakeError | None = None) -> Outcome:
         """End every process and say how it went."""
-        stopped = self.crew.stopped
+        stopped = self.stopped
         if error is not None:
             self.note(error)
             outcome = Outcome("failed", error)
-        elif self._stop_asked:
+        elif self._stop_asked and not self._aborted:
             outcome = Outcome("stopped")
         elif stopped:
             outcome = Outcome("failed", next(iter(stopped.values())))
         else:
             outcome = Outcome("done")
-        self._fleet.leave(Deadline.after(self.run.config.ingest.drain_timeout_s, self._clock))
-        self.state = outcome.state
-        self.outcome = outcome
+        try:
+            if error is None:
+                self._publish()
+            self._fleet.leave(Deadline.after(self.run.config.ingest.drain_timeout_s, self._clock))
+        finally:
+            self.state = outcome.state
+            self.outcome = outcome
         return outcome
 
     def note(self, error: RayLakeError) -> None:
@@ -159,7 +177,8 @@ class SupervisorLoop:
         while True:
             try:
                 for plan in plans:
-                    self.tables.open(plan)
+                    if plan.name not in self.tables.plans:
+                        self.tables.open(plan)
                 if self.run.available_now:
                     self.tables.hurry()
                 return self.tables.generation()
@@ -224,9 +243,12 @@ class SupervisorLoop:
             changed = self.tables.refresh()
             sources = self.tables.sources
             self.stable_ends = dict(self._discovery.stable_ends(sorted(sources)))
-        except (Retryable, OutcomeUnknown) as error:
+        except (Retryable, OutcomeUnknown, UnknownTopic) as error:
+            # A topic that was deleted is stopped by its consumer; the others go on.
             self.note(error)
             return
+        ends = [report.ends for report in self.owners.values()]
+        self._discovery.publish(self.tables.reached(ends))
         for plan in changed:
             if plan.name not in known:
                 for consumer in sorted(self.crew.names):
@@ -237,7 +259,7 @@ class SupervisorLoop:
     def _caught_up(self) -> bool:
         if not self.run.available_now or not self.crew.settled:
             return False
-        reached, stopped = self.crew.positions, self.crew.stopped
+        reached, stopped = self.crew.positions, self.stopped
         return all(
             source in stopped or reached.get(source, -1) >= end
             for source, end in self.targets.items()
@@ -245,10 +267,18 @@ class SupervisorLoop:
 
     def _end_if_all_stopped(self) -> None:
         """A run of which nothing can go on without an operator ends, and says why."""
-        stopped = self.crew.stopped
-        for_good = {s for s, e in stopped.items() if not isinstance(e, TooManyDeadLetters)}
-        if for_good and for_good >= self.tables.sources:
+        stopped = self.stopped
+        poisoned = {s for s, e in stopped.items() if isinstance(e, TooManyDeadLetters)}
+        for_good = stopped.keys() - poisoned
+        self._aborted = any(self.tables.aborts(source) for source in poisoned)
+        if self._aborted or (for_good and for_good >= self.tables.sources):
             self._begin_drain()
+
+    def _publish(self) -> None:
+        try:
+            self._discovery.publish(self.tables.reached(self.tables.ends()))
+        except OwnerLost as error:
+            log.info("the last offsets are not published: %s", error.message)
 
     def _begin_drain(self) -> None:
         self.state = "draining"
@@ -265,7 +295,7 @@ class SupervisorLoop:
             )
             self.finish(late)
         elif self.crew.drained and not self.tables.lost:
-            if self._stop_asked or not self.tables.behind(self.targets, self.crew.stopped):
+            if self._stop_asked or not self.tables.behind(self.targets, self.stopped):
                 self.finish()
                 return
             # A refusal undid something: read it again.
