@@ -44,7 +44,7 @@ def result(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, RayLakeError):
             raise error.cause from None
-        raise Terminal(f"a call to an actor failed: {_first_line(error)}") from error
+        raise Terminal(f"a call to an actor failed: {error.cause!r}") from error
     except RayActorError as error:
         raise OwnerLost(f"an actor is gone: {_told(error)}") from error
     except GetTimeoutError as error:
