@@ -15,17 +15,18 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.clock import Clock
-from raylake.errors import OffsetsLost
+from raylake.errors import OffsetsLost, OutcomeUnknown, Retryable
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.breaker import Breaker, BreakerState
 from raylake.ingest.feed import TableFeed
 from raylake.ingest.intake import FETCH_WAIT_S, Intake
-from raylake.ingest.ports import OwnerLost
 from raylake.ingest.reports import ConsumerReport, Granted
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.port import FetchedBatch, Fetcher
 
 log = logging.getLogger(__name__)
+
+TAKE_AGAIN_S = 0.25
 
 LostLetters = Callable[[SourcePartition, int, int, str], pa.Table]
 
@@ -66,6 +67,7 @@ class ConsumerLoop:
         self._paused = False
         self._draining = False
         self._swept = False
+        self._fetch_again_s = 0.0
         self._error = ""
 
     def add_table(self, name: str, feed: TableFeed, lost_letter: LostLetters | None) -> None:
@@ -88,7 +90,7 @@ class ConsumerLoop:
         mine = sources & self._intake.sources
         self._released |= sources - mine - self._leaving
         self._leaving |= mine
-        same = self._intake.same_topics()
+        same = self._same_topics()
         self._intake.remove(mine)
         for feed in self._feeds.values():
             if same:
@@ -183,18 +185,20 @@ class ConsumerLoop:
         return any(feed.due for feed in self._feeds.values())
 
     def _hand_over(self) -> None:
-        if not self._intake.same_topics():
-            self._drop_stopped()
-            return
-        for feed in self._feeds.values():
-            feed.flush(drain=self._draining)
-        self._swept = self._draining
+        if self._same_topics():
+            for feed in self._feeds.values():
+                feed.flush(drain=self._draining)
+            self._swept = self._draining
 
-    def _drop_stopped(self) -> None:
-        """Drop what is held of stopped topics: it may come from another incarnation."""
-        stopped = self._intake.stopped_for_good
+    def _same_topics(self) -> bool:
+        """Whether what is held may be handed over; drops what may be of another incarnation."""
+        if not any(feed.holding for feed in self._feeds.values()):
+            return True
+        same = self._intake.same_topics()
+        other = self._intake.other_topics
         for feed in self._feeds.values():
-            feed.drop(sorted(stopped & feed.sources))
+            feed.drop(sorted(other & feed.sources))
+        return same
 
     def _settle(self) -> None:
         """Seek where a table began again; release what was given up; account for bytes."""
@@ -221,7 +225,8 @@ class ConsumerLoop:
                 self._intake.pause()
             else:
                 self._intake.resume()
-        return not self._paused and bool(self._intake.readable)
+        waiting = self._paused or self._clock.monotonic() < self._fetch_again_s
+        return not waiting and bool(self._intake.readable)
 
     def _feed(self, batch: FetchedBatch) -> None:
         faults.reach("consumer.fetched", source=str(batch.source), start=batch.start, end=batch.end)
@@ -230,9 +235,10 @@ class ConsumerLoop:
         for name, feed in self._feeds.items():
             try:
                 verdict = feed.take(batch)
-            except OwnerLost as error:
+            except (Retryable, OutcomeUnknown) as error:
                 self._error = error.message
                 self._intake.seek(batch.source)
+                self._fetch_again_s = self._clock.monotonic() + TAKE_AGAIN_S
                 return
             if verdict is not None:
                 self._intake.poison(batch.source, f"{name}: {verdict.reason}")

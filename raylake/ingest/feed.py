@@ -122,6 +122,11 @@ class TableFeed:
         return not self._resetting and self._batcher.due() is not None
 
     @property
+    def holding(self) -> bool:
+        """Whether something waits to be handed over, be it offsets only."""
+        return self._batcher.due_in_s() is not None
+
+    @property
     def error(self) -> str:
         """What holds it up; empty when nothing does."""
         return self._error or self._outbox.error
@@ -179,6 +184,8 @@ class TableFeed:
 
         Raises:
             OwnerLost: The schema was needed and the owner is gone; nothing was taken.
+            Retryable, OutcomeUnknown: The table's schema could not be changed now; nothing was
+                taken.
         """
         if self._resetting:
             return None

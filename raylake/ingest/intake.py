@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from raylake.errors import (
     OffsetsLost,
+    OutcomeUnknown,
     RayLakeError,
     Refused,
     Retryable,
@@ -58,6 +59,12 @@ class Intake:
     def readable(self) -> set[SourcePartition]:
         """The partitions that are read now."""
         return self.sources - self.stopped.keys()
+
+    @property
+    def other_topics(self) -> set[SourcePartition]:
+        """The partitions whose topic is gone or another one: what is held may not be theirs."""
+        kinds = (TopicRecreated, UnknownTopic)
+        return {source for source, error in self.stopped.items() if isinstance(error, kinds)}
 
     @property
     def stopped_for_good(self) -> set[SourcePartition]:
@@ -195,7 +202,14 @@ class Intake:
         source = next((s for s in self.sources if (s.topic, s.partition) == named), None)
         if source is None:
             raise error
-        if self._lost(source, error):
+        try:
+            recorded = self._lost(source, error)
+        except (Retryable, OutcomeUnknown) as later:
+            # Seeking lets the fetcher say it again.
+            self.error = later.message
+            self.seek(source)
+            return
+        if recorded:
             self.seek(source)
         else:
             self.stop([source], error)
