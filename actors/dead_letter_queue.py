@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import ray
 
 from actors.begin import begin
+from actors.idle import IdleExit
 from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
@@ -25,13 +26,16 @@ class DeadLetterQueue:
         self._run = run
         self._one_at_a_time = threading.Lock()
         self._table: DeadLetterTable | None = None
+        self._idle = IdleExit(self.leave)
 
     async def start(self) -> None:
         """Attach the dead-letter table; raises what attaching raises."""
+        self._idle.touch()
         await asyncio.to_thread(self._attached)
 
     async def ping(self) -> None:
         """Show that it lives."""
+        self._idle.touch()
 
     async def stored_version(self, table_id: str) -> int:
         """The last data version whose dead letters are stored; -1 for none."""

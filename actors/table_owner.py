@@ -14,6 +14,7 @@ import ray
 
 from actors.begin import begin
 from actors.calls import RayDeadLetters
+from actors.idle import IdleExit
 from raylake.clock import SystemClock
 from raylake.ingest.build import OwnerSetup, attach_owner, build_owner_loop
 from raylake.ingest.owner_loop import OwnerState
@@ -21,6 +22,8 @@ from raylake.ingest.ports import Answer, TableView
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 
 T = TypeVar("T")
+
+LEAVE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,11 @@ class TableOwner:
         self._clock = SystemClock()
         self._attached = asyncio.Event()
         self._starting = asyncio.Lock()
+        self._idle = IdleExit(lambda: self.leave(LEAVE_S))
 
     async def start(self) -> TableView:
         """Attach the table, take its epoch and begin; raises what attaching raises."""
+        self._idle.touch()
         async with self._starting:
             if not self._attached.is_set():
                 await asyncio.to_thread(self._start)
@@ -91,6 +96,10 @@ class TableOwner:
 
         return await self._between_commits(admit)
 
+    async def admitted(self) -> list[SourcePartition]:
+        """Every partition that the table has admitted."""
+        return await self._between_commits(lambda: sorted(self._table.states()))
+
     async def generation(self) -> int:
         """The newest generation that this owner was told; 0 for none."""
         return await self._between_commits(lambda: self._table.generation)
@@ -124,6 +133,7 @@ class TableOwner:
         Raises:
             RayLakeError: The owner stopped for good.
         """
+        self._idle.touch()
         await self._attached.wait()
         if self._loop.failure is not None:
             raise self._loop.failure
