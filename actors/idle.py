@@ -14,7 +14,6 @@ log = logging.getLogger("raylake.idle")
 
 ENV = "RAYLAKE_IDLE_EXIT_S"
 IDLE_EXIT_S = 300.0
-LOOK_S = 1.0
 
 
 class IdleExit:
@@ -40,8 +39,11 @@ class IdleExit:
             self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
-        while time.monotonic() < self._asked_at_s + self._idle_s:
-            await asyncio.sleep(min(LOOK_S, self._idle_s / 4))
+        while True:
+            left_s = self._asked_at_s + self._idle_s - time.monotonic()
+            if left_s <= 0:
+                break
+            await asyncio.sleep(left_s)
         log.warning("nobody asked for %.0f s: leaving", self._idle_s)
         try:
             await self._leave()
