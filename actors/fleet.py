@@ -211,6 +211,11 @@ class OwnerCalls:
         admitted: Mapping[SourcePartition, PartitionState] = self._call("admit", dict(origins))
         return admitted
 
+    def admitted(self) -> list[SourcePartition]:
+        """Every partition that the table has admitted."""
+        admitted: list[SourcePartition] = self._call("admitted")
+        return admitted
+
     def generation(self) -> int:
         """The newest generation that the owner was told."""
         generation: int = self._call("generation")

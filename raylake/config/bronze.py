@@ -224,6 +224,10 @@ class SchemaFile(Model):
 
     path: str = Field(min_length=1)
 
+    @model_serializer
+    def _text(self) -> str:
+        return self.path
+
 
 def _schema_shape(value: Any) -> str | None:
     if isinstance(value, str | SchemaFile):

@@ -18,7 +18,13 @@ from raylake.delta.txn_listing import admitted_partitions
 from raylake.errors import Refused
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
-from raylake.ingest.breaker import Breaker, BreakerPolicy, PoisonGate, PoisonPolicy
+from raylake.ingest.breaker import (
+    MIN_JUDGED_RECORDS,
+    Breaker,
+    BreakerPolicy,
+    PoisonGate,
+    PoisonPolicy,
+)
 from raylake.ingest.consumer import ConsumerLoop, LostLetters
 from raylake.ingest.dead_letters import LetterHead, lost_letter
 from raylake.ingest.feed import FeedNames, TableFeed
@@ -85,6 +91,18 @@ def watermark_policy(table: TablePlan) -> WatermarkPolicy | None:
     if rule is None:
         return None
     return WatermarkPolicy(rule.lateness_s, rule.idle_timeout_s, rule.max_ahead_s, rule.late)
+
+
+def poison_policy(config: Pipeline, table: TablePlan) -> PoisonPolicy:
+    """When a partition of a table is stopped; ``on_failure: abort`` stops at the first record."""
+    letters = config.dead_letters
+    abort = table.config.on_failure == "abort"
+    return PoisonPolicy(
+        0.0 if abort else letters.stop_above,
+        letters.window_records,
+        min_records=1 if abort else min(MIN_JUDGED_RECORDS, letters.window_records),
+        open_s=config.breaker.open_s,
+    )
 
 
 def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
@@ -185,8 +203,6 @@ def build_consumer(
 def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: Clock) -> TableFeed:
     """One table's side of a consumer."""
     config, run = table.config, setup.run
-    policy = breaker_policy(run.config)
-    letters = run.config.dead_letters
     event_time = watermark_policy(table)
     rule = (
         EventTimeRule(config.event_time.column, event_time)
@@ -214,16 +230,7 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
         BatchPolicy(
             config.max_batch_bytes, config.commit_interval_s, config.idle_commit_interval_s
         ),
-        PoisonGate(
-            PoisonPolicy(
-                letters.stop_above,
-                letters.window_records,
-                min_records=min(100, letters.window_records),
-                open_s=policy.open_s,
-            ),
-            clock,
-            table=table.name,
-        ),
+        PoisonGate(poison_policy(run.config, table), clock, table=table.name),
         {name: _dependency(run.config, name, clock) for name in STORES},
         clock,
     )

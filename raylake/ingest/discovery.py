@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from raylake.clock import Clock, Deadline
 from raylake.codecs import infer_schema, schema_text
-from raylake.config.bronze import Earliest
+from raylake.config.bronze import Earliest, FromOffsets
 from raylake.delta import log_files
-from raylake.errors import ConfigError
+from raylake.errors import ConfigError, RayLakeError
 from raylake.ingest.build import OwnerSetup
-from raylake.ingest.plan import RunPlan, TablePlan, table_plans
+from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan, table_plans
 from raylake.ingest.start_positions import resolve
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster
@@ -70,21 +70,38 @@ class KafkaDiscovery:
     ) -> Mapping[SourcePartition, int]:
         """The first offset of partitions that the table has not admitted (I9).
 
-        A partition that a known topic got later begins at 0. A topic that the table got later
-        begins at the first offset that Kafka has, unless the file gives its offsets.
+        A partition that a known topic got later begins at 0. A topic that the table got later, or
+        that was created again, begins at the first offset that Kafka has, unless the file gives
+        the offsets of this topic.
+
+        Args:
+            table: The table.
+            missing: The partitions to be admitted.
+            admitted: Those that the table has, of each incarnation of its topics.
         """
-        known = {source.topic_id for source in admitted}
-        later = [source for source in missing if source.topic_id in known]
-        fresh = [source for source in missing if source.topic_id not in known]
-        found = dict(resolve(table.config.start, later, self._cluster, appeared_later=later))
+        start, lookups = table.config.start, self._cluster
+        known, names = {s.topic_id for s in admitted}, {s.topic for s in admitted}
+        later = [s for s in missing if s.topic_id in known]
+        again = [s for s in missing if s.topic_id not in known and s.topic in names]
+        fresh = [s for s in missing if s.topic not in names]
+        found = resolve(Earliest(), later, lookups, appeared_later=later)
+        found |= resolve(Earliest(), again, lookups)
         if fresh:
-            start = Earliest() if admitted else table.config.start
-            found |= resolve(start, fresh, self._cluster)
+            given = start if not admitted or isinstance(start, FromOffsets) else Earliest()
+            found |= resolve(given, fresh, lookups, admitted=admitted)
         return found
 
     def stable_ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, int]:
         """The last stable offsets now."""
         return self._cluster.latest(sources, committed=True) if sources else {}
+
+    def publish(self, offsets: Mapping[SourcePartition, int]) -> None:
+        """Commit offsets of the group ``raylake-<pipeline>``; never read back (I2)."""
+        group = f"raylake-{self._run.config.pipeline}"
+        try:
+            self._cluster.commit_group(group, offsets)
+        except RayLakeError as error:
+            log.warning("the offsets of group %s were not committed: %s", group, error.message)
 
     def sample(self, table: TablePlan, records: int = SAMPLE_RECORDS) -> Iterator[bytes | None]:
         """Values from the beginning of each partition, bounded in number and time."""
@@ -96,11 +113,14 @@ class KafkaDiscovery:
         self._cluster.close()
 
     def _infer(self, table: TablePlan) -> pa.Schema:
-        payload = infer_schema(self.sample(table), max_columns=table.config.max_columns)
+        values = list(self.sample(table))
+        payload = infer_schema(values, max_columns=table.config.max_columns)
         if not len(payload):
             topics = ", ".join(sorted({s.topic for s in table.sources})) or "no topic yet"
-            raise ConfigError(
-                f"{table.name}: no schema is given and none can be inferred from {topics}",
+            kind = ConfigError if values else NothingToInfer
+            seen = f"of {len(values)} records none is an object" if values else "there is no record"
+            raise kind(
+                f"{table.name}: no schema is given and none can be inferred from {topics}: {seen}",
                 hint="give `schema:`, produce some JSON objects first, or use `format: raw`",
             )
         log.info("%s: inferred schema %s", table.name, schema_text(payload))

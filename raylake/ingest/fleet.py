@@ -27,6 +27,10 @@ class OwnerControl(Protocol):
         """Admit partitions at their first offsets."""
         ...
 
+    def admitted(self) -> list[SourcePartition]:
+        """Every partition that the table has admitted, of each incarnation of its topics."""
+        ...
+
     def generation(self) -> int:
         """The newest generation that the owner was told."""
         ...
@@ -129,4 +133,8 @@ class Discovery(Protocol):
 
     def stable_ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, int]:
         """The last stable offsets now."""
+        ...
+
+    def publish(self, offsets: Mapping[SourcePartition, int]) -> None:
+        """Show committed offsets to lag tools; nothing reads them back (I2), and it never fails."""
         ...

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from raylake.errors import RayLakeError
+from raylake.config.bronze import TopicPattern
+from raylake.errors import RayLakeError, TopicRecreated
 from raylake.ingest.fleet import Discovery, Fleet, OwnerControl
-from raylake.ingest.plan import TablePlan
+from raylake.ingest.plan import NothingToInfer, TablePlan
 from raylake.ingest.ports import TableView
 from raylake.ingest.reports import Granted
 from raylake.ingest.unit import PartitionState, SourcePartition
@@ -29,6 +31,8 @@ class LakeTables:
         self.plans: dict[str, TablePlan] = {}
         self.views: dict[str, TableView] = {}
         self.lost: set[str] = set()
+        self.recreated: dict[SourcePartition, RayLakeError] = {}
+        self._planned: dict[str, TablePlan] = {}
         self._fleet = fleet
         self._discovery = discovery
 
@@ -46,23 +50,64 @@ class LakeTables:
         """The owner of a table."""
         return self._fleet.owner(table)
 
-    def open(self, plan: TablePlan) -> None:
-        """Start the table's owner and admit its partitions; raises what attaching raises."""
-        self.views[plan.name] = self._fleet.start_owner(self._discovery.setup(plan))
+    def open(self, plan: TablePlan) -> bool:
+        """Start the table's owner and admit its partitions; raises what attaching raises.
+
+        Returns:
+            False when it is too early: a topic found by a pattern that holds no record yet, from
+            which its table's schema could be inferred.
+        """
+        try:
+            setup = self._discovery.setup(plan)
+        except NothingToInfer as error:
+            if not (plan.config.fans_out and isinstance(plan.config.topics, TopicPattern)):
+                raise
+            log.info("%s waits: %s", plan.name, error.message)
+            return False
+        self.views[plan.name] = self._fleet.start_owner(setup)
         self.plans[plan.name] = plan
         self.admit(plan)
+        return True
 
     def admit(self, plan: TablePlan) -> None:
-        """Admit the partitions that the table has not admitted yet (I9)."""
-        self.plans[plan.name] = plan
+        """Admit the partitions that the table has not admitted yet (I9).
+
+        A topic that was created again is left out when the table stops there (I6).
+        """
+        self._planned[plan.name] = plan
         owner = self.owner(plan.name)
-        sources = list(plan.sources)
-        admitted = owner.ends(sources)
-        missing = [source for source in sources if source not in admitted]
+        ends = owner.ends(list(plan.sources))
+        missing = [source for source in plan.sources if source not in ends]
         if missing:
-            origins = self._discovery.origins(plan, missing, sorted(admitted))
+            admitted = owner.admitted()
+            plan = self._without_recreated(plan, missing, admitted)
+            missing = [source for source in missing if source in plan.sources]
+        self.plans[plan.name] = plan
+        if missing:
+            origins = self._discovery.origins(plan, missing, admitted)
             owner.admit(origins)
             log.info("%s admits %s", plan.name, {str(s): o for s, o in origins.items()})
+
+    def _without_recreated(
+        self, plan: TablePlan, missing: list[SourcePartition], admitted: list[SourcePartition]
+    ) -> TablePlan:
+        known = {source.topic_id for source in admitted}
+        before = {source.topic: source.topic_id for source in admitted}
+        again = {s for s in missing if s.topic_id not in known and s.topic in before}
+        if not again or plan.config.on_topic_recreated == "start":
+            return plan
+        for source in sorted(again):
+            self.recreated[source] = TopicRecreated(
+                f"{plan.name}: topic {source.topic!r} was deleted and created again: its id was "
+                f"{before[source.topic]} and is {source.topic_id}",
+                hint="nothing was read from the new one; `on_topic_recreated: start` begins it at "
+                "its first offset",
+                topic=source.topic,
+                was=before[source.topic],
+                now=source.topic_id,
+            )
+            log.error("%s", self.recreated[source])
+        return replace(plan, sources=tuple(s for s in plan.sources if s not in again))
 
     def generation(self) -> int:
         """The newest generation that an owner was told."""
@@ -131,10 +176,32 @@ class LakeTables:
 
     def refresh(self) -> list[TablePlan]:
         """The tables that are new or got partitions, admitted; raises as :meth:`open`."""
-        changed = [p for p in self._discovery.tables() if self.plans.get(p.name) != p]
-        for plan in changed:
-            if plan.name in self.plans:
+        changed = []
+        for plan in self._discovery.tables():
+            if plan.name not in self.plans:
+                if self.open(plan):
+                    changed.append(self.plans[plan.name])
+            elif self._planned[plan.name] != plan:
                 self.admit(plan)
-            else:
-                self.open(plan)
+                changed.append(self.plans[plan.name])
         return changed
+
+    def reached(
+        self, ends: Iterable[Mapping[SourcePartition, PartitionState]]
+    ) -> dict[SourcePartition, int]:
+        """The least end of each partition over the tables, from what their owners said."""
+        least: dict[SourcePartition, int] = {}
+        for of_table in ends:
+            for source in of_table.keys() & self.sources:
+                at = of_table[source].next
+                least[source] = min(least.get(source, at), at)
+        return least
+
+    def ends(self) -> list[Mapping[SourcePartition, PartitionState]]:
+        """Where each table stands; raises ``OwnerLost``."""
+        return [self.owner(name).ends(list(plan.sources)) for name, plan in self.plans.items()]
+
+    def aborts(self, source: SourcePartition) -> bool:
+        """Whether a table of the partition ends the run when it is stopped by a dead letter."""
+        of_source = [p for p in self.plans.values() if source in p.sources]
+        return any(plan.config.on_failure == "abort" for plan in of_source)

@@ -31,6 +31,12 @@ RAW_PAYLOAD = pa.schema([pa.field("value", pa.binary())])
 WORKING_FORMATS = ("json", "raw")
 
 
+class NothingToInfer(ConfigError):
+    """No schema is given, and the topics hold no record to infer one from."""
+
+    code = "nothing_to_infer"
+
+
 def new_run_id() -> str:
     """A run's id: sortable by time, unique."""
     now = dt.datetime.now(dt.UTC)

@@ -32,7 +32,7 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         "consumers": {
             name: _consumer(report) for name, report in sorted(loop.crew.reports.items())
         },
-        "stopped": {str(s): e.message for s, e in sorted(loop.crew.stopped.items())},
+        "stopped": {str(s): e.message for s, e in sorted(loop.stopped.items())},
         "restarts": dict(loop.restarts),
         "errors": list(loop.errors),
         "error": None
