@@ -76,7 +76,8 @@ class TableOwner:
         return await self._between_commits(self._view)
 
     def _view(self) -> TableView:
-        return TableView(self._table.table_id, self._table.schema, self._table.fingerprint)
+        table = self._table
+        return TableView(table.table_id, table.schema, table.fingerprint, table.watermark_ms)
 
     async def ends(
         self, sources: Sequence[SourcePartition]

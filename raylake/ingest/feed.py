@@ -36,14 +36,21 @@ class FeedCounters:
     resets: int = 0
     evolved: int = 0
     flagged: dict[str, int] = field(default_factory=dict)
+    dead_by: dict[str, int] = field(default_factory=dict)
+    """Dead letters by ``<stage>/<error class>``."""
 
-    def count(self, counts: Counts, flagged: Mapping[str, int]) -> None:
+    def count(self, counts: Counts, flagged: Mapping[str, int], dead: pa.Table | None) -> None:
         """Count one batch."""
         self.records += counts.rows + counts.dead
         self.rows += counts.rows
         self.dead += counts.dead
         for kind, number in flagged.items():
             self.flagged[kind] = self.flagged.get(kind, 0) + number
+        if dead is not None:
+            reasons = dead.group_by(["stage", "error_class"]).aggregate([([], "count_all")])
+            for row in reasons.to_pylist():
+                reason = f"{row['stage']}/{row['error_class']}"
+                self.dead_by[reason] = self.dead_by.get(reason, 0) + row["count_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +214,7 @@ class TableFeed:
             self._batcher.add(span, made, made.nbytes)
         else:
             self._batcher.add(span)
-        self.counters.count(counts, made.flagged)
+        self.counters.count(counts, made.flagged, made.dead)
         return None
 
     def flush(self, *, drain: bool = False) -> None:
@@ -249,6 +256,8 @@ class TableFeed:
 
     def _fit(self, view: TableView) -> TableView:
         self._view = view
+        if view.watermark_ms is not None:
+            self.watermark_ms = view.watermark_ms
         self._maker.fit(view)
         return view
 

@@ -29,11 +29,13 @@ class TableView:
         table_id: The table's id (metaData).
         schema: The whole schema.
         fingerprint: Fingerprint of the schema; a unit written with another one is refused.
+        watermark_ms: The watermark as last committed, ms since the epoch; None when unknown.
     """
 
     table_id: str
     schema: pa.Schema
     fingerprint: str
+    watermark_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
