@@ -39,10 +39,12 @@ class DeadLetterQueue:
 
     async def stored_version(self, table_id: str) -> int:
         """The last data version whose dead letters are stored; -1 for none."""
+        self._idle.touch()
         return await asyncio.to_thread(lambda: self._attached().stored_version(table_id))
 
     async def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         """Add the files that a data commit named; repeating it changes nothing."""
+        self._idle.touch()
         await asyncio.to_thread(self._add, table_id, version, files)
 
     async def leave(self) -> None:
