@@ -15,6 +15,7 @@ from typing import Any
 
 from raylake.errors import EXIT_INTERRUPTED, Refused
 
+LAST_BYTES = 4096
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -119,8 +120,10 @@ class RunProcess:
 
     def interrupt(self) -> None:
         """Ask for a drain; the second time the job ends at once, the third time it is killed."""
+        # Python counts a signal once until its handler has run: two in a row must differ.
+        step = min(self.interrupted, 2)
         self.interrupted += 1
-        self._child.send_signal(signal.SIGTERM if self.interrupted < 3 else signal.SIGKILL)
+        self._child.send_signal((signal.SIGTERM, signal.SIGINT, signal.SIGKILL)[step])
 
     def error(self) -> dict[str, Any] | None:
         """Why the job failed, in its own words: code, message, hint; None when it said nothing."""
@@ -131,8 +134,11 @@ class RunProcess:
         return document if isinstance(document, dict) else None
 
     def ended_by(self) -> str:
-        """How the process ended, for a message when the job itself said nothing."""
+        """How the process ended and its last line, when the job itself gave no reason."""
         code = self._child.returncode
-        if code is not None and code < 0:
-            return f"its process was ended by {signal.Signals(-code).name}"
-        return f"its process ended with {code}"
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        with self.log.open("rb") as stream:
+            stream.seek(max(0, self.log.stat().st_size - LAST_BYTES))
+            lines = stream.read().decode("utf-8", "replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"its process {how}" + (f"; its last line: {last[:500]}" if last else "")
