@@ -6,6 +6,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+ifndef SEED
+SEED := $(shell date +%s)
+endif
 
 # Stamps, so that set-up runs once and again when its input changes.
 LOCKED := $(VENV)/.locked
@@ -35,8 +38,9 @@ test: setup ## set up, then all tests (JOBS=2 processes; ARGS="-k words" narrows
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long" --durations=15 $(ARGS)
 
 .PHONY: chaos
-chaos: setup ## the long, seeded chaos cases
-	@$(BIN)/python -m pytest -m long -s $(ARGS) tests/chaos
+chaos: setup ## the long, seeded chaos cases (SEED=n repeats a run)
+	@echo "chaos seed $(SEED): make chaos SEED=$(SEED) repeats this run"
+	@RAYLAKE_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -m long -s $(ARGS) tests/chaos
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts

@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.harness.cluster",
     "tests.harness.scope",
     "tests.harness.chaos_report",
+    "tests.harness.disk",
 ]
 
 # A slow machine is not a failing property; a failing example can be pasted back from the output.

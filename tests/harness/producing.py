@@ -35,6 +35,7 @@ class Mix:
         poison: Records that must become dead letters.
         tombstones: Null values.
         aborted: Records of aborted transactions.
+        late: Events of two days ago: a row or a dead letter, as the pipeline says.
         new_field: A field that the schema does not have, from here on.
         pad: Bytes that each value is longer.
         at: Event time of all records; None: now.
@@ -43,6 +44,7 @@ class Mix:
     poison: float = 0.0
     tombstones: float = 0.0
     aborted: float = 0.0
+    late: float = 0.0
     new_field: str = ""
     pad: int = 40
     at: dt.datetime | None = None
@@ -108,8 +110,10 @@ def _record(choose: random.Random, mix: Mix, number: int) -> tuple[bytes | None,
         return choose.choice(POISONS), "poison", "dead"
     if dice < mix.poison + mix.tombstones:
         return None, "tombstone", "row"
-    at = mix.at or dt.datetime.now(dt.UTC)
+    at, fate = mix.at or dt.datetime.now(dt.UTC), "row"
+    if choose.random() < mix.late:
+        at, fate = at - dt.timedelta(days=2), "either"
     event = {"id": number, "at": at.isoformat(), "note": "x" * mix.pad}
     if mix.new_field:
         event[mix.new_field] = f"new {number}"
-    return json.dumps(event).encode(), "event", "row"
+    return json.dumps(event).encode(), "event", fate

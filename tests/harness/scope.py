@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,28 @@ class Scope:
             sources = [SourcePartition(self.topic, info.topic_id, p) for p in info.partitions]
             self.ends = {str(s): end for s, end in lookup.latest(sources).items()}
 
+    @contextmanager
+    def load(self, mix: producing.Mix = producing.PLAIN, batch: int = 200) -> Iterator[None]:
+        """Produce, batch after batch, until the block ends; then :attr:`ends` is final."""
+        over = threading.Event()
+        failed: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                while not over.wait(0.1):
+                    self.produce(batch, mix)
+            except Exception as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=work, name="load", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        assert not failed, failed
+
     # -- jobs
 
     def start(self, *arguments: str, **environment: str) -> Job:
@@ -247,6 +271,28 @@ class Scope:
                 found.append(one.pid)
         return sorted(found)
 
+    def breakers(self) -> dict[str, str]:
+        """The breakers that the status document shows, by name, with their states."""
+        document = self.status()
+        found: dict[str, Any] = {}
+        for one in document.get("consumers", {}).values():
+            found |= one["breakers"]
+        for name, table in document.get("tables", {}).items():
+            found |= {f"{name}/owner/{k}": v for k, v in table.get("breakers", {}).items()}
+        return {name: snapshot["state"] for name, snapshot in found.items()}
+
+    def tripped(self, name: str) -> bool:
+        """Whether a breaker whose name ends so is not closed."""
+        return any(k.endswith(name) and v != "closed" for k, v in self.breakers().items())
+
+    def until_caught_up(self, timeout_s: float = 60.0) -> None:
+        self.run_until(self.caught_up, "every offset was committed", timeout_s)
+
+    def fail_once(self) -> None:
+        """Count a fault that the test itself injects, in the chaos report."""
+        self.injected += 1
+        self.tally.injected += 1
+
     def kill(self, process: str, number: signal.Signals = signal.SIGKILL) -> list[int]:
         """Signal all live processes of this kind; there must be one."""
         pids = until(lambda: self.pids(process), f"a process {process}", 20)
@@ -297,6 +343,16 @@ class Scope:
         findings = [str(one) for one in report.findings]
         findings += [str(one) for table in report.tables for one in table.findings]
         assert report.ok, f"verify: {findings}"
+
+    def commits(self, table: str = TABLE) -> list[tuple[int, dict[str, Any]]]:
+        """Version and RayLake's metadata of each commit in the log, read with plain tools."""
+        found = []
+        for path in sorted((self.table(table) / "_delta_log").glob("*.json")):
+            for line in path.read_text().splitlines():
+                ours = json.loads(line).get("commitInfo", {}).get("raylake")
+                if ours is not None:
+                    found.append((int(path.stem), ours))
+        return found
 
     def close(self) -> None:
         """End what still runs, and count what was injected."""

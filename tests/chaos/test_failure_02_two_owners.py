@@ -1,0 +1,78 @@
+"""An owner frozen in the middle of a commit, while another run takes its table over."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from raylake.clock import SystemClock
+from raylake.delta.identity import OwnerIdentity
+from raylake.delta.owned_table import OwnedTable
+from raylake.delta.schema import arrow_schema
+from raylake.delta.spec import TableSpec
+from tests.harness.producing import DIRTY
+from tests.harness.scope import MakeScope, Scope
+
+DATA = {"kind": "data"}
+
+
+def take_over(scope: Scope) -> OwnedTable:
+    """Another run's owner, in this process."""
+    table = DeltaTable(scope.table())
+    spec = TableSpec(str(scope.table()), arrow_schema(table.schema()), (), {})
+    identity = OwnerIdentity.of_this_process(scope.name, "another-run")
+    return OwnedTable.attach(
+        spec, identity, clock=SystemClock(), durability="sync", take_over=True
+    )
+
+
+def frozen(scope: Scope) -> list[dict[str, Any]]:
+    hit = scope.faults()
+    return hit if hit and hit[-1]["action"] == "stop" else []
+
+
+@pytest.mark.spec("A3", "B1")
+@pytest.mark.parametrize(
+    ("point", "match"),
+    [("owner.after_check", DATA), ("owner.before_commit", {})],
+    ids=["stale handle: between check and write", "refreshed handle: before the check"],
+)
+def test_failure_02_a_frozen_owner_that_wakes_up_is_fenced(
+    scope: Scope, point: str, match: dict[str, str]
+) -> None:
+    scope.produce(800, DIRTY)
+    scope.arm(point, "stop", match=match)
+    job = scope.start()
+    (fault,) = scope.run_until(lambda: frozen(scope), "the owner was frozen")
+    successor = take_over(scope)
+    os.kill(fault["pid"], signal.SIGCONT)
+    job.ends_with(6)
+    assert scope.status()["error"]["code"] == "fenced"
+    successor.release()
+    scope.drain()
+    scope.audit()
+    scope.verify("all")
+
+
+@pytest.mark.long
+@pytest.mark.spec("A3")
+def test_failure_02_two_clusters_ingest_one_table_and_one_of_them_wins(
+    make_scope: MakeScope,
+) -> None:
+    """The successor is a whole run on a cluster of its own, and ingests everything."""
+    scope = make_scope()
+    scope.produce(800, DIRTY)
+    scope.arm("owner.after_check", "stop", match=DATA)
+    late = scope.start()
+    (fault,) = scope.run_until(lambda: frozen(scope), "the owner was frozen")
+    shared, scope.cluster = scope.cluster, None
+    scope.start("--available-now", "--take-over").ends_with(0)
+    scope.cluster = shared
+    os.kill(fault["pid"], signal.SIGCONT)
+    late.ends_with(6)
+    scope.audit()
+    scope.verify("all")

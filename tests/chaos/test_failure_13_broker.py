@@ -1,0 +1,52 @@
+"""The broker is killed under load, stays away, and comes back."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from raylake.kafka.dev import DevBroker
+from tests.harness.broker import LiveBroker
+from tests.harness.producing import DIRTY
+from tests.harness.scope import MakeScope
+
+
+@pytest.fixture
+def own_broker() -> Iterator[LiveBroker]:
+    """A broker that this test may kill."""
+    dev = DevBroker(instance=f"chaos-{uuid.uuid4().hex[:8]}")
+    live = LiveBroker(dev.up().bootstrap, dev)
+    yield live
+    live.close()
+    dev.down(wipe=True)
+
+
+@pytest.mark.spec("A3", "B1", "B2")
+def test_failure_13_the_broker_is_killed_and_its_breaker_opens_and_closes(
+    make_scope: MakeScope, own_broker: LiveBroker
+) -> None:
+    scope = make_scope(broker=own_broker)
+    job = scope.start()
+    scope.produce(500, DIRTY)
+    scope.until_caught_up()
+
+    own_broker.dev.kill()
+    scope.fail_once()
+    scope.run_until(lambda: scope.tripped("broker"), "the broker's breaker opened")
+    own_broker.dev.up()
+    scope.produce(500, DIRTY)
+    scope.until_caught_up()
+    scope.run_until(lambda: not scope.tripped("broker"), "the broker's breaker closed")
+
+    own_broker.dev.down()
+    scope.fail_once()
+    own_broker.dev.up()
+    scope.produce(500, DIRTY)
+    scope.until_caught_up()
+    job.signal(signal.SIGTERM)
+    job.ends_with(0)
+    scope.audit()
+    scope.verify("all")

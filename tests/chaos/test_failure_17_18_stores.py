@@ -1,0 +1,69 @@
+"""A store or the dead-letter table that cannot be written: nothing is dropped, and it heals."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness.disk import SmallDisk
+from tests.harness.producing import DIRTY, PLAIN
+from tests.harness.scope import Scope
+
+Mount = Callable[[str], SmallDisk]
+
+
+@pytest.mark.spec("A4", "B1", "B2")
+def test_failure_17_dead_letters_that_cannot_be_written_stop_ingestion_until_they_can(
+    scope: Scope, small_disk: Mount
+) -> None:
+    disk = small_disk("letters")
+    scope.pipeline(dead_letters={"stop_above": "90%", "path": str(disk.place / "table")})
+    job = scope.start()
+    scope.produce(400, DIRTY)
+    scope.until_caught_up()
+
+    disk.writable(on=False)
+    scope.fail_once()
+    scope.produce(400, DIRTY)
+    scope.run_until(lambda: scope.tripped("dead_letters"), "the breaker of dead letters opened")
+    assert not scope.caught_up()
+    disk.writable(on=True)
+    scope.until_caught_up()
+    scope.run_until(lambda: not scope.tripped("dead_letters"), "it closed")
+    job.signal(signal.SIGTERM)
+    job.ends_with(0)
+    assert scope.audit().dead_letters > 5
+    scope.verify("all")
+
+
+@pytest.mark.spec("A3", "B1", "B2")
+def test_failure_18_a_read_only_or_full_store_opens_its_breaker_and_heals(
+    scope: Scope, small_disk: Mount
+) -> None:
+    disk = small_disk("store")
+    scope.pipeline({"path": str(disk.place / "table")})
+    job = scope.start()
+    scope.produce(400)
+    scope.until_caught_up()
+
+    disk.writable(on=False)
+    scope.fail_once()
+    scope.produce(400, PLAIN)
+    scope.run_until(lambda: scope.tripped("store"), "the store's breaker opened")
+    disk.writable(on=True)
+    scope.until_caught_up()
+    scope.run_until(lambda: not scope.tripped("store"), "it closed")
+
+    disk.fill()
+    scope.fail_once()
+    scope.produce(400, DIRTY)
+    scope.run_until(lambda: scope.tripped("store"), "the store's breaker opened again")
+    disk.free()
+    scope.until_caught_up()
+    scope.run_until(lambda: not scope.tripped("store"), "it closed again")
+    job.signal(signal.SIGTERM)
+    job.ends_with(0)
+    scope.audit()
+    scope.verify("all")

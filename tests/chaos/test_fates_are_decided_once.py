@@ -1,0 +1,66 @@
+"""I5: what the data commit decided stays, whatever the pipeline file says after a restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import duckdb
+import pytest
+
+from raylake.demo.auditor import replay
+from tests.harness.producing import Mix
+from tests.harness.scope import Scope
+from tests.harness.waiting import until
+
+LATE = Mix(poison=0.02, tombstones=0.01, aborted=0.005, late=0.1)
+
+
+def letters(scope: Scope, ends: dict[str, int]) -> list[tuple[int, int, str]]:
+    """The dead letters below these ends, by another engine than ours."""
+    snapshot = replay(scope.letters)
+    if not snapshot.files:
+        return []
+    rows = duckdb.sql(
+        "SELECT partition, \"offset\", reason FROM read_parquet($files, union_by_name = true,"
+        " hive_partitioning = false) ORDER BY ALL",
+        params={"files": list(snapshot.files)},
+    ).fetchall()
+    upto = {int(source.rpartition("[")[2][:-1]): end for source, end in ends.items()}
+    return [row for row in rows if row[1] < upto[row[0]]]
+
+
+@pytest.mark.spec("A3", "A4")
+def test_i5_killed_between_the_data_and_their_dead_letters_then_configured_otherwise(
+    scope: Scope,
+) -> None:
+    event_time = {"column": "at", "lateness": "1h", "late": "dead_letter"}
+    scope.pipeline({"event_time": event_time, "max_batch_bytes": "16KiB"})
+    scope.produce(1200, LATE)
+    scope.arm("owner.before_dead_letters", "stop", skip=1)
+    job = scope.start()
+    (fault,) = scope.run_until(scope.faults, "the owner froze before the dead letters")
+    committed = scope.ends_in_log()
+    assert 0 < sum(committed.values())
+    before = letters(scope, committed)
+
+    job.process.kill()
+    job.wait()
+    os.kill(fault["pid"], signal.SIGKILL)
+    until(lambda: not scope.pids("supervisor"), "the supervisor follows its job")
+    for process in ("dead_letters", "consumer"):
+        for pid in scope.pids(process):
+            os.kill(pid, signal.SIGKILL)
+
+    keep = {"column": "at", "lateness": "30d", "late": "keep", "idle_timeout": "5s"}
+    scope.pipeline(
+        {"event_time": keep, "max_batch_bytes": "64KiB", "unknown_fields": "rescue"},
+        ingest={"consumers": 2},
+    )
+    scope.drain()
+    scope.audit()
+    scope.verify("all")
+    after = letters(scope, committed)
+    assert len(after) > len(before), "nothing was left to be redone"
+    assert len(after) == scope.dead_in_log(upto=int(fault["version"]))
+    assert set(before) <= set(after)
