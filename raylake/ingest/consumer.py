@@ -146,7 +146,9 @@ class ConsumerLoop:
         for name, feed in self._feeds.items():
             breakers |= {f"{name}/{k}": s.breaker.snapshot() for k, s in feed.stores.items()}
             breakers |= feed.gate.snapshot()
-            tables[name] = {**asdict(feed.counters), "held_bytes": feed.held_bytes}
+            retries = {k: s.pace.retries for k, s in feed.stores.items()}
+            held = feed.held_bytes
+            tables[name] = {**asdict(feed.counters), "held_bytes": held, "retries": retries}
         opened = {k: v for k, v in breakers.items() if v["state"] != BreakerState.CLOSED.value}
         errors = [self._error, self._intake.error, *(f.error for f in self._feeds.values())]
         return ConsumerReport(

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+KEPT_COMMIT_DURATIONS = 64
+
 BLOCKED_WAIT_S = 0.2
 IDLE_WAIT_S = 1.0
 
@@ -102,13 +104,23 @@ class OwnerState:
     oldest_waiting_at: float | None = None
     breakers: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    retries: dict[str, int] = field(default_factory=dict)
+    commit_durations_s: tuple[float, ...] = ()
 
-    def count(self, landed: Sequence[Unit], outcomes: Sequence[UnitOutcome], now_s: float) -> None:
-        """Take what one commit decided."""
+    def count(
+        self,
+        landed: Sequence[Unit],
+        outcomes: Sequence[UnitOutcome],
+        now_s: float,
+        duration_s: float,
+    ) -> None:
+        """Take what one commit decided, and how long it took."""
         self.error = ""
         self.units_refused += sum(outcome.status == "refused" for outcome in outcomes)
         if landed:
             self.commits += 1
+            kept = self.commit_durations_s[1 - KEPT_COMMIT_DURATIONS :]
+            self.commit_durations_s = (*kept, duration_s)
             self.units_committed += len(landed)
             self.files += sum(len(unit.files) for unit in landed)
             self.last_commit_at = now_s
@@ -202,6 +214,7 @@ class OwnerLoop:
                 oldest_waiting_at=self._units[0].since if self._units else None,
                 breakers={name: store.breaker.snapshot() for name, store in self._stores.items()},
                 error=str(self.failure) if self.failure else self._state.error,
+                retries={name: store.pace.retries for name, store in self._stores.items()},
             )
 
     def redo(self, stored: int) -> None:
@@ -326,7 +339,8 @@ class OwnerLoop:
         with self._changed:
             for _ in group:
                 self._units.popleft()
-            self._state.count(landed, outcomes, self._clock.now())
+            took_s = self._clock.monotonic() - started
+            self._state.count(landed, outcomes, self._clock.now(), took_s)
             self._state.watermark_ms = watermark_ms
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.future.set_result(Answer(outcome, watermark_ms))

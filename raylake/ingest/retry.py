@@ -168,6 +168,11 @@ class Pace:
         self._failures = 0
         self._retry_at_s = 0.0
 
+    @property
+    def retries(self) -> int:
+        """How many tries failed so far."""
+        return self._count.retries
+
     def wait_s(self) -> float:
         """Seconds until the next try; 0 when it may be made now."""
         return max(0.0, self._retry_at_s - self._clock.monotonic())

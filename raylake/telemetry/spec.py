@@ -1,0 +1,142 @@
+"""Every metric of RayLake, declared once (DESIGN §9).
+
+Names are ``raylake_<noun>_<unit>``; counters end in ``_total``. No metric has a label for a
+partition or for a process: what is that fine-grained is in the status document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+COMMIT_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric.
+
+    Attributes:
+        name: Its name.
+        kind: A counter only grows; a gauge is set; a histogram counts observations by size.
+        help: What it says, with its unit.
+        labels: The names of its labels; each sample has all of them.
+        buckets: Upper bounds of a histogram.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+    def check(self, kind: Kind, labels: Mapping[str, str]) -> None:
+        """Hold a sample to the declaration.
+
+        Raises:
+            ValueError: Another kind, or other labels.
+        """
+        if kind != self.kind or tuple(sorted(labels)) != tuple(sorted(self.labels)):
+            raise ValueError(
+                f"{self.name} is a {self.kind} with the labels {self.labels}, "
+                f"not a {kind} with {tuple(sorted(labels))}"
+            )
+
+
+_TABLE = ("pipeline", "table")
+
+METRICS: Final = (
+    MetricSpec(
+        "raylake_records_total",
+        "counter",
+        "Kafka offsets by stage (decoded: taken by consumers since the run began, those that are "
+        "read again after a failure included; committed: the ledger's running totals) and outcome "
+        "(row, dead, absent, lost, dropped).",
+        (*_TABLE, "stage", "outcome"),
+    ),
+    MetricSpec(
+        "raylake_dead_letters_total",
+        "counter",
+        "Records that consumers made dead letters since the run began, by stage and reason class.",
+        (*_TABLE, "stage", "reason"),
+    ),
+    MetricSpec(
+        "raylake_lag_records",
+        "gauge",
+        "Offsets between the last stable ends in Kafka and the table, over all partitions.",
+        _TABLE,
+    ),
+    MetricSpec(
+        "raylake_freshness_seconds",
+        "gauge",
+        "Since when the table lacks something that Kafka has; 0 when it lacks nothing.",
+        _TABLE,
+    ),
+    MetricSpec(
+        "raylake_watermark_seconds",
+        "gauge",
+        "The table's watermark, seconds since the epoch.",
+        _TABLE,
+    ),
+    MetricSpec(
+        "raylake_commit_seconds",
+        "histogram",
+        "Duration of a data commit: refresh, check, write, sync.",
+        _TABLE,
+        COMMIT_BUCKETS_S,
+    ),
+    MetricSpec(
+        "raylake_commits_total",
+        "counter",
+        "Data commits of the owners of this run.",
+        _TABLE,
+    ),
+    MetricSpec(
+        "raylake_units_total",
+        "counter",
+        "Units handed over, by outcome (committed, refused).",
+        (*_TABLE, "outcome"),
+    ),
+    MetricSpec(
+        "raylake_buffered_bytes",
+        "gauge",
+        "Bytes that consumers hold and that are not committed.",
+        _TABLE,
+    ),
+    MetricSpec(
+        "raylake_retries_total",
+        "counter",
+        "Operations tried again, by dependency (store, dead_letters) and who (consumer, owner).",
+        (*_TABLE, "dependency", "process"),
+    ),
+    MetricSpec(
+        "raylake_breaker_state",
+        "gauge",
+        "The worst breaker of a dependency (broker, store, dead_letters, poison): 0 closed, "
+        "1 half-open, 2 open.",
+        ("pipeline", "dependency"),
+    ),
+    MetricSpec(
+        "raylake_restarts_total",
+        "counter",
+        "Processes that were replaced, by kind (consumer, owner, dead_letters).",
+        ("pipeline", "process"),
+    ),
+)
+BY_NAME: Final = {spec.name: spec for spec in METRICS}
+
+
+def declared(name: str) -> MetricSpec:
+    """The declaration of a metric.
+
+    Raises:
+        ValueError: It is not declared.
+    """
+    spec = BY_NAME.get(name)
+    if spec is None:
+        raise ValueError(f"no metric is named {name!r}")
+    return spec
