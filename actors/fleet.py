@@ -128,17 +128,19 @@ class RayFleet:
         news.queue_lost = bool(lost_queue)
         return news
 
-    def leave(self, deadline: Deadline) -> None:
-        """Release tables and end every process of this run."""
+    def leave(self, deadline: Deadline) -> Mapping[str, Any]:
+        """Release tables and end every process of this run; the owners' last reports, by table."""
+        last: dict[str, Any] = {}
         for actor in self._consumers.values():
             with contextlib.suppress(RayLakeError):
                 result(actor.close.remote(), min(5.0, deadline.left_s()))
             ray.kill(actor)
-        for calls in self._owners.values():
+        for name, calls in self._owners.items():
             with contextlib.suppress(RayLakeError):
                 # The release itself takes a moment.
                 left_s = deadline.left_s()
                 result(calls.actor().leave.remote(left_s * 0.8), max(1.0, left_s))
+                last[name] = result(calls.ask_report(), max(1.0, deadline.left_s()))
             if calls.known() is not None:
                 ray.kill(calls.known())
         if self._queue is not None:
@@ -148,6 +150,7 @@ class RayFleet:
         self._consumers.clear()
         self._owners.clear()
         self._queue = None
+        return last
 
     def _hear(self, key: tuple[str, str], ask: Callable[[], Any], lost: set[str]) -> Any:
         asked = self._asked.get(key)

@@ -10,6 +10,7 @@ import ray
 
 from actors.begin import begin
 from actors.fleet import RayFleet
+from actors.metrics import RayMetrics
 from raylake.clock import SystemClock
 from raylake.errors import RayLakeError, Terminal
 from raylake.ingest.discovery import KafkaDiscovery
@@ -17,6 +18,8 @@ from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
 from raylake.ingest.status_document import document
 from raylake.ingest.supervisor import Outcome, SupervisorLoop
+from raylake.telemetry.export import MetricsExport, RunReports
+from raylake.telemetry.metrics import Both, MemoryMetrics
 
 log = logging.getLogger("raylake.supervisor")
 
@@ -36,6 +39,9 @@ class Supervisor:
         self._fleet = RayFleet(run)
         self._discovery = KafkaDiscovery(run, self._clock)
         self._loop = SupervisorLoop(run, self._fleet, self._discovery, self._clock, consumers)
+        self._metrics = MemoryMetrics()
+        self._export = MetricsExport(Both(self._metrics, RayMetrics()), run.config.pipeline)
+        self._exported: dict[str, float] = {}
         self._written_at = -STATUS_INTERVAL_S
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._main, name="supervisor", daemon=True)
@@ -51,7 +57,8 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """The status document as of now."""
-        return document(self._loop, self._job, self._clock.now())
+        shown = document(self._loop, self._job, self._clock.now())
+        return {**shown, "metrics": self._exported}
 
     def stop(self) -> None:
         """Drain and end."""
@@ -80,6 +87,10 @@ class Supervisor:
 
     def _write_status(self) -> None:
         self._written_at = self._clock.monotonic()
+        loop = self._loop
+        reports = RunReports(loop.crew.reports, loop.owners, loop.restarts, loop.stable_ends)
+        self._export.export(reports, self._clock.now())
+        self._exported = self._metrics.snapshot()
         try:
             write_status(self._run.status_file, self.status())
         except OSError as error:

@@ -87,8 +87,8 @@ class Fleet(Protocol):
         """What arrived since the last call; never waits."""
         ...
 
-    def leave(self, deadline: Deadline) -> None:
-        """Release tables and end every process of this run."""
+    def leave(self, deadline: Deadline) -> Mapping[str, Any]:
+        """Release tables and end every process of this run; the owners' last reports, by table."""
         ...
 
 

@@ -154,7 +154,8 @@ class SupervisorLoop:
         try:
             if error is None:
                 self._publish()
-            self._fleet.leave(Deadline.after(self.run.config.ingest.drain_timeout_s, self._clock))
+            budget_s = self.run.config.ingest.drain_timeout_s
+            self.owners |= self._fleet.leave(Deadline.after(budget_s, self._clock))
         finally:
             self.state = outcome.state
             self.outcome = outcome
