@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from raylake.errors import RayLakeError
 from raylake.ingest.assignment import (
@@ -12,6 +14,7 @@ from raylake.ingest.assignment import (
     ConsumerUp,
     Effect,
     Event,
+    PartitionsChanged,
     Released,
     Revoke,
 )
@@ -24,6 +27,15 @@ from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Widen:
+    """A table takes partitions that ``consumer`` reads already, for other tables."""
+
+    consumer: str
+    table: str
+    sources: tuple[SourcePartition, ...]
 
 
 class Crew:
@@ -41,7 +53,8 @@ class Crew:
         self._fleet = fleet
         self._tables = tables
         self._machine = AssignmentMachine()
-        self._effects: deque[Effect] = deque()
+        self._effects: deque[Effect | Widen] = deque()
+        self._told: dict[str, frozenset[SourcePartition]] = {}
         self._spawned = 0
         self._draining = False
 
@@ -89,6 +102,27 @@ class Crew:
         """Take an event; what follows is done by :meth:`apply`."""
         self._effects.extend(self._machine.on(event))
 
+    def take_tables(self) -> None:
+        """Let the consumers know which tables there are and what these take now."""
+        for name, plan in self._tables.plans.items():
+            if name not in self._told:
+                for consumer in sorted(self.names):
+                    self._fleet.add_table(consumer, plan, self._tables.ids[name])
+            told = self._told.get(name, frozenset())
+            self._widen(name, set(plan.sources) - told)
+            self._told[name] = frozenset(plan.sources)
+        self.on(PartitionsChanged(frozenset(self._tables.sources)))
+
+    def _widen(self, table: str, sources: Iterable[SourcePartition]) -> None:
+        stay: dict[str, list[SourcePartition]] = {}
+        for source in sorted(sources):
+            holder = self._machine.holder(source)
+            # One that is about to release it is left alone: the next grant names all tables.
+            if holder is not None and self._machine.target.owners.get(source) == holder:
+                stay.setdefault(holder, []).append(source)
+        for consumer, mine in stay.items():
+            self._effects.append(Widen(consumer, table, tuple(mine)))
+
     def spawn(self) -> None:
         """Start one more consumer."""
         name = f"consumer-{self._spawned}"
@@ -125,13 +159,20 @@ class Crew:
         while self._effects:
             effect = self._effects[0]
             if effect.consumer in self.names:
-                if isinstance(effect, Revoke):
-                    self._fleet.revoke(effect.consumer, set(effect.sources))
-                else:
-                    try:
-                        granted = self._tables.granted(effect.sources, effect.generation)
-                    except OwnerLost as error:
-                        log.info("waiting for an owner: %s", error.message)
-                        return
-                    self._fleet.grant(effect.consumer, granted)
+                try:
+                    self._do(effect)
+                except OwnerLost as error:
+                    log.info("waiting for an owner: %s", error.message)
+                    return
             self._effects.popleft()
+
+    def _do(self, effect: Effect | Widen) -> None:
+        if isinstance(effect, Revoke):
+            self._fleet.revoke(effect.consumer, set(effect.sources))
+        elif isinstance(effect, Widen):
+            generation = self._machine.generation
+            granted = self._tables.granted(effect.sources, generation, only=effect.table)
+            self._fleet.grant(effect.consumer, granted)
+        else:
+            granted = self._tables.granted(effect.sources, effect.generation)
+            self._fleet.grant(effect.consumer, granted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -10,7 +11,7 @@ from raylake.config.bronze import TopicPattern
 from raylake.errors import RayLakeError, TopicRecreated
 from raylake.ingest.fleet import Discovery, Fleet, OwnerControl
 from raylake.ingest.plan import NothingToInfer, TablePlan
-from raylake.ingest.ports import TableView
+from raylake.ingest.ports import OwnerLost, TableView
 from raylake.ingest.reports import Granted
 from raylake.ingest.unit import PartitionState, SourcePartition
 
@@ -50,31 +51,36 @@ class LakeTables:
         """The owner of a table."""
         return self._fleet.owner(table)
 
-    def open(self, plan: TablePlan) -> bool:
-        """Start the table's owner and admit its partitions; raises what attaching raises.
+    def ensure(self, plan: TablePlan) -> None:
+        """Let the table have an owner and its partitions be admitted; again where that failed.
 
-        Returns:
-            False when it is too early: a topic found by a pattern that holds no record yet, from
-            which its table's schema could be inferred.
+        A table that cannot be opened yet stays out: one for a topic found by a pattern that holds
+        no record yet, from which its schema could be inferred.
+
+        Raises:
+            RayLakeError: What attaching raises, ``OwnerLost`` too; what was done stays done.
         """
-        try:
-            setup = self._discovery.setup(plan)
-        except NothingToInfer as error:
-            if not (plan.config.fans_out and isinstance(plan.config.topics, TopicPattern)):
-                raise
-            log.info("%s waits: %s", plan.name, error.message)
-            return False
-        self.views[plan.name] = self._fleet.start_owner(setup)
-        self.plans[plan.name] = plan
-        self.admit(plan)
-        return True
+        if self._planned.get(plan.name) == plan:
+            return
+        if plan.name not in self.plans:
+            try:
+                setup = self._discovery.setup(plan)
+            except NothingToInfer as error:
+                if not (plan.config.fans_out and isinstance(plan.config.topics, TopicPattern)):
+                    raise
+                log.info("%s waits: %s", plan.name, error.message)
+                return
+            self.views[plan.name] = self._fleet.start_owner(setup)
+            self.plans[plan.name] = replace(plan, sources=())
+        self._admit(plan)
+        self._planned[plan.name] = plan
 
-    def admit(self, plan: TablePlan) -> None:
+    def _admit(self, plan: TablePlan) -> None:
         """Admit the partitions that the table has not admitted yet (I9).
 
-        A topic that was created again is left out when the table stops there (I6).
+        A topic that was created again is left out when the table stops there (I6). Nobody is to
+        read what is not admitted: the plan shows it afterwards.
         """
-        self._planned[plan.name] = plan
         owner = self.owner(plan.name)
         ends = owner.ends(list(plan.sources))
         missing = [source for source in plan.sources if source not in ends]
@@ -82,11 +88,11 @@ class LakeTables:
             admitted = owner.admitted()
             plan = self._without_recreated(plan, missing, admitted)
             missing = [source for source in missing if source in plan.sources]
-        self.plans[plan.name] = plan
         if missing:
             origins = self._discovery.origins(plan, missing, admitted)
             owner.admit(origins)
             log.info("%s admits %s", plan.name, {str(s): o for s, o in origins.items()})
+        self.plans[plan.name] = plan
 
     def _without_recreated(
         self, plan: TablePlan, missing: list[SourcePartition], admitted: list[SourcePartition]
@@ -116,7 +122,9 @@ class LakeTables:
     def hurry(self) -> None:
         """Commit as soon as anything waits."""
         for name in self.plans.keys() - self.lost:
-            self.owner(name).hurry()
+            # Whoever replaces a lost owner hurries the new one.
+            with contextlib.suppress(OwnerLost):
+                self.owner(name).hurry()
 
     def restart(self, name: str, generation_of: GenerationOf, *, hurry: bool) -> None:
         """Replace a lost owner.
@@ -127,7 +135,6 @@ class LakeTables:
         """
         log.warning("the owner of %s is gone and is replaced", name)
         self._fleet.start_owner(self._discovery.setup(self.plans[name]))
-        self.lost.discard(name)
         by_generation: dict[int, list[SourcePartition]] = {}
         for source in self.plans[name].sources:
             generation = generation_of(source)
@@ -137,9 +144,17 @@ class LakeTables:
             self.owner(name).set_generation(sources, generation)
         if hurry:
             self.owner(name).hurry()
+        self.lost.discard(name)
 
-    def granted(self, sources: tuple[SourcePartition, ...], generation: int) -> Granted:
-        """What a consumer must know to read these partitions under a new generation.
+    def granted(
+        self, sources: tuple[SourcePartition, ...], generation: int, *, only: str = ""
+    ) -> Granted:
+        """What a consumer must know to read these partitions under a generation.
+
+        Args:
+            sources: The partitions.
+            generation: Its units carry this one or a newer one.
+            only: Name this table alone; the consumer reads the partitions for others already.
 
         Raises:
             OwnerLost: An owner is gone; try again.
@@ -148,7 +163,7 @@ class LakeTables:
         least: dict[SourcePartition, tuple[int, int]] = {}
         for name, plan in self.plans.items():
             mine = [source for source in sources if source in plan.sources]
-            if not mine:
+            if not mine or only not in ("", name):
                 continue
             owner = self.owner(name)
             owner.set_generation(mine, generation)
@@ -174,17 +189,10 @@ class LakeTables:
                     return True
         return False
 
-    def refresh(self) -> list[TablePlan]:
-        """The tables that are new or got partitions, admitted; raises as :meth:`open`."""
-        changed = []
+    def refresh(self) -> None:
+        """Take tables that are new and partitions that were added; raises as :meth:`ensure`."""
         for plan in self._discovery.tables():
-            if plan.name not in self.plans:
-                if self.open(plan):
-                    changed.append(self.plans[plan.name])
-            elif self._planned[plan.name] != plan:
-                self.admit(plan)
-                changed.append(self.plans[plan.name])
-        return changed
+            self.ensure(plan)
 
     def reached(
         self, ends: Iterable[Mapping[SourcePartition, PartitionState]]

@@ -7,7 +7,6 @@ bounded piece of work.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,20 +21,19 @@ from raylake.errors import (
     Terminal,
     UnknownTopic,
 )
-from raylake.ingest.assignment import PartitionsChanged
 from raylake.ingest.crew import Crew
 from raylake.ingest.fleet import Discovery, Fleet, News
 from raylake.ingest.intake import TooManyDeadLetters
 from raylake.ingest.lake_tables import LakeTables
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost
+from raylake.ingest.replacements import Replacements
 from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger(__name__)
 
 METADATA_REFRESH_S = 5.0
-MAX_REPLACEMENTS = 20
-REPLACEMENT_WINDOW_S = 60.0
+RESTART_AGAIN_S = 1.0
 MAX_ERRORS = 20
 
 
@@ -69,7 +67,6 @@ class SupervisorLoop:
         self.run = run
         self.outcome: Outcome | None = None
         self.state = "starting"
-        self.restarts: dict[str, int] = {"consumer": 0, "owner": 0, "dead_letters": 0}
         self.tables = LakeTables(fleet, discovery)
         self.crew = Crew(run, fleet, self.tables)
         self.owners: dict[str, Any] = {}
@@ -80,12 +77,18 @@ class SupervisorLoop:
         self._discovery = discovery
         self._clock = clock
         self._consumers = consumers
-        self._replaced_at: deque[float] = deque()
+        self._replacements = Replacements(clock)
+        self._restart_at_s = 0.0
         self._drain_deadline: Deadline | None = None
         self._stop_asked = False
         self._aborted = False
         self._refreshed_at = clock.monotonic()
         self._queue_lost = False
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """Processes that were replaced, by kind."""
+        return self._replacements.counts
 
     @property
     def stopped(self) -> dict[SourcePartition, RayLakeError]:
@@ -105,7 +108,7 @@ class SupervisorLoop:
         self.stable_ends = dict(self._discovery.stable_ends(sorted(sources)))
         if self.run.available_now:
             self.targets = dict(self.stable_ends)
-        self.crew.on(PartitionsChanged(frozenset(sources)))
+        self.crew.take_tables()
         for _ in range(self._consumers):
             self.crew.spawn()
         self.state = "running"
@@ -178,14 +181,13 @@ class SupervisorLoop:
         while True:
             try:
                 for plan in plans:
-                    if plan.name not in self.tables.plans:
-                        self.tables.open(plan)
+                    self.tables.ensure(plan)
                 if self.run.available_now:
                     self.tables.hurry()
                 return self.tables.generation()
             except OwnerLost as error:
                 self.note(error)
-                self._replaced("owner")
+                self._lost("owner")
 
     def _take(self, news: News) -> None:
         for name, report in news.consumers.items():
@@ -197,41 +199,36 @@ class SupervisorLoop:
             if isinstance(report.failure, Fenced | LogDamaged):
                 raise report.failure
             self.note(report.failure)
-            self._replaced("consumer")
+            self._lost("consumer")
             self.crew.replace(name)
         self.owners |= news.owners
         for name in sorted(news.lost_consumers & self.crew.names):
-            self._replaced("consumer")
+            self._lost("consumer")
             self.crew.replace(name)
-        self.tables.lost |= news.lost_owners
-        self._queue_lost = self._queue_lost or news.queue_lost
+        for name in sorted(news.lost_owners - self.tables.lost):
+            self._lost("owner")
+            self.tables.lost.add(name)
+        if news.queue_lost and not self._queue_lost:
+            self._lost("dead_letters")
+            self._queue_lost = True
 
-    def _replaced(self, kind: str) -> None:
-        self.restarts[kind] += 1
-        now = self._clock.monotonic()
-        self._replaced_at.append(now)
-        while self._replaced_at[0] < now - REPLACEMENT_WINDOW_S:
-            self._replaced_at.popleft()
-        if len(self._replaced_at) > MAX_REPLACEMENTS:
-            last = self.errors[-1]["message"] if self.errors else "see the logs"
-            raise Terminal(
-                f"{len(self._replaced_at)} processes were lost within "
-                f"{REPLACEMENT_WINDOW_S:.0f} s; the run gives up: {last}",
-                hint="`raylake logs` shows what they said last",
-            )
+    def _lost(self, kind: str) -> None:
+        last = self.errors[-1]["message"] if self.errors else "see the logs"
+        self._replacements.lost(kind, last)
 
     def _replace_lost(self) -> None:
+        if self._clock.monotonic() < self._restart_at_s:
+            return
         hurry = self.run.available_now or self._drain_deadline is not None
         try:
             if self._queue_lost:
-                self._replaced("dead_letters")
                 self._fleet.start_queue(self.run)
                 self._queue_lost = False
             for name in sorted(self.tables.lost):
-                self._replaced("owner")
                 self.tables.restart(name, self.crew.generation_of, hurry=hurry)
         except (Retryable, OutcomeUnknown) as error:
             self.note(error)
+            self._restart_at_s = self._clock.monotonic() + RESTART_AGAIN_S
 
     def _refresh(self) -> None:
         if self.run.available_now or (
@@ -239,23 +236,19 @@ class SupervisorLoop:
         ):
             return
         self._refreshed_at = self._clock.monotonic()
-        known = set(self.tables.plans)
         try:
-            changed = self.tables.refresh()
-            sources = self.tables.sources
-            self.stable_ends = dict(self._discovery.stable_ends(sorted(sources)))
+            self.tables.refresh()
+            sources = sorted(self.tables.sources)
+            self.stable_ends = dict(self._discovery.stable_ends(sources))
         except (Retryable, OutcomeUnknown, UnknownTopic) as error:
             # A topic that was deleted is stopped by its consumer; the others go on.
             self.note(error)
             return
+        finally:
+            # What was done before an error is done.
+            self.crew.take_tables()
         ends = [report.ends for report in self.owners.values()]
         self._discovery.publish(self.tables.reached(ends))
-        for plan in changed:
-            if plan.name not in known:
-                for consumer in sorted(self.crew.names):
-                    self._fleet.add_table(consumer, plan, self.tables.ids[plan.name])
-        if changed:
-            self.crew.on(PartitionsChanged(frozenset(sources)))
 
     def _caught_up(self) -> bool:
         if not self.run.available_now or not self.crew.settled:
