@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -83,6 +84,9 @@ def test_one_ctrl_c_drains_and_a_second_one_ends_at_once(
     until(lambda: "draining" in shell.said(run), "the first Ctrl-C was seen")
     os.killpg(run.pid, signal.SIGINT)
     assert shell.end(run).code == 130
+    for process in frozen:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
     until(lambda: not [p for p in started if p.is_running()], "the end of every process")
     verified = shell("verify", "clicks.yaml", "--level", "data")
     assert verified.code == 0, verified.out
