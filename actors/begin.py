@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from raylake.ingest.plan import RunPlan
@@ -17,4 +18,6 @@ def begin(run: RunPlan, process: str) -> None:
     """
     os.environ.update(run.environment)
     folder = log_folder(run.lake, run.config.pipeline)
-    log_to_file(folder, run.run_id, process, pipeline=run.config.pipeline)
+    # A lake that cannot be written is told by whoever writes a table.
+    with contextlib.suppress(OSError):
+        log_to_file(folder, run.run_id, process, pipeline=run.config.pipeline)

@@ -28,11 +28,6 @@ class DeadLetterQueue:
         self._table: DeadLetterTable | None = None
         self._idle = IdleExit(self.leave)
 
-    async def start(self) -> None:
-        """Attach the dead-letter table; raises what attaching raises."""
-        self._idle.touch()
-        await asyncio.to_thread(self._attached)
-
     async def ping(self) -> None:
         """Show that it lives."""
         self._idle.touch()

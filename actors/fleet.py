@@ -53,10 +53,14 @@ class RayFleet:
         self._pids: dict[str, tuple[int, str]] = {}
 
     def start_queue(self, run: RunPlan) -> None:
-        """Start the dead-letter queue, or find it."""
+        """Start the dead-letter queue, or find it.
+
+        It attaches its table when the first owner asks: by then the owner has made sure that no
+        other run lives, so a second run that is refused takes nothing from the first (I11).
+        """
         name = queue_name(run.config.pipeline)
         self._queue = _detached(DeadLetterQueue, name, run)
-        result(self._queue.start.remote(), START_TIMEOUT_S)
+        result(self._queue.ping.remote(), START_TIMEOUT_S)
 
     def start_owner(self, setup: OwnerSetup) -> TableView:
         """Start a table's owner; raises what attaching raises, after ending the actor."""

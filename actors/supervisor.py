@@ -12,7 +12,7 @@ from actors.begin import begin
 from actors.fleet import RayFleet
 from actors.metrics import RayMetrics
 from raylake.clock import SystemClock
-from raylake.errors import RayLakeError, Terminal
+from raylake.errors import AlreadyRunning, RayLakeError, Terminal
 from raylake.ingest.discovery import KafkaDiscovery
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
@@ -43,6 +43,7 @@ class Supervisor:
         self._export = MetricsExport(Both(self._metrics, RayMetrics()), run.config.pipeline)
         self._exported: dict[str, float] = {}
         self._written_at = -STATUS_INTERVAL_S
+        self._silent = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._main, name="supervisor", daemon=True)
         self._thread.start()
@@ -77,6 +78,8 @@ class Supervisor:
         except RayLakeError as error:
             log.error("the run failed: %s", error)  # noqa: TRY400 - the message says it all
             loop.finish(error)
+            # The document is the other run's.
+            self._silent = isinstance(error, AlreadyRunning)
         except Exception as error:
             log.exception("the supervisor failed")
             loop.finish(Terminal(f"the supervisor failed: {type(error).__name__}: {error}"))
@@ -87,6 +90,8 @@ class Supervisor:
 
     def _write_status(self) -> None:
         self._written_at = self._clock.monotonic()
+        if self._silent:
+            return
         loop = self._loop
         reports = RunReports(loop.crew.reports, loop.owners, loop.restarts, loop.stable_ends)
         self._export.export(reports, self._clock.now())
