@@ -42,6 +42,11 @@ class CommittingTable(Protocol):
         """The table's id."""
         ...
 
+    @property
+    def watermark_ms(self) -> int | None:
+        """The watermark of the newest commit."""
+        ...
+
     def commit(
         self,
         units: Sequence[Unit],
@@ -335,7 +340,9 @@ class OwnerLoop:
         decided = list(zip(units, outcomes, strict=True))
         landed = [unit for unit, outcome in decided if outcome.status == "committed"]
         in_table = [unit for unit, outcome in decided if outcome.status != "refused"]
-        watermark_ms = self._watermark.committed(in_table)
+        self._watermark.committed(in_table)
+        # What the log holds: nothing else survives this owner.
+        watermark_ms = self._table.watermark_ms
         with self._changed:
             for _ in group:
                 self._units.popleft()
