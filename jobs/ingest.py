@@ -86,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(error, loaded)
     if outcome.error is not None:
         return _failed(outcome.error, loaded)
+    ray.shutdown()
+    cluster.forget()
     return EXIT_DONE
 
 
@@ -164,7 +166,8 @@ def _cpus(config: Pipeline) -> int:
 
 def _session_dir() -> Path:
     """Ray's sockets need a short path."""
-    return Path(os.environ.get("RAYLAKE_RAY_DIR", str(Path(tempfile.gettempdir()) / "raylake-ray")))
+    chosen = os.environ.get("RAYLAKE_RAY_DIR")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"raylake-{os.getuid()}"
 
 
 def _failed(error: RayLakeError, loaded: Loaded | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,17 @@ class ClusterHandle:
     Attributes:
         address: The GCS address.
         embedded: Whether it was started by this process and ends with it.
+        session: Where it keeps its logs and sockets.
     """
 
     address: str
     embedded: bool
+    session: Path
+
+    def forget(self) -> None:
+        """Delete an embedded cluster's logs, after it ended; Ray itself keeps every session's."""
+        if self.embedded:
+            shutil.rmtree(self.session, ignore_errors=True)
 
 
 def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> ClusterHandle:
@@ -70,7 +78,8 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
             hint="is RAY_ADDRESS right, and RAY_AUTH_TOKEN the cluster's token? Without RAY_ADDRESS"
             " an embedded cluster is started",
         ) from error
-    return ClusterHandle(str(context.address_info["gcs_address"]), not address)
+    info = context.address_info
+    return ClusterHandle(str(info["gcs_address"]), not address, Path(str(info["session_dir"])))
 
 
 def check_packages(*packages: Any) -> None:
