@@ -254,6 +254,11 @@ class PoisonPolicy:
     min_records: int = MIN_JUDGED_RECORDS
     open_s: float = 30.0
 
+    @property
+    def stops_at_the_first(self) -> bool:
+        """Whether no record may be dead (``on_failure: abort``)."""
+        return self.stop_above == 0.0 and self.min_records == 1
+
     def __post_init__(self) -> None:
         if not 0.0 <= self.stop_above <= 1.0:
             raise ValueError(f"stop_above {self.stop_above} is not in [0, 1]")
@@ -390,8 +395,8 @@ class PoisonGate:
                 seen, found = window, worst
         if seen < at_least or found <= self.policy.stop_above * seen:
             return Verdict(True, seen, found)
-        reason = (
-            f"{source}: {found} of {seen} records cannot be read (stop_above is "
-            f"{self.policy.stop_above:.0%}): is `format` right?"
-        )
+        limit = f"stop_above is {self.policy.stop_above:.0%}"
+        if self.policy.stops_at_the_first:
+            limit = "on_failure is abort"
+        reason = f"{source}: {found} of {seen} records cannot be read ({limit}): is `format` right?"
         return Verdict(False, seen, found, reason)

@@ -13,6 +13,7 @@ from raylake.clock import Clock
 from raylake.errors import SchemaConflict
 from raylake.ingest.batcher import Batcher, BatchPolicy, Plan
 from raylake.ingest.breaker import PoisonGate, Verdict
+from raylake.ingest.earlier import Snapshots
 from raylake.ingest.made import Made, Maker
 from raylake.ingest.outbox import Dependency, Outbox
 from raylake.ingest.ports import Answer, OwnerLost, OwnerPort, TableView
@@ -97,6 +98,7 @@ class TableFeed:
         self.stores = stores
         self.watermark_ms: int | None = None
         self.seeks: set[SourcePartition] = set()
+        self.earlier: Snapshots = {}
         self._owner = owner
         self._maker = maker
         self._clock = clock
@@ -145,6 +147,7 @@ class TableFeed:
     def grant(self, ends: Mapping[SourcePartition, int], generation: int) -> None:
         """Take these partitions from the table's ends on, under ``generation``."""
         self._generation = max(self._generation, generation)
+        self.gate.restore(self.earlier, sorted(ends))
         for source, end in ends.items():
             self._batcher.begin(source, end)
 
@@ -204,7 +207,7 @@ class TableFeed:
         offsets = batch.records.column("offset").to_numpy()
         verdict = self.gate.judge(batch.source, offsets, made.dead_rows)
         if not verdict.allowed:
-            return verdict
+            return replace(verdict, reason=f"{verdict.reason}{_first_of(made)}")
         rows, dead = made.rows.num_rows, len(made.dead_rows)
         counts = Counts(rows=rows, dead=dead, absent=batch.end - batch.start - rows - dead)
         span = OffsetRange(
@@ -304,13 +307,7 @@ class TableFeed:
         if answer.outcome.status == "refused":
             self.counters.refused += 1
             self._resetting = True
-            log.info(
-                "%s refused unit %s: %s",
-                self.names.table,
-                unit.unit_id,
-                answer.outcome.reason,
-                extra={"ranges": [f"{r.source} [{r.start}, {r.end})" for r in unit.ranges]},
-            )
+            _tell_refused(self.names.table, unit, answer.outcome.reason)
 
     def _reset(self) -> None:
         """Drop everything held and begin at the table's ends; all in-flight units are answered."""
@@ -323,6 +320,18 @@ class TableFeed:
         self.seeks.update(sources)
         self._resetting = False
         self.counters.resets += 1
+
+
+def _first_of(made: Made) -> str:
+    if made.dead is None or not made.dead.num_rows:
+        return ""
+    first = {name: made.dead.column(name)[0].as_py() for name in ("offset", "reason")}
+    return f" The first one is offset {first['offset']}: {first['reason']}"
+
+
+def _tell_refused(table: str, unit: Unit, reason: str) -> None:
+    ranges = [f"{r.source} [{r.start}, {r.end})" for r in unit.ranges]
+    log.info("%s refused unit %s: %s", table, unit.unit_id, reason, extra={"ranges": ranges})
 
 
 def _beyond(batch: FetchedBatch, start: int) -> FetchedBatch:

@@ -14,7 +14,7 @@ from raylake.errors import (
     TopicRecreated,
     UnknownTopic,
 )
-from raylake.ingest.breaker import Breaker
+from raylake.ingest.breaker import Breaker, BreakerState
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.port import FetchedBatch, Fetcher, Position
 
@@ -107,7 +107,12 @@ class Intake:
 
     def fetch(self) -> list[FetchedBatch]:
         """What arrived; nothing while the breaker is open or a partition had to be stopped."""
-        if not self.readable or not self.broker.allow():
+        if not self.readable:
+            return []
+        # An empty fetch says nothing of the broker, so that after an error it is asked something
+        # that it must answer.
+        doubted = bool(self.error) or self.broker.state is not BreakerState.CLOSED
+        if doubted and not (self.same_topics() and self.broker.state is BreakerState.CLOSED):
             return []
         try:
             batches = self._fetcher.fetch(FETCH_WAIT_S)
@@ -122,8 +127,8 @@ class Intake:
             self.broker.success()
             self._stop_topic(error)
             return []
-        self.broker.success()
-        self.error = ""
+        if batches:
+            self.broker.success()
         return batches
 
     def same_topics(self) -> bool:
@@ -148,13 +153,14 @@ class Intake:
             self._stop_topic(error)
             return False
         self.broker.success()
+        self.error = ""
         return True
 
     def poison(self, source: SourcePartition, reason: str) -> None:
         """Stop a partition until the gate lets it through again."""
         hint = (
             "look at `raylake preview`; correct `format` or `schema`, or raise "
-            "`dead_letters: {stop_above: …}` to make them dead letters"
+            "`dead_letters: {stop_above: …}` (with `on_failure: continue`) to make them dead letters"
         )
         log.error("%s", reason)
         self.poisoned.add(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raylake import __version__
+from raylake.ingest.plan import TablePlan
 from raylake.ingest.supervisor import SupervisorLoop
 from raylake.ingest.unit import PartitionState, SourcePartition, sum_counts
 
@@ -87,8 +88,20 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
                 "end": loop.stable_ends.get(source),
                 "max_event_ms": end.max_event_ms,
             }
-            for source, end in sorted(ends.items())
+            for source, end in _newest(ends, plan).items()
         },
+    }
+
+
+def _newest(
+    ends: dict[SourcePartition, PartitionState], plan: TablePlan
+) -> dict[SourcePartition, PartitionState]:
+    """The ends without those of topics that were created again since."""
+    read = {(source.topic, source.partition) for source in plan.sources}
+    return {
+        source: end
+        for source, end in sorted(ends.items())
+        if source in plan.sources or (source.topic, source.partition) not in read
     }
 
 
