@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -14,6 +15,7 @@ from actors.metrics import RayMetrics
 from raylake.clock import SystemClock
 from raylake.errors import AlreadyRunning, RayLakeError, Terminal
 from raylake.ingest.discovery import KafkaDiscovery
+from raylake.ingest.earlier import EarlierBreakers
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
 from raylake.ingest.status_document import document
@@ -33,6 +35,8 @@ class Supervisor:
 
     def __init__(self, run: RunPlan, consumers: int, job: dict[str, Any]) -> None:
         begin(run, "supervisor")
+        # Read before the first document of this run takes its place.
+        run = replace(run, earlier=EarlierBreakers.read(run.status_file))
         self._run = run
         self._job = job
         self._clock = SystemClock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -27,6 +27,7 @@ from raylake.ingest.breaker import (
 )
 from raylake.ingest.consumer import ConsumerLoop, LostLetters
 from raylake.ingest.dead_letters import LetterHead, lost_letter
+from raylake.ingest.earlier import Snapshots, restored
 from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.outbox import Dependency
 from raylake.ingest.owner_loop import OwnerLoop
@@ -66,11 +67,13 @@ class ConsumerSetup:
         run: The run.
         name: The consumer's name.
         tables: The tables that it feeds.
+        breakers: Breakers that were not closed, of an earlier run or of a consumer that is gone.
     """
 
     run: RunPlan
     name: str
     tables: tuple[TablePlan, ...]
+    breakers: Snapshots = field(default_factory=dict)
 
 
 def breaker_policy(config: Pipeline) -> BreakerPolicy:
@@ -158,7 +161,7 @@ def build_owner_loop(
         dead_letters,
         watermark,
         checkpointer=table.checkpointer(setup.run.config.ingest.checkpoint_interval_commits),
-        stores={name: _dependency(setup.run.config, name, clock) for name in STORES},
+        stores=_stores(setup.run.config, clock, setup.run.earlier.owners.get(setup.table.name, {})),
         clock=clock,
         commit_interval_s=setup.table.config.commit_interval_s,
     )
@@ -194,7 +197,7 @@ def build_consumer(
         fetcher,
         feeds,
         budget=ByteBudget(config.ingest.buffer_bytes, clock),
-        broker=Breaker("broker", policy, clock),
+        broker=restored(Breaker("broker", policy, clock), setup.breakers, "broker"),
         clock=clock,
         lost_letter={t.name: lost_letters(setup.run, t, clock) for t in setup.tables},
     )
@@ -223,7 +226,8 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
         rule,
         clock,
     )
-    return TableFeed(
+    mine = {name: setup.breakers.get(f"{table.name}/{name}", {}) for name in STORES}
+    feed = TableFeed(
         FeedNames(run.config.pipeline, setup.name, table.name),
         owner,
         maker,
@@ -231,14 +235,19 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
             config.max_batch_bytes, config.commit_interval_s, config.idle_commit_interval_s
         ),
         PoisonGate(poison_policy(run.config, table), clock, table=table.name),
-        {name: _dependency(run.config, name, clock) for name in STORES},
+        _stores(run.config, clock, {name: one for name, one in mine.items() if one}),
         clock,
     )
+    feed.earlier = setup.breakers
+    return feed
 
 
-def _dependency(config: Pipeline, name: str, clock: Clock) -> Dependency:
-    pace = Pace(name, retry_policy(config), clock, RetryCounters())
-    return Dependency(Breaker(name, breaker_policy(config), clock), pace)
+def _stores(config: Pipeline, clock: Clock, earlier: Snapshots) -> dict[str, Dependency]:
+    found = {}
+    for name in STORES:
+        breaker = restored(Breaker(name, breaker_policy(config), clock), earlier, name)
+        found[name] = Dependency(breaker, Pace(name, retry_policy(config), clock, RetryCounters()))
+    return found
 
 
 def lost_letters(run: RunPlan, table: TablePlan, clock: Clock) -> LostLetters | None:

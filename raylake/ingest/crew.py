@@ -54,6 +54,7 @@ class Crew:
         self._tables = tables
         self._machine = AssignmentMachine()
         self._effects: deque[Effect | Widen] = deque()
+        self._breakers = dict(run.earlier.consumers)
         self._told: dict[str, frozenset[SourcePartition]] = {}
         self._spawned = 0
         self._draining = False
@@ -127,7 +128,8 @@ class Crew:
         """Start one more consumer."""
         name = f"consumer-{self._spawned}"
         self._spawned += 1
-        setup = ConsumerSetup(self._run, name, tuple(self._tables.plans.values()))
+        plans = tuple(self._tables.plans.values())
+        setup = ConsumerSetup(self._run, name, plans, dict(self._breakers))
         self._fleet.start_consumer(setup, self._tables.ids)
         self.on(ConsumerUp(name))
         if self._draining:
@@ -137,7 +139,8 @@ class Crew:
         """End a consumer that is lost or failed, and start another one in its place."""
         log.warning("%s is gone and is replaced", name)
         self._fleet.discard(name)
-        self.reports.pop(name, None)
+        last = self.reports.pop(name, None)
+        self._breakers |= last.breakers if last is not None else {}
         self.on(ConsumerDown(name))
         self.spawn()
 

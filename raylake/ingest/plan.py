@@ -22,6 +22,7 @@ from raylake.config.bronze import BronzeTable, SchemaFile, TopicPattern
 from raylake.config.models import Pipeline
 from raylake.delta.spec import TableSpec, bronze_properties
 from raylake.errors import ConfigError
+from raylake.ingest.earlier import EarlierBreakers
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster, TopicInfo
 from raylake.layers.bronze import BronzeShape
@@ -55,6 +56,7 @@ class RunPlan:
         available_now: Stop at the ends seen at the start.
         take_over: Skip the courtesy towards an owner that may be alive (I11).
         environment: Variables of ours that every process of the run gets; never a secret.
+        earlier: The breakers of the run before.
     """
 
     config: Pipeline
@@ -64,6 +66,7 @@ class RunPlan:
     available_now: bool = False
     take_over: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    earlier: EarlierBreakers = field(default_factory=EarlierBreakers)
 
     @property
     def lake(self) -> str:
