@@ -160,7 +160,7 @@ class Intake:
         """Stop a partition until the gate lets it through again."""
         hint = (
             "look at `raylake preview`; correct `format` or `schema`, or raise "
-            "`dead_letters: {stop_above: …}` (with `on_failure: continue`) to make them dead letters"
+            "`dead_letters: {stop_above: …}` (and `on_failure: continue`): then they are dead letters"
         )
         log.error("%s", reason)
         self.poisoned.add(source)
