@@ -255,9 +255,10 @@ class PoisonPolicy:
     open_s: float = 30.0
 
     @property
-    def stops_at_the_first(self) -> bool:
-        """Whether no record may be dead (``on_failure: abort``)."""
-        return self.stop_above == 0.0 and self.min_records == 1
+    def limit(self) -> str:
+        """The limit, for people."""
+        abort = self.stop_above == 0.0 and self.min_records == 1
+        return "on_failure is abort" if abort else f"stop_above is {self.stop_above:.0%}"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.stop_above <= 1.0:
@@ -395,8 +396,5 @@ class PoisonGate:
                 seen, found = window, worst
         if seen < at_least or found <= self.policy.stop_above * seen:
             return Verdict(True, seen, found)
-        limit = f"stop_above is {self.policy.stop_above:.0%}"
-        if self.policy.stops_at_the_first:
-            limit = "on_failure is abort"
-        reason = f"{source}: {found} of {seen} records cannot be read ({limit}): is `format` right?"
-        return Verdict(False, seen, found, reason)
+        reason = f"{source}: {found} of {seen} records cannot be read ({self.policy.limit})"
+        return Verdict(False, seen, found, f"{reason}: is `format` right?")

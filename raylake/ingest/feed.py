@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylake.clock import Clock
-from raylake.errors import SchemaConflict
 from raylake.ingest.batcher import Batcher, BatchPolicy, Plan
 from raylake.ingest.breaker import PoisonGate, Verdict
 from raylake.ingest.earlier import Snapshots
+from raylake.ingest.fitting import Fitting
 from raylake.ingest.made import Made, Maker
 from raylake.ingest.outbox import Dependency, Outbox
-from raylake.ingest.ports import Answer, OwnerLost, OwnerPort, TableView
+from raylake.ingest.ports import Answer, OwnerLost, OwnerPort
 from raylake.ingest.unit import Counts, OffsetRange, SourcePartition, Unit
 from raylake.kafka.port import FetchedBatch
 
@@ -96,15 +96,13 @@ class TableFeed:
         self.counters = FeedCounters()
         self.gate = gate
         self.stores = stores
-        self.watermark_ms: int | None = None
         self.seeks: set[SourcePartition] = set()
         self.earlier: Snapshots = {}
         self._owner = owner
-        self._maker = maker
         self._clock = clock
         self._batcher: Batcher[Made] = Batcher(names.table, policy, clock)
         self._outbox = Outbox(names.table, owner, maker, stores)
-        self._view: TableView | None = None
+        self._fitting = Fitting(names.table, owner, maker)
         self._generation = 0
         self._resetting = False
         self._reconnect_at_s = 0.0
@@ -182,7 +180,7 @@ class TableFeed:
         """
         start = self.expected(source)
         if end > start:
-            made = Made(self._known_view().schema.empty_table(), dead, ())
+            made = Made(self._fitting.view().schema.empty_table(), dead, ())
             lost = OffsetRange(source, start, end, Counts(lost=end - start))
             self._batcher.add(lost, made, made.nbytes)
 
@@ -203,17 +201,17 @@ class TableFeed:
         if wanted is None:
             return None
         batch = _beyond(batch, wanted[0])
-        made = self._make(batch)
+        made = self._fitting.make(batch)
+        self.counters.evolved = self._fitting.evolved
         offsets = batch.records.column("offset").to_numpy()
         verdict = self.gate.judge(batch.source, offsets, made.dead_rows)
         if not verdict.allowed:
             return replace(verdict, reason=f"{verdict.reason}{_first_of(made)}")
-        rows, dead = made.rows.num_rows, len(made.dead_rows)
-        counts = Counts(rows=rows, dead=dead, absent=batch.end - batch.start - rows - dead)
+        counts = _counts(batch, made)
         span = OffsetRange(
             batch.source, batch.start, batch.end, counts, batch.leader_epoch, made.max_event_ms
         )
-        if rows or dead:
+        if counts.rows or counts.dead:
             self._batcher.add(span, made, made.nbytes)
         else:
             self._batcher.add(span)
@@ -240,7 +238,7 @@ class TableFeed:
             if self._resetting:
                 self._outbox.drop_unwritten()
             if self._outbox:
-                self._outbox.advance(self._known_view().fingerprint)
+                self._outbox.advance(self._fitting.view().fingerprint)
             for unit, answer in self._outbox.answers():
                 self._answered(unit, answer)
             if self._resetting and not self._outbox:
@@ -251,50 +249,16 @@ class TableFeed:
             self._outbox.owner_lost()
             self._reconnect_at_s = self._clock.monotonic() + RECONNECT_S
 
-    def _known_view(self) -> TableView:
-        return self._view or self._look()
-
-    def _look(self) -> TableView:
-        return self._fit(self._owner.view())
-
-    def _fit(self, view: TableView) -> TableView:
-        self._view = view
-        if view.watermark_ms is not None:
-            self.watermark_ms = view.watermark_ms
-        self._maker.fit(view)
-        return view
-
-    def _make(self, batch: FetchedBatch) -> Made:
-        self._known_view()
-        made = self._maker.make(batch, self.watermark_ms)
-        while isinstance(made, pa.Schema):
-            asked = made
-            try:
-                self._fit(self._owner.evolve(asked))
-                self.counters.evolved += 1
-            except SchemaConflict:
-                # Another consumer was first, with another type: decode by what the table has.
-                self._look()
-            made = self._maker.make(batch, self.watermark_ms)
-            if isinstance(made, pa.Schema) and made.equals(asked):
-                raise SchemaConflict(
-                    f"{self.names.table}: the columns {asked.names} of {batch.source} "
-                    f"[{batch.start}, {batch.end}) cannot be added",
-                    hint="give these columns in `schema:`, or use `unknown_fields: rescue`",
-                )
-        return made
-
     def _send(self, plan: Plan[Made]) -> None:
         flagged: dict[str, int] = {}
         for held in plan.batches:
             for kind, count in held.item.flagged.items():
                 flagged[kind] = flagged.get(kind, 0) + count
-        fingerprint = self._view.fingerprint if self._view is not None else ""
         unit = Unit(
             self.names.pipeline,
             self.names.consumer,
             self._generation,
-            fingerprint,
+            self._fitting.fingerprint,
             plan.ranges,
             flagged=flagged,
         )
@@ -303,7 +267,7 @@ class TableFeed:
 
     def _answered(self, unit: Unit, answer: Answer) -> None:
         if answer.watermark_ms is not None:
-            self.watermark_ms = answer.watermark_ms
+            self._fitting.watermark_ms = answer.watermark_ms
         if answer.outcome.status == "refused":
             self.counters.refused += 1
             self._resetting = True
@@ -311,7 +275,7 @@ class TableFeed:
 
     def _reset(self) -> None:
         """Drop everything held and begin at the table's ends; all in-flight units are answered."""
-        self._look()
+        self._fitting.look()
         sources = sorted(self._batcher.sources)
         ends = self._owner.ends(sources)
         for source in sources:
@@ -320,6 +284,11 @@ class TableFeed:
         self.seeks.update(sources)
         self._resetting = False
         self.counters.resets += 1
+
+
+def _counts(batch: FetchedBatch, made: Made) -> Counts:
+    rows, dead = made.rows.num_rows, len(made.dead_rows)
+    return Counts(rows=rows, dead=dead, absent=batch.end - batch.start - rows - dead)
 
 
 def _first_of(made: Made) -> str:

@@ -159,8 +159,8 @@ class Intake:
     def poison(self, source: SourcePartition, reason: str) -> None:
         """Stop a partition until the gate lets it through again."""
         hint = (
-            "look at `raylake preview`; correct `format` or `schema`, or raise "
-            "`dead_letters: {stop_above: …}` (and `on_failure: continue`): then they are dead letters"
+            "look at `raylake preview`; correct `format` or `schema`, or let them be dead letters: "
+            "raise `dead_letters: {stop_above: …}`, with `on_failure: continue`"
         )
         log.error("%s", reason)
         self.poisoned.add(source)
