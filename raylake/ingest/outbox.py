@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raylake import faults
@@ -115,23 +115,21 @@ class Outbox:
         for out in self._outgoing:
             out.handover = None
 
-    def answers(self) -> list[tuple[Unit, Answer]]:
-        """The answers that arrived, in order of handing over.
+    def answers(self) -> Iterator[tuple[Unit, Answer]]:
+        """The answers that arrived, in order of handing over, each taken before the next is asked.
 
         Raises:
             OwnerLost: The owner is gone; call :meth:`owner_lost`.
             RayLakeError: The owner stopped for good.
         """
-        found: list[tuple[Unit, Answer]] = []
         while self._outgoing:
             out = self._outgoing[0]
             answer = out.handover.poll() if out.handover is not None else None
             if answer is None:
-                break
+                return
             self._outgoing.popleft()
             self.error = ""
-            found.append((out.unit, answer))
-        return found
+            yield out.unit, answer
 
     def _hand_over(self, out: _Outgoing) -> None:
         in_flight = {"rows": out.unit.counts.rows, "unit": out.unit.unit_id}
