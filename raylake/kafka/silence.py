@@ -61,11 +61,12 @@ def offsets_lost(
         )
     elif divergent is not None:
         count = asked - divergent
-        text = f"Kafka's log was cut off at {divergent}, before the offset asked for, {asked}"
+        cut = f"Kafka's log was cut off at {divergent}, before the offset asked for, {asked}"
+        text = f"{cut}: {count} offsets that were read are gone"
         hint = "an unclean leader election dropped records that were read; see `raylake rewind`"
     else:
         count = max(0, asked - end)
-        text = f"offset {asked} was asked for, but Kafka's log ends at {end}"
+        text = f"offset {asked} was asked for, {count} beyond the end of Kafka's log, {end}"
         hint = "the log was cut off (unclean leader election) or restored from an older copy"
     return OffsetsLost(
         f"{source}: {text}",
