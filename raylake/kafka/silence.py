@@ -66,7 +66,7 @@ def offsets_lost(
         hint = "an unclean leader election dropped records that were read; see `raylake rewind`"
     else:
         count = max(0, asked - end)
-        text = f"offset {asked} was asked for, {count} beyond the end of Kafka's log, {end}"
+        text = f"offset {asked} was asked for, but Kafka's log ends at {end}, {count} before it"
         hint = "the log was cut off (unclean leader election) or restored from an older copy"
     return OffsetsLost(
         f"{source}: {text}",
