@@ -28,9 +28,7 @@ def test_a_drained_run_ends_with_0_each_time(scope: Scope, times: int) -> None:
 
 @pytest.mark.spec("A11")
 @pytest.mark.parametrize("times", TIMES)
-def test_a_stopped_run_ends_with_0_and_an_impatient_one_with_130(
-    scope: Scope, times: int
-) -> None:
+def test_a_stopped_run_ends_with_0_and_an_impatient_one_with_130(scope: Scope, times: int) -> None:
     for number in range(times):
         scope.produce(40)
         job = scope.start()

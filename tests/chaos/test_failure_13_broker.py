@@ -29,6 +29,7 @@ def test_failure_13_the_broker_is_killed_and_its_breaker_opens_and_closes(
     make_scope: MakeScope, own_broker: LiveBroker
 ) -> None:
     scope = make_scope(broker=own_broker)
+    scope.pipeline(kafka={"bootstrap": own_broker.bootstrap, "connect_timeout": "1s"})
     job = scope.start()
     scope.produce(500, DIRTY)
     scope.until_caught_up()

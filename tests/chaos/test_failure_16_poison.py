@@ -42,7 +42,7 @@ def test_failure_16_a_poisoned_partition_stops_alone_and_its_gate_is_seen(scope:
         return poisoned in scope.status().get("stopped", {}) and table.get(good, -1) >= 400
 
     scope.run_until(stopped, "the poisoned partition stopped and the other one went on")
-    scope.run_until(lambda: scope.tripped("[1]"), "its gate is in the status document")
+    scope.run_until(lambda: scope.tripped("/1"), "its gate is in the status document")
     scope.produce(200, partitions=[0])
     scope.run_until(
         lambda: any(table.get(good, -1) >= 600 for table in scope.committed()), "it goes on"

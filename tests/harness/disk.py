@@ -18,7 +18,10 @@ class SmallDisk:
         self._ballast = place / "ballast"
         place.mkdir(parents=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        if (
+            os.geteuid() != 0
+            or subprocess.run(command, capture_output=True, check=False).returncode
+        ):
             place.rmdir()
             pytest.skip("this user cannot mount a small file system")
 

@@ -35,7 +35,7 @@ from tests.harness.waiting import until
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = {"id": "long", "at": "timestamp", "note": "string"}
 TABLE = "events"
-EXIT_TIMEOUT_S = 90.0
+EXIT_TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -220,7 +220,7 @@ class Scope:
         job.ends_with(code, timeout_s)
         return job
 
-    def run_until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    def run_until(self, condition: Callable[[], Any], what: str, timeout_s: float = 120.0) -> Any:
         """Wait while the newest job runs; fails at once when it ends."""
         job = self.jobs[-1]
 
@@ -285,7 +285,7 @@ class Scope:
         """Whether a breaker whose name ends so is not closed."""
         return any(k.endswith(name) and v != "closed" for k, v in self.breakers().items())
 
-    def until_caught_up(self, timeout_s: float = 60.0) -> None:
+    def until_caught_up(self, timeout_s: float = 120.0) -> None:
         self.run_until(self.caught_up, "every offset was committed", timeout_s)
 
     def fail_once(self) -> None:
@@ -353,6 +353,17 @@ class Scope:
                 if ours is not None:
                     found.append((int(path.stem), ours))
         return found
+
+    def ranges_in_log(self, table: str = TABLE, upto: int = 10**9) -> list[dict[str, Any]]:
+        """The ranges of all data commits up to a version."""
+        return [r for v, c in self.commits(table) if v <= upto for r in c.get("ranges", [])]
+
+    def ends_in_log(self, table: str = TABLE) -> dict[int, int]:
+        """The end of each partition by the data commits, by number."""
+        ends: dict[int, int] = {}
+        for one in self.ranges_in_log(table):
+            ends[one["partition"]] = max(ends.get(one["partition"], 0), one["end"])
+        return ends
 
     def close(self) -> None:
         """End what still runs, and count what was injected."""

@@ -245,7 +245,7 @@ class ConsumerProcess:
             budget=self.budget,
             broker=Breaker("broker", BREAKERS, world.clock),
             clock=world.clock,
-            lost_letter={plan.name: letter_of for plan in tables},
+            lost_letter={plan.name: letter_of if world.record_loss else None for plan in tables},
         )
 
     def feed(self, plan: TablePlan) -> TableFeed:
@@ -255,7 +255,7 @@ class ConsumerProcess:
             OwnerCalls(world, plan.name),
             SimulatedMaker(world.lake, plan.name, "extra"),
             BatchPolicy(max_batch_bytes=1500, commit_interval_s=0.4, idle_commit_interval_s=1.0),
-            PoisonGate(PoisonPolicy(stop_above=1.0, open_s=1.0), world.clock, table=plan.name),
+            PoisonGate(world.poison, world.clock, table=plan.name),
             stores(world.clock),
             world.clock,
         )
@@ -416,6 +416,8 @@ class World:
     zombies: list[ConsumerProcess] = field(default_factory=list)
     watermarks: dict[tuple[str, str], int] = field(default_factory=dict)
     calm: bool = False
+    poison: PoisonPolicy = PoisonPolicy(stop_above=1.0, open_s=1.0)
+    record_loss: bool = True
     runs: int = 0
     supervisor: Any = None
 
