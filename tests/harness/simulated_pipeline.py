@@ -52,6 +52,7 @@ T = TypeVar("T")
 BUDGET_BYTES = 4000
 BREAKERS = BreakerPolicy(calls=4, window_s=5.0, open_s=1.0, half_open_calls=2)
 PACE = RetryPolicy("fixed", initial_s=0.2, max_s=0.2)
+ALL_POISON_PASSES = PoisonPolicy(stop_above=1.0, open_s=1.0)
 _FILE = f"""
 pipeline: {PIPELINE}
 lake: /simulated
@@ -416,7 +417,7 @@ class World:
     zombies: list[ConsumerProcess] = field(default_factory=list)
     watermarks: dict[tuple[str, str], int] = field(default_factory=dict)
     calm: bool = False
-    poison: PoisonPolicy = PoisonPolicy(stop_above=1.0, open_s=1.0)
+    poison: PoisonPolicy = ALL_POISON_PASSES
     record_loss: bool = True
     runs: int = 0
     supervisor: Any = None
