@@ -301,6 +301,7 @@ _COORDINATES = pa.schema(
         ("offset", pa.int64()),
         ("stage", pa.string()),
         ("error_class", pa.string()),
+        ("reason", pa.string()),
     ]
 )
 
@@ -313,6 +314,7 @@ def _table(rows: Sequence[tuple[SourcePartition, int]], fate: str) -> pa.Table:
         pa.array([offset for _, offset in rows], pa.int64()),
         pa.array([fate] * len(rows), pa.string()),
         pa.array(["Simulated"] * len(rows), pa.string()),
+        pa.array(["made so"] * len(rows), pa.string()),
     ]
     return pa.table(columns, schema=_COORDINATES)
 
@@ -325,6 +327,6 @@ def letter_of(source: SourcePartition, start: int, end: int, _reason: str) -> pa
 def _coordinates(tables: Sequence[pa.Table]) -> list[Coordinates]:
     found = []
     for table in tables:
-        for *source, offset, fate, _ in zip(*(c.to_pylist() for c in table.columns), strict=True):
+        for *source, offset, fate, _, _ in zip(*(c.to_pylist() for c in table.columns), strict=True):
             found.append((SourcePartition(*source), offset, fate))
     return found
