@@ -28,6 +28,7 @@ from actors.calls import find, result, supervisor_name
 from actors.supervisor import Supervisor
 from raylake.cli.files import places
 from raylake.client.cluster import ClusterHandle, check_packages, connect
+from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, Pipeline, load
 from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeError, Terminal
@@ -79,6 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
             options.take_over,
             {name: os.environ[name] for name in INHERITED if name in os.environ},
         )
+        if not run.take_over:
+            # An owner that was quiet for long could be taken over though its run lives.
+            refuse_second_run(run.status_file, run.config.pipeline, SystemClock())
         cluster = connect(num_cpus=_cpus(loaded.config), session_dir=_session_dir())
         signals.install()
         outcome = _run(run, cluster, signals)
