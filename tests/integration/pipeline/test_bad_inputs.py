@@ -34,6 +34,7 @@ class Case:
         self.run: Run | None = None
         self.seconds = 0.0
         self.before: set[str] = set()
+        self.arguments = ["--available-now"]
 
     @property
     def table(self) -> Path:
@@ -45,7 +46,7 @@ class Case:
     def go(self) -> None:
         self.before = files(self.bench.lake / "bronze")
         started = time.monotonic()
-        self.run = self.bench.start("--available-now")
+        self.run = self.bench.start(*self.arguments)
         self.run.wait()
         self.seconds = time.monotonic() - started
 
@@ -135,6 +136,12 @@ def aborting(case: Case) -> None:
     case.write(on_failure="abort")
 
 
+def aborting_on_its_way(case: Case) -> None:
+    """A continuous run ends too."""
+    aborting(case)
+    case.arguments = []
+
+
 def read_only(case: Case) -> None:
     case.bench.lake = Path("/proc/raylake-lake")
     case.write()
@@ -158,6 +165,7 @@ CASES: dict[str, Callable[[Case], None]] = {
     "empty_topic": empty_topic,
     "other_format": other_format,
     "aborting": aborting,
+    "aborting_on_its_way": aborting_on_its_way,
     "read_only": read_only,
     "empty_file": replaced(b""),
     "binary_file": replaced(b"\x00\x01\xff\xfe"),
@@ -246,8 +254,11 @@ def test_failure_16_somebody_elses_format_is_5_and_no_dead_letter(cases: dict[st
 
 
 @pytest.mark.spec("B5", "A4")
-def test_on_failure_abort_stops_at_the_first_dead_letter(cases: dict[str, Case]) -> None:
-    case = cases["aborting"]
+@pytest.mark.parametrize("name", ["aborting", "aborting_on_its_way"])
+def test_on_failure_abort_ends_the_run_at_the_first_dead_letter(
+    cases: dict[str, Case], name: str
+) -> None:
+    case = cases[name]
     assert case.run is not None
     assert case.run.process.returncode == 5, case.run.said
     assert "on_failure is abort" in case.run.said
