@@ -178,8 +178,11 @@ class SupervisorLoop:
 
     def _open(self, plans: Sequence[TablePlan]) -> int:
         """Open all tables; returns the newest generation that an owner was told."""
+        lost = False
         while True:
             try:
+                for name in sorted(self.tables.plans) if lost else ():
+                    self.tables.restart(name, self.crew.generation_of, hurry=False)
                 for plan in plans:
                     self.tables.ensure(plan)
                 if self.run.available_now:
@@ -188,6 +191,7 @@ class SupervisorLoop:
             except OwnerLost as error:
                 self.note(error)
                 self._lost("owner")
+                lost = True
 
     def _take(self, news: News) -> None:
         for name, report in news.consumers.items():
