@@ -1,0 +1,455 @@
+"""The supervisor's loop over the simulated fleet: starts, replacements, drains, ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+
+from raylake.config.bronze import TopicPattern
+from raylake.errors import (
+    DependencyUnreachable,
+    Fenced,
+    OffsetsLost,
+    RayLakeError,
+    Refused,
+    Terminal,
+    TopicRecreated,
+    UnknownTopic,
+)
+from raylake.ingest.earlier import EarlierBreakers
+from raylake.ingest.fleet import News
+from raylake.ingest.intake import TooManyDeadLetters
+from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan
+from raylake.ingest.ports import OwnerLost
+from raylake.ingest.replacements import MAX_REPLACEMENTS
+from raylake.ingest.reports import ConsumerReport
+from raylake.ingest.status_document import document
+from raylake.ingest.supervisor import SupervisorLoop
+from tests.harness.simulated_kafka import DEAD, GOOD
+from tests.harness.simulated_lake import SimulatedTable
+from tests.harness.simulated_pipeline import (
+    SimulatedDiscovery,
+    SimulatedFleet,
+    World,
+    configured,
+)
+from tests.harness.simulated_runs import audit
+from tests.unit.ingest.pieces import TABLE, calm_world, drain_timeout_s, produce, source
+
+
+class Run:
+    """A supervisor and its world, everybody stepped in turn."""
+
+    def __init__(self, world: World, *, available_now: bool = False, consumers: int = 2) -> None:
+        self.world = world
+        plan = RunPlan(configured(), "sha", "sim.yaml", "run-1", available_now)
+        self.fleet = SimulatedFleet(world)
+        self.discovery = SimulatedDiscovery(world)
+        self.loop = SupervisorLoop(plan, self.fleet, self.discovery, world.clock, consumers)
+
+    def round(self) -> None:
+        self.loop.tick()
+        for process in [*self.world.consumers.values(), *self.world.owners.values()]:
+            process.step()
+        self.world.clock.sleep(0.1)
+
+    def until(self, condition: Callable[[], bool], rounds: int = 300) -> None:
+        for _ in range(rounds):
+            if condition():
+                return
+            self.round()
+        raise AssertionError(f"{condition} did not come in {rounds} rounds")
+
+    def end(self, rounds: int = 900) -> Any:
+        self.until(lambda: self.loop.outcome is not None, rounds)
+        return self.loop.outcome
+
+
+def running(partitions: int = 2, **more: Any) -> Run:
+    world = calm_world(partitions)
+    for partition in range(partitions):
+        produce(world, 6, partition)
+    run = Run(world, **more)
+    run.loop.start()
+    return run
+
+
+def ends(run: Run, table: str = TABLE) -> list[int]:
+    return [state.next for _, state in sorted(run.world.lake.logs[table][-1].states.items())]
+
+
+def test_available_now_ends_at_what_was_there_at_the_start() -> None:
+    run = running(available_now=True)
+    produce(run.world, 3)
+    outcome = run.end()
+    assert (outcome.state, outcome.error, run.loop.state) == ("done", None, "done")
+    assert min(ends(run)) >= 6
+    audit(run.world)
+    assert run.world.owners == {}
+
+
+def test_a_run_goes_on_until_it_is_told_to_stop() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    assert run.loop.outcome is None
+    produce(run.world, 3)
+    run.until(lambda: ends(run) == [9, 6])
+    run.loop.stop()
+    assert run.end().state == "stopped"
+    audit(run.world)
+
+
+def test_failure_12_partitions_and_topics_that_come_later_are_read_from_their_first_offset() -> (
+    None
+):
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    run.world.kafka.grow("x", 1)
+    produce(run.world, 4, 2)
+    run.until(lambda: ends(run) == [6, 6, 4])
+    run.world.tables["bronze.b"] = ("x", "y")
+    run.world.kafka.produce(run.world.kafka.sources("y")[0], [GOOD] * 2)
+    run.until(lambda: "bronze.b" in run.world.lake.logs and ends(run, "bronze.b") == [6, 6, 4, 2])
+    assert ends(run) == [6, 6, 4], "the first table gets nothing twice"
+    run.loop.stop()
+    run.end()
+    audit(run.world)
+
+
+def test_an_admission_that_fails_is_made_again() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    run.world.kafka.grow("x", 1)
+    produce(run.world, 4, 2)
+    run.world.lake.failing.add("store")
+    run.until(lambda: any("no space left" in e["message"] for e in run.loop.errors))
+    run.world.lake.failing.clear()
+    run.until(lambda: ends(run) == [6, 6, 4])
+
+
+def test_a_deleted_topic_stops_nothing_else() -> None:
+    run = running()
+    tables = run.discovery.tables
+
+    def unknown() -> NoReturn:
+        raise UnknownTopic("topic x is gone")
+
+    run.discovery.tables = unknown  # type: ignore[method-assign]
+    run.until(lambda: any(e["code"] == "unknown_topic" for e in run.loop.errors))
+    run.discovery.tables = tables  # type: ignore[method-assign]
+    run.until(lambda: ends(run) == [6, 6])
+
+
+@pytest.mark.parametrize("found_by_pattern", [True, False])
+def test_only_a_topic_found_by_a_pattern_may_wait_for_its_first_record(
+    found_by_pattern: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = running()
+
+    def nothing(_table: Any) -> NoReturn:
+        raise NothingToInfer("no records yet")
+
+    monkeypatch.setattr(run.discovery, "setup", nothing)
+    topics = TopicPattern(pattern="x.*") if found_by_pattern else ("x",)
+    config: Any = SimpleNamespace(fans_out=True, topics=topics, on_topic_recreated="stop")
+    plan = TablePlan("bronze.c", "/simulated/c", config, (source(run.world),))
+    if found_by_pattern:
+        run.loop.tables.ensure(plan)
+    else:
+        with pytest.raises(NothingToInfer):
+            run.loop.tables.ensure(plan)
+    assert "bronze.c" not in run.loop.tables.plans
+
+
+@pytest.mark.parametrize("policy", ["stop", "start"])
+def test_failure_11_a_topic_created_again_is_stopped_or_begun_as_configured(policy: str) -> None:
+    run = running(1)
+    run.until(lambda: ends(run) == [6])
+    old = source(run.world)
+    run.world.kafka.create("x", 1)
+    produce(run.world, 2)
+    (plan,) = run.discovery.tables()
+    config: Any = SimpleNamespace(fans_out=False, on_topic_recreated=policy)
+    run.loop.tables.ensure(replace(plan, config=config))
+    stopped = run.loop.tables.recreated
+    states = run.world.lake.logs[TABLE][-1].states
+    if policy == "stop":
+        assert isinstance(stopped[source(run.world)], TopicRecreated)
+        assert list(states) == [old]
+    else:
+        assert stopped == {}
+        assert states[source(run.world)].origin == 0
+
+
+@pytest.mark.parametrize("how", ["killed", "failed"])
+def test_a_consumer_that_is_gone_is_replaced_and_nothing_is_lost(how: str) -> None:
+    run = running()
+    run.round()
+    victim = run.world.consumers["consumer-0"]
+    victim.alive, victim.report = False, None
+    if how == "failed":
+        failure = Terminal("it broke")
+        breakers = {"broker": {"state": "open", "reason": "silent"}}
+        run.loop.crew.reports["consumer-0"] = ConsumerReport("consumer-0", breakers=breakers)
+        victim.report = ConsumerReport("consumer-0", state="failed", failure=failure)
+    run.until(lambda: ends(run) == [6, 6])
+    assert run.loop.restarts == {"consumer": 1, "owner": 0, "dead_letters": 0}
+    assert sorted(run.world.consumers) == ["consumer-1", "consumer-2"]
+    if how == "failed":
+        assert run.loop.errors[-1]["message"] == "it broke"
+        assert "broker" in run.loop.crew._breakers, "its successor starts half-open"
+
+
+def test_a_fenced_consumer_ends_the_run() -> None:
+    run = running()
+    run.world.consumers["consumer-0"].alive = False
+    report = ConsumerReport("consumer-0", state="failed", failure=Fenced("a newer owner"))
+    run.world.consumers["consumer-0"].report = report
+    with pytest.raises(Fenced):
+        run.loop.tick()
+
+
+def test_news_of_a_consumer_that_is_no_more_is_no_news() -> None:
+    run = running()
+    run.loop._take(
+        News({"consumer-9": ConsumerReport("consumer-9")}, lost_consumers={"consumer-9"})
+    )
+    assert run.loop.restarts["consumer"] == 0
+
+
+def test_a_lost_owner_is_replaced_with_its_generations() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    before = dict(run.world.owners[TABLE].table.generations)
+    run.world.owners[TABLE].alive = False
+    produce(run.world, 3)
+    run.until(lambda: ends(run) == [9, 6])
+    assert run.loop.restarts["owner"] == 1
+    assert run.world.owners[TABLE].table.generations == before
+    assert run.loop.tables.lost == set()
+
+
+def test_an_owner_that_cannot_be_replaced_now_is_one_loss_however_often_it_is_tried() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    run.world.lake.failing.add("store")
+    run.world.owners[TABLE].alive = False
+    for _ in range(400):
+        run.round()
+    assert run.loop.restarts["owner"] == 1
+    run.world.lake.failing.clear()
+    produce(run.world, 3)
+    run.until(lambda: ends(run) == [9, 6])
+
+
+def test_a_lost_queue_is_replaced_and_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = running()
+    world = run.world
+
+    def refused(_run: RunPlan) -> NoReturn:
+        raise DependencyUnreachable("disk full")
+
+    monkeypatch.setattr(run.fleet, "start_queue", refused)
+    world.queue.alive = False
+    world.kafka.produce(source(world), [DEAD])
+    for _ in range(60):
+        run.round()
+    assert run.loop.restarts["dead_letters"] == 1
+    monkeypatch.undo()
+    run.until(lambda: bool(world.lake.letters.get("id-bronze.a")))
+
+
+def test_a_grant_waits_for_an_owner() -> None:
+    run = running()
+    run.world.owners[TABLE].alive = False
+    run.loop.crew.apply()
+    assert not run.loop.crew.settled
+    run.until(lambda: ends(run) == [6, 6])
+    assert run.loop.crew.settled
+
+
+def test_an_owner_lost_while_the_run_starts_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = calm_world(2)
+    produce(world, 6)
+    run = Run(world, available_now=True)
+    admit, deaths = SimulatedTable.admit, []
+
+    def dies(table: SimulatedTable, origins: Any) -> Any:
+        if len(deaths) < 2:
+            deaths.append(1)
+            world.owners[TABLE].alive = False
+            raise OwnerLost("it died in the call")
+        return admit(table, origins)
+
+    monkeypatch.setattr(SimulatedTable, "admit", dies)
+    run.loop.start()
+    assert run.loop.restarts["owner"] == 2
+    assert run.end().state == "done"
+    assert ends(run) == [6, 0]
+
+
+def test_too_many_replacements_end_the_run() -> None:
+    run = running()
+    for _ in range(MAX_REPLACEMENTS):
+        run.world.consumers[min(run.world.consumers)].alive = False
+        run.loop.tick()
+    run.world.consumers[min(run.world.consumers)].alive = False
+    with pytest.raises(Terminal, match="gives up: see the logs"):
+        run.loop.tick()
+    assert run.loop.restarts["consumer"] == MAX_REPLACEMENTS + 1
+
+
+def test_replacements_that_are_far_apart_do_not_end_it() -> None:
+    run = running()
+    for _ in range(3 * MAX_REPLACEMENTS):
+        run.world.consumers[min(run.world.consumers)].alive = False
+        run.loop.tick()
+        run.world.clock.sleep(4)
+    assert run.loop.outcome is None
+
+
+def test_an_owner_lost_in_a_drain_is_replaced_in_a_hurry() -> None:
+    run = running()
+    run.until(lambda: bool(run.world.owners[TABLE].loop._units))
+    run.loop.stop()
+    run.world.owners[TABLE].alive = False
+    assert run.end().state == "stopped"
+    assert run.world.lake.logs[TABLE][-1].kind == "release"
+    audit(run.world)
+
+
+def test_a_consumer_lost_in_a_drain_drains_too() -> None:
+    run = running(available_now=True)
+    run.until(lambda: run.loop.state == "draining")
+    run.world.consumers[min(run.world.consumers)].alive = False
+    assert run.end().state == "done"
+    assert ends(run) == [6, 6]
+
+
+def test_a_drain_that_undid_something_is_taken_back_and_done_again() -> None:
+    run = running(available_now=True)
+    run.until(lambda: run.loop.state == "draining")
+    table = run.world.owners[TABLE].table
+    table.set_generation(run.world.kafka.sources("x"), 99)
+    table.generations.clear()
+    states = []
+    run.world.consumers[min(run.world.consumers)].loop._feeds[TABLE]._resetting = True
+    while run.loop.outcome is None:
+        run.round()
+        states.append(run.loop.state)
+    assert run.loop.outcome.state == "done"
+    assert ends(run) == [6, 6]
+
+
+def test_a_drain_has_its_time() -> None:
+    run = running()
+    run.world.lake.failing.add("store")
+    run.round()
+    run.until(lambda: any(c.loop._feeds[TABLE].holding for c in run.world.consumers.values()))
+    run.loop.stop()
+    began = run.world.clock.monotonic()
+    outcome = run.end(3000)
+    assert outcome.state == "failed"
+    assert "drain_timeout" in outcome.error.message
+    assert run.world.clock.monotonic() - began < 2.2 * drain_timeout_s()
+
+
+def test_a_run_whose_partitions_all_stopped_ends_and_says_why() -> None:
+    world = calm_world(1, record_loss=False)
+    produce(world, 6)
+    world.kafka.logs[source(world)].kinds.clear()
+    run = Run(world)
+    run.loop.start()
+    world.kafka.logs[source(world)].start = 5
+    outcome = run.end()
+    assert outcome.state == "failed"
+    assert isinstance(outcome.error, OffsetsLost)
+
+
+def test_poison_alone_does_not_end_a_run_but_abort_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = running()
+    poisoned = TooManyDeadLetters("nearly all poison")
+    all_of_them = dict.fromkeys(run.world.kafka.sources("x"), poisoned)
+    run.loop.crew.reports["consumer-0"] = ConsumerReport("consumer-0", stopped=all_of_them)
+    run.loop._end_if_all_stopped()
+    assert run.loop.state == "running"
+    monkeypatch.setattr(run.loop.tables, "aborts", lambda _source: True)
+    run.loop._end_if_all_stopped()
+    assert run.loop.state == "draining"
+    run.loop.crew.reports["consumer-0"] = ConsumerReport(
+        "consumer-0", stopped={source(run.world): poisoned}
+    )
+    assert run.loop.finish().error is poisoned
+
+
+def test_a_run_that_failed_says_so_and_everything_is_ended() -> None:
+    run = running()
+    outcome = run.loop.finish(Refused("no"))
+    assert (outcome.state, run.loop.state) == ("failed", "failed")
+    said = run.loop.errors[-1]
+    assert (said["code"], said["message"], said["exit_code"]) == ("refused", "no", 5)
+    assert run.world.consumers == {}
+
+
+def test_an_error_said_twice_is_kept_once_and_the_newest_are_kept() -> None:
+    run = running()
+    for number in range(30):
+        for _ in range(2):
+            run.loop.note(RayLakeError(f"error {number}"))
+    messages = [entry["message"] for entry in run.loop.errors]
+    assert messages == [f"error {number}" for number in range(10, 30)]
+
+
+def test_a_supervisor_that_comes_after_another_goes_on_with_newer_generations() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    told = run.world.owners[TABLE].table.generation
+    run.world.consumers.clear()
+    produce(run.world, 3)
+    again = Run(run.world)
+    again.loop.start()
+    again.until(lambda: ends(again) == [9, 6])
+    assert run.world.owners[TABLE].table.generation > told
+    audit(run.world)
+
+
+def test_the_status_document_tells_the_run_as_plain_data() -> None:
+    run = running()
+    empty = document(run.loop, {"kind": "process"}, 1.0)
+    assert empty["tables"][TABLE] == {"path": f"/simulated/{TABLE}", "topics": ["x"]}
+    run.until(lambda: ends(run) == [6, 6])
+    owner = run.world.owners[TABLE]
+    run.round()
+    run.loop.owners[TABLE] = SimpleNamespace(
+        pid=1, epoch=1, state=owner.loop.state(), ends=owner.table.states()
+    )
+    shown = document(run.loop, {"kind": "process"}, 2.0)
+    table = shown["tables"][TABLE]
+    assert table["totals"]["rows"] == 12
+    assert [p["next"] for p in table["partitions"].values()] == [6, 6]
+    assert shown["state"] == "running"
+    assert set(shown["consumers"]) == {"consumer-0", "consumer-1"}
+    assert shown["error"] is None
+    run.loop.finish(Refused("no", hint="do"))
+    ended = document(run.loop, {"kind": "process"}, 3.0)
+    assert ended["error"] == {"code": "refused", "message": "no", "hint": "do", "exit_code": 5}
+    json.dumps(ended, default=str)
+
+
+def test_consumers_start_from_the_breakers_of_the_run_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = calm_world(1)
+    run = Run(world, consumers=1)
+    earlier = EarlierBreakers(consumers={"broker": {"state": "open"}})
+    plan = RunPlan(configured(), "sha", "sim.yaml", "run-1", earlier=earlier)
+    started: list[Any] = []
+    monkeypatch.setattr(run.fleet, "start_consumer", lambda setup, _ids: started.append(setup))
+    loop = SupervisorLoop(plan, run.fleet, run.discovery, world.clock, 1)
+    loop.start()
+    assert started[0].breakers == {"broker": {"state": "open"}}
