@@ -230,6 +230,7 @@ def bed(name: str, options: argparse.Namespace, *, broker: bool = True) -> Itera
         yield made
     except (BenchFailed, RayLakeError, TimeoutError):
         print(made.tail("ingest.log"))
+        print("status:", {k: v for k, v in made.status().items() if k not in ("metrics", "job")})
         raise
     finally:
         made.close()

@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kafka import KafkaProducer
 
@@ -19,6 +20,7 @@ from raylake.demo.record import RecordWriter
 
 STEP_S = 0.05
 WHOLE = 4_000_000
+Sent = tuple[int, Planned, Any]
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
     producer = KafkaProducer(bootstrap_servers=options.bootstrap, linger_ms=5)
     began = time.monotonic()
     sent = 0
-    waiting = []
+    waiting: list[Sent] = []
     stream = _stream(options.partitions)
     with RecordWriter(options.record, options.topic) as record:
         while not options.stop.exists() and time.monotonic() < began + options.limit_s:
@@ -49,20 +51,26 @@ def main() -> None:
                 )
                 waiting.append((partition, planned, future))
             sent += due
-            done = [one for one in waiting if one[2].is_done]
-            waiting = [one for one in waiting if not one[2].is_done]
-            _write_down(record, done)
+            waiting = _write_down(record, waiting)
             time.sleep(STEP_S)
         producer.flush()
-        _write_down(record, waiting)
+        for one in _write_down(record, waiting):
+            raise SystemExit(f"not acknowledged: {one[1]}")
     producer.close()
     print(f"records={sent} seconds={time.monotonic() - began:.1f}")
 
 
-def _write_down(record: RecordWriter, done: list[tuple[int, Planned, object]]) -> None:
-    for partition, planned, future in done:
-        metadata = future.get(timeout=60)
-        record.add(partition, metadata.offset, planned.value, planned.kind, planned.fate)
+def _write_down(record: RecordWriter, sent: list[Sent]) -> list[Sent]:
+    """Write down what was acknowledged; returns what is not yet."""
+    waiting = []
+    for one in sent:
+        partition, planned, future = one
+        if future.is_done:
+            offset = future.get(timeout=60).offset
+            record.add(partition, offset, planned.value, planned.kind, planned.fate)
+        else:
+            waiting.append(one)
+    return waiting
 
 
 def _stream(partitions: int) -> Iterator[tuple[int, Planned]]:
