@@ -161,11 +161,12 @@ def table_plans(config: Pipeline, cluster: Cluster) -> list[TablePlan]:
         plans += _plans_of(config, key, table, _topics_of(table, cluster))
     places: dict[str, str] = {}
     for plan in plans:
-        other = places.setdefault(plan.path, plan.name)
-        if other != plan.name:
+        if plan.path in places:
             raise ConfigError(
-                f"{other} and {plan.name} are both at {plan.path}", hint="give one another path"
+                f"two tables, {places[plan.path]} and {plan.name}, are both at {plan.path}",
+                hint="give one another path",
             )
+        places[plan.path] = plan.name
     return plans
 
 
