@@ -327,6 +327,7 @@ def letter_of(source: SourcePartition, start: int, end: int, _reason: str) -> pa
 def _coordinates(tables: Sequence[pa.Table]) -> list[Coordinates]:
     found = []
     for table in tables:
-        for *source, offset, fate, _, _ in zip(*(c.to_pylist() for c in table.columns), strict=True):
+        columns = [column.to_pylist() for column in table.columns[:5]]
+        for *source, offset, fate in zip(*columns, strict=True):
             found.append((SourcePartition(*source), offset, fate))
     return found

@@ -560,3 +560,37 @@ def test_an_error_about_a_partition_that_is_not_read_is_not_hidden() -> None:
         intake._stop_topic(TopicRecreated("created again", topics=["other"]))
     with pytest.raises(OffsetsLost):
         intake._offsets_lost(OffsetsLost("gone", topic="other", partition=0))
+
+
+def test_failure_11_a_topic_created_again_is_found_before_the_hand_over() -> None:
+    world, made = start()
+    produce(world, 3)
+    made.loop.step()
+    world.kafka.ids["x"] = "another"
+    world.clock.sleep(0.5)
+    turn(world, made, 4)
+    (stopped,) = made.loop.report().stopped.values()
+    assert isinstance(stopped, TopicRecreated)
+    assert [version.kind for version in world.lake.logs[TABLE]] == ["epoch", "admit"]
+    assert made.loop._intake.fetch() == [], "nothing is left to read"
+
+
+@pytest.mark.parametrize("error", [TopicRecreated, DependencyUnreachable])
+def test_a_fetch_that_fails_stops_or_counts(error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, made = start()
+    intake = made.loop._intake
+
+    def fail(_timeout_s: float) -> NoReturn:
+        raise error("it failed", topic="x")
+
+    monkeypatch.setattr(intake._fetcher, "fetch", fail)
+    made.loop.step()
+    report = made.loop.report()
+    if error is TopicRecreated:
+        assert list(report.stopped) == [source(world)]
+    else:
+        assert report.error == "it failed"
+        monkeypatch.undo()
+        produce(world, 3)
+        turn(world, made, 10)
+        assert (end(world), made.loop.report().error) == (3, "")

@@ -65,6 +65,16 @@ class Run:
             self.round()
         raise AssertionError(f"{condition} did not come in {rounds} rounds")
 
+    def until_drain_begins(self) -> None:
+        """Up to the tick that asks for it; no consumer knows of it yet."""
+        for _ in range(300):
+            self.loop.tick()
+            if self.loop.state == "draining":
+                return
+            for process in [*self.world.consumers.values(), *self.world.owners.values()]:
+                process.step()
+        raise AssertionError("it never drains")
+
     def end(self, rounds: int = 900) -> Any:
         self.until(lambda: self.loop.outcome is not None, rounds)
         return self.loop.outcome
@@ -333,17 +343,39 @@ def test_a_consumer_lost_in_a_drain_drains_too() -> None:
 
 def test_a_drain_that_undid_something_is_taken_back_and_done_again() -> None:
     run = running(available_now=True)
-    run.until(lambda: run.loop.state == "draining")
+    run.until_drain_begins()
     table = run.world.owners[TABLE].table
     table.set_generation(run.world.kafka.sources("x"), 99)
-    table.generations.clear()
-    states = []
-    run.world.consumers[min(run.world.consumers)].loop._feeds[TABLE]._resetting = True
+    states = ["draining"]
     while run.loop.outcome is None:
         run.round()
         states.append(run.loop.state)
+        if "draining" in states and states[-1] == "running":
+            table.generations.clear()
     assert run.loop.outcome.state == "done"
+    assert "running" in states, "it was taken back"
     assert ends(run) == [6, 6]
+    audit(run.world)
+
+
+def test_an_owner_lost_at_the_very_end_does_not_undo_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = running(available_now=True)
+    behind, answers = run.loop.tables.behind, [OwnerLost("it died")]
+
+    def dies_once(*given: Any) -> bool:
+        if answers:
+            raise answers.pop()
+        return behind(*given)
+
+    monkeypatch.setattr(run.loop.tables, "behind", dies_once)
+    assert run.end().state == "done"
+    assert answers == []
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    run.world.owners[TABLE].alive = False
+    assert run.loop.finish().state == "done", "the last offsets are not published, no more"
 
 
 def test_a_drain_has_its_time() -> None:
