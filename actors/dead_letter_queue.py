@@ -13,6 +13,7 @@ from actors.idle import IdleExit
 from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
+from raylake.errors import OutcomeUnknown
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.unit import DataFile
 
@@ -64,4 +65,7 @@ class DeadLetterQueue:
     def _add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         table = self._attached()
         with self._one_at_a_time:
-            table.add(table_id, version, files)
+            try:
+                table.add(table_id, version, files)
+            except OSError as error:
+                raise OutcomeUnknown(f"{self._run.dead_letters}: {error}") from error

@@ -96,7 +96,10 @@ class PartitionConsumer:
         """What the supervisor wants to know."""
         if self._failure is not None:
             return ConsumerReport(self._name, state="failed", failure=self._failure)
-        report: ConsumerReport = self._tell(self._loop.report)
+        try:
+            report: ConsumerReport = self._tell(self._loop.report)
+        except RayLakeError as error:
+            return ConsumerReport(self._name, state="failed", failure=error)
         report.pid, report.host = os.getpid(), socket.gethostname()
         return report
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from raylake import faults
 from raylake.clock import Clock, Deadline
 from raylake.delta.pending import PendingDeadLetters
-from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable, Terminal
+from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
 from raylake.ingest.breaker import BreakerState
 from raylake.ingest.follow_up import FollowUp
 from raylake.ingest.outbox import Dependency
@@ -378,7 +378,8 @@ class OwnerLoop:
     def _end(self) -> None:
         """Whoever waits is told, however the loop ended."""
         if self.failure is None and self._closing is None:
-            self._fail(Terminal("the owner's loop ended unexpectedly; its log says why"))
+            # A fault that nobody foresaw: a new owner begins with what the log says (I4).
+            self._fail(OwnerLost("the owner's loop ended unexpectedly; its log says why"))
         with self._changed:
             futures = [*(w.future for w in self._units), *(future for _, future in self._calls)]
             self._units.clear()

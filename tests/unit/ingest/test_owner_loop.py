@@ -229,8 +229,8 @@ def test_whoever_waits_is_told_when_the_loop_breaks_unexpectedly(
     with pytest.raises(ZeroDivisionError):
         owner.loop.step()
     for future in futures:
-        assert isinstance(refused_with(future), Terminal)
-    assert isinstance(owner.loop.failure, Terminal)
+        assert isinstance(refused_with(future), OwnerLost)
+    assert isinstance(owner.loop.failure, OwnerLost)
 
 
 def test_a_damaged_dead_letter_table_ends_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
