@@ -110,7 +110,8 @@ def troubles(document: Mapping[str, Any]) -> list[RenderableType]:
     for name, consumer in document.get("consumers", {}).items():
         lines += [f"{name}: {b}" for b in _breakers(consumer.get("breakers", {}))]
         lines += [f"{name}: {consumer['error']}"] if consumer.get("error") else []
-    lines += [f"{source} is stopped: {why}" for source, why in document.get("stopped", {}).items()]
+    stopped = document.get("stopped", {})
+    lines += [f"{source} is stopped: {why['message']}" for source, why in stopped.items()]
     restarts = {k: n for k, n in document.get("restarts", {}).items() if n}
     if restarts:
         lines.append("replaced: " + ", ".join(f"{n} {k}" for k, n in restarts.items()))

@@ -10,6 +10,7 @@ import pyarrow as pa
 from raylake.clock import Clock
 from raylake.codecs.port import DecoderSpec
 from raylake.config.models import Pipeline
+from raylake.delta.files import WriteOptions
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.opening import last_metadata, open_or_create
 from raylake.delta.owned_table import OwnedTable
@@ -215,7 +216,13 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
     maker = BronzeMaker(
         LetterHead(run.config.pipeline, table.name),
         BronzePlaces(
-            table.path, run.dead_letters, run.config.ingest.durability, table.stats_columns
+            table.path,
+            run.dead_letters,
+            WriteOptions(
+                run.config.ingest.durability,
+                target_file_bytes=config.target_file_bytes,
+                stats_columns=table.stats_columns,
+            ),
         ),
         table.shape,
         DecoderSpec(

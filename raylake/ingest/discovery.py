@@ -95,6 +95,10 @@ class KafkaDiscovery:
         """The last stable offsets now."""
         return self._cluster.latest(sources, committed=True) if sources else {}
 
+    def high_ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, int]:
+        """The high watermarks now; beyond the stable end while a transaction is open."""
+        return self._cluster.latest(sources, committed=False) if sources else {}
+
     def publish(self, offsets: Mapping[SourcePartition, int]) -> None:
         """Commit offsets of the group ``raylake-<pipeline>``; never read back (I2)."""
         group = f"raylake-{self._run.config.pipeline}"

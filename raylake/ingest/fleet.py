@@ -135,6 +135,10 @@ class Discovery(Protocol):
         """The last stable offsets now."""
         ...
 
+    def high_ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, int]:
+        """The high watermarks now; beyond the stable end while a transaction is open."""
+        ...
+
     def publish(self, offsets: Mapping[SourcePartition, int]) -> None:
         """Show committed offsets to lag tools; nothing reads them back (I2), and it never fails."""
         ...

@@ -33,17 +33,10 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         "consumers": {
             name: _consumer(report) for name, report in sorted(loop.crew.reports.items())
         },
-        "stopped": {str(s): e.message for s, e in sorted(loop.stopped.items())},
+        "stopped": {str(s): e.to_dict() for s, e in sorted(loop.stopped.items())},
         "restarts": dict(loop.restarts),
         "errors": list(loop.errors),
-        "error": None
-        if error is None
-        else {
-            "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-        },
+        "error": None if error is None else error.to_dict(),
     }
 
 
@@ -86,11 +79,18 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
                 "origin": end.origin,
                 "target": loop.targets.get(source),
                 "end": loop.stable_ends.get(source),
+                "blocked_by_open_transaction": _blocked(loop, source, end.next),
                 "max_event_ms": end.max_event_ms,
             }
             for source, end in _newest(ends, plan).items()
         },
     }
+
+
+def _blocked(loop: SupervisorLoop, source: SourcePartition, reached: int) -> bool:
+    """Whether only an open transaction keeps records back (FAILURES 8)."""
+    stable = loop.stable_ends.get(source)
+    return stable is not None and reached >= stable and loop.high_ends.get(source, 0) > stable
 
 
 def _newest(

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 METADATA_REFRESH_S = 5.0
 RESTART_AGAIN_S = 1.0
 MAX_ERRORS = 20
+LEAVE_SHARE = 0.25
+"""Of ``drain_timeout``: what is kept for releasing tables after consumers are drained."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ class SupervisorLoop:
         self.owners: dict[str, Any] = {}
         self.targets: dict[SourcePartition, int] = {}
         self.stable_ends: dict[SourcePartition, int] = {}
+        self.high_ends: dict[SourcePartition, int] = {}
         self.errors: list[dict[str, Any]] = []
         self._fleet = fleet
         self._discovery = discovery
@@ -104,8 +107,7 @@ class SupervisorLoop:
         plans = self._discovery.tables()
         self._fleet.start_queue(self.run)
         self.crew.begin(self._open(plans))
-        sources = self.tables.sources
-        self.stable_ends = dict(self._discovery.stable_ends(sorted(sources)))
+        self._look_at_ends()
         if self.run.available_now:
             self.targets = dict(self.stable_ends)
         self.crew.take_tables()
@@ -158,6 +160,8 @@ class SupervisorLoop:
             if error is None:
                 self._publish()
             budget_s = self.run.config.ingest.drain_timeout_s
+            if self._drain_deadline is not None:
+                budget_s *= LEAVE_SHARE
             self.owners |= self._fleet.leave(Deadline.after(budget_s, self._clock))
         finally:
             self.state = outcome.state
@@ -166,13 +170,7 @@ class SupervisorLoop:
 
     def note(self, error: RayLakeError) -> None:
         """Keep an error for the status document."""
-        entry = {
-            "at": self._clock.now(),
-            "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-        }
+        entry = {"at": self._clock.now(), **error.to_dict()}
         if not self.errors or self.errors[-1]["message"] != error.message:
             self.errors = [*self.errors[1 - MAX_ERRORS :], entry]
 
@@ -235,15 +233,13 @@ class SupervisorLoop:
             self._restart_at_s = self._clock.monotonic() + RESTART_AGAIN_S
 
     def _refresh(self) -> None:
-        if self.run.available_now or (
-            self._clock.monotonic() < self._refreshed_at + METADATA_REFRESH_S
-        ):
+        due_at_s = self._refreshed_at + METADATA_REFRESH_S
+        if self.run.available_now or self._clock.monotonic() < due_at_s:
             return
         self._refreshed_at = self._clock.monotonic()
         try:
             self.tables.refresh()
-            sources = sorted(self.tables.sources)
-            self.stable_ends = dict(self._discovery.stable_ends(sources))
+            self._look_at_ends()
         except (Retryable, OutcomeUnknown, UnknownTopic) as error:
             # A topic that was deleted is stopped by its consumer; the others go on.
             self.note(error)
@@ -253,6 +249,12 @@ class SupervisorLoop:
             self.crew.take_tables()
         ends = [report.ends for report in self.owners.values()]
         self._discovery.publish(self.tables.reached(ends))
+
+    def _look_at_ends(self) -> None:
+        sources = sorted(self.tables.sources)
+        # In this order a partition that grows meanwhile does not look held back for long.
+        self.high_ends = dict(self._discovery.high_ends(sources))
+        self.stable_ends = dict(self._discovery.stable_ends(sources))
 
     def _caught_up(self) -> bool:
         if not self.run.available_now or not self.crew.settled:
@@ -281,7 +283,7 @@ class SupervisorLoop:
     def _begin_drain(self) -> None:
         self.state = "draining"
         budget_s = self.run.config.ingest.drain_timeout_s
-        self._drain_deadline = Deadline.after(budget_s, self._clock)
+        self._drain_deadline = Deadline.after(budget_s * (1 - LEAVE_SHARE), self._clock)
         self.crew.drain(on=True)
         self.tables.hurry()
 

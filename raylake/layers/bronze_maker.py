@@ -14,7 +14,6 @@ from raylake.codecs import make_decoder
 from raylake.codecs.port import DeadRecord, Decoded, Decoder, DecoderSpec
 from raylake.delta.dead_letters import DEAD_LETTER_PARTITION_BY, DEAD_LETTER_SCHEMA, STATS_COLUMNS
 from raylake.delta.files import WriteOptions, write_data_files
-from raylake.delta.spec import Durability
 from raylake.errors import RayLakeError
 from raylake.ingest.dead_letters import LetterHead, dead_letters
 from raylake.ingest.made import Made
@@ -32,14 +31,12 @@ class BronzePlaces:
     Attributes:
         table: The table's folder.
         dead_letters: The dead-letter table's folder.
-        durability: Whether files are synced to disk before they are handed over.
-        stats_columns: Columns of the table that statistics are kept of.
+        options: How the table's files are written.
     """
 
     table: str
     dead_letters: str
-    durability: Durability
-    stats_columns: tuple[str, ...]
+    options: WriteOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +133,7 @@ class BronzeMaker:
             whole,
             schema,
             self._shape.partition_names,
-            WriteOptions(self._places.durability, stats_columns=self._places.stats_columns),
+            self._places.options,
         )
         faults.reach("consumer.written", rows=whole.num_rows, table=self._head.table)
         return files
@@ -152,7 +149,7 @@ class BronzeMaker:
             whole,
             DEAD_LETTER_SCHEMA,
             DEAD_LETTER_PARTITION_BY,
-            WriteOptions(self._places.durability, stats_columns=STATS_COLUMNS),
+            WriteOptions(self._places.options.durability, stats_columns=STATS_COLUMNS),
         )
 
     def _fitted(self) -> tuple[Decoder, pa.Schema]:

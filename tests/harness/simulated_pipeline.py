@@ -389,6 +389,10 @@ class SimulatedDiscovery:
         self._world.kafka.reachable()
         return {s: self._world.kafka.logs[s].stable for s in sources}
 
+    def high_ends(self, sources: list[SourcePartition]) -> dict[SourcePartition, int]:
+        self._world.kafka.reachable()
+        return {s: self._world.kafka.logs[s].stable for s in sources}
+
     def publish(self, offsets: Mapping[SourcePartition, int]) -> None:
         """Lag tools look away."""
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from raylake.clock import SystemClock
 from raylake.codecs import DecoderSpec, parse_schema
+from raylake.delta.files import WriteOptions
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.spec import TableSpec, bronze_properties
@@ -90,7 +91,9 @@ class World:
         self.table.admit({self.source(p): 0 for p in (0, 1)})
         self.maker = BronzeMaker(
             LetterHead("p", "bronze.t"),
-            BronzePlaces(spec.path, str(self.root / "letters"), "none", STATS),
+            BronzePlaces(
+                spec.path, str(self.root / "letters"), WriteOptions("none", stats_columns=STATS)
+            ),
             shape,
             DecoderSpec(),
             None,

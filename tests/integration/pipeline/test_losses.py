@@ -98,7 +98,7 @@ def world(broker: LiveBroker, make_bench: MakeBench) -> World:
 @pytest.mark.spec("A3", "A7")
 def test_failure_10_offsets_gone_stop_their_partition_by_name_and_count(world: World) -> None:
     topic = world.topics["gone"]
-    said = world.last["stopped"][f"{topic}[0]"]
+    said = world.last["stopped"][f"{topic}[0]"]["message"]
     assert f"{topic}[0]" in said
     assert "6 offsets [10, 16) are gone" in said
     assert offsets(world.bench.rows("gone")) == list(range(10))
@@ -120,7 +120,7 @@ def test_failure_10_offsets_gone_are_counted_as_lost_where_that_is_wanted(world:
 @pytest.mark.spec("A3")
 def test_failure_11_an_offset_beyond_the_end_stops_its_partition(world: World) -> None:
     topic = world.topics["beyond"]
-    said = world.last["stopped"][f"{topic}[0]"]
+    said = world.last["stopped"][f"{topic}[0]"]["message"]
     assert f"{topic}[0]" in said
     assert "at 10, before the offset asked for, 50: 40 offsets" in said
     assert offsets(world.bench.rows("beyond")) == list(range(10))
@@ -130,7 +130,7 @@ def test_failure_11_an_offset_beyond_the_end_stops_its_partition(world: World) -
 def test_failure_11_a_topic_created_again_stops_and_nothing_of_it_is_read(world: World) -> None:
     topic = world.topics["again"]
     for document in (world.running, world.last):
-        said = document["stopped"][f"{topic}[0]"]
+        said = document["stopped"][f"{topic}[0]"]["message"]
         assert "deleted and created again" in said
     assert world.bench.rows("again")["id"].to_list() == list(range(10))
 

@@ -73,7 +73,7 @@ def test_what_was_committed_last_is_named_per_partition() -> None:
 
 def test_troubles_name_breakers_stops_restarts_and_the_error() -> None:
     document = status_document(
-        stopped={"orders[0]": "offsets are gone"},
+        stopped={"orders[0]": {"message": "offsets are gone"}},
         restarts={"consumer": 2},
         error={"message": "it broke", "hint": "mend it"},
     )
