@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
+
+from raylake.kafka.java import find_java
 
 SPARK_PACKAGE = "io.delta:delta-spark_2.12:3.3.3"
 _CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
@@ -15,6 +19,8 @@ _CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 @dataclass(frozen=True, slots=True)
 class ReadBack:
     """One shell line per engine; each prints rows of the table and needs no RayLake.
+
+    A line whose package is not installed here begins with its installation.
 
     Attributes:
         duckdb: Reads the log with deltalake and the rows with DuckDB (whose own delta extension
@@ -32,12 +38,15 @@ class ReadBack:
         return self.duckdb, self.polars, self.spark
 
 
-def read_back(table: Path | str, python: str = "python") -> ReadBack:
+def read_back(table: Path | str, python: str = sys.executable) -> ReadBack:
     """The lines for one table.
 
     Args:
         table: The table's folder; made absolute, so that the lines work from anywhere.
-        python: The interpreter that has the packages, such as ``sys.executable``.
+        python: The interpreter that has the packages; Spark's commands are beside it.
+
+    Raises:
+        ConfigError: There is no Java that Spark could run on.
     """
     path = str(Path(table).resolve())
     place = json.dumps(path)
@@ -61,7 +70,7 @@ def read_back(table: Path | str, python: str = "python") -> ReadBack:
     columns = "_partition, count(*), max(_offset)"
     query = f"FROM delta.`{path}` SELECT {columns} GROUP BY _partition ORDER BY _partition"
     spark = (
-        f"spark-sql --packages {SPARK_PACKAGE}"
+        f"{_spark_sql(python)} --packages {SPARK_PACKAGE}"
         " --conf spark.sql.catalogImplementation=in-memory"
         " --conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension"
         f" --conf spark.sql.catalog.spark_catalog={_CATALOG} -e {shlex.quote(query)}"
@@ -69,6 +78,23 @@ def read_back(table: Path | str, python: str = "python") -> ReadBack:
     program = shlex.quote(python)
     return ReadBack(
         duckdb=f"{program} -c {shlex.quote(duckdb)}",
-        polars=f"{program} -c {shlex.quote(polars)}",
-        spark=spark,
+        polars=f"{_install('polars', 'polars', python)}{program} -c {shlex.quote(polars)}",
+        spark=f"{_install('pyspark', 'raylake[spark]', python)}{spark}",
     )
+
+
+def _spark_sql(python: str) -> str:
+    """Works without an activated environment and without a Java of the system."""
+    java = find_java()
+    home = java.executable.resolve().parent.parent
+    line = f"JAVA_HOME={shlex.quote(str(home))} PYSPARK_PYTHON={shlex.quote(python)} "
+    line += shlex.quote(str(Path(python).with_name("spark-sql")))
+    if java.options:
+        line += f" --driver-java-options {shlex.quote(' '.join(java.options))}"
+    return line
+
+
+def _install(package: str, requirement: str, python: str) -> str:
+    if find_spec(package) is not None:
+        return ""
+    return f"{shlex.quote(python)} -m pip install {shlex.quote(requirement)} && "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,21 @@ def test_the_spark_line_names_table_and_package(lake: SmallLake) -> None:
     assert f"--packages {SPARK_PACKAGE}" in line
     assert "delta.`/" in line
     assert "\n" not in line
+    words = shlex.split(line)
+    java_home, python, command = words[0], words[1], words[2]
+    assert Path(java_home.removeprefix("JAVA_HOME="), "bin", "java").exists()
+    assert python == f"PYSPARK_PYTHON={sys.executable}"
+    assert Path(command) == Path(sys.executable).with_name("spark-sql")
+    assert Path(command).exists()
+
+
+def test_a_line_whose_package_is_missing_begins_with_its_installation(
+    lake: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = read_back(lake.table)
+    monkeypatch.setattr("raylake.demo.read_back.find_spec", lambda _name: None)
+    elsewhere = read_back(lake.table)
+    pip = f"{sys.executable} -m pip install"
+    assert elsewhere.duckdb == here.duckdb
+    assert elsewhere.polars == f"{pip} polars && {here.polars}"
+    assert elsewhere.spark == f"{pip} 'raylake[spark]' && {here.spark}"
