@@ -13,7 +13,7 @@ from typing import Any, Literal
 import psutil
 
 from raylake.clock import Clock, Deadline
-from raylake.errors import AlreadyRunning, ConfigError, Refused, Terminal
+from raylake.errors import AlreadyRunning, ConfigError, RayLakeError, Refused, Terminal
 from raylake.ingest.status import read_status
 
 ENDED = ("done", "stopped", "failed")
@@ -119,6 +119,55 @@ def stop_run(path: Path, timeout_s: float, clock: Clock) -> RunStatus:
     found = run_status(path, clock)
     if found.life == "ended":
         return found
+    _ask_to_drain(found)
+    return _await_end(path, found, Deadline.after(timeout_s, clock))
+
+
+def lake_runs(lake: Path, clock: Clock) -> dict[Path, RunStatus]:
+    """The newest run of every pipeline that ran with this lake, by its status document.
+
+    Raises:
+        ConfigError: No pipeline has run with this lake.
+        Refused: A file there is no status document.
+    """
+    paths = sorted((lake / "_raylake" / "status").glob("[!.]*.json"))
+    if not paths:
+        raise ConfigError(f"no pipeline has run with a lake at {lake}", hint="is this the lake?")
+    return {path: run_status(path, clock) for path in paths}
+
+
+def stop_all(lake: Path, timeout_s: float, clock: Clock) -> list[RunStatus]:
+    """Ask every run of this lake that lives on this machine to drain, and wait for all of them.
+
+    Args:
+        lake: The lake's folder.
+        timeout_s: How long the drains may take, together.
+        clock: Time.
+
+    Raises:
+        ConfigError: No pipeline has run with this lake.
+        Terminal, Refused: One of them did not end well; all were asked, and all were waited for.
+    """
+    living = {p: f for p, f in lake_runs(lake, clock).items() if f.life == "alive"}
+    deadline = Deadline.after(timeout_s, clock)
+    failures: list[RayLakeError] = []
+    for found in living.values():
+        try:
+            _ask_to_drain(found)
+        except RayLakeError as error:
+            failures.append(error)
+    ended: list[RunStatus] = []
+    for path, found in living.items():
+        try:
+            ended.append(_await_end(path, found, deadline))
+        except RayLakeError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return ended
+
+
+def _ask_to_drain(found: RunStatus) -> None:
     run_id = found.document.get("run_id")
     if found.life == "elsewhere":
         job = found.document.get("job", {})
@@ -133,17 +182,22 @@ def stop_run(path: Path, timeout_s: float, clock: Clock) -> RunStatus:
             hint="nothing is lost: the next `raylake run` goes on where the tables stand",
         )
     _terminate(found)
-    deadline = Deadline.after(timeout_s, clock)
+
+
+def _await_end(path: Path, found: RunStatus, deadline: Deadline) -> RunStatus:
+    run_id = found.document.get("run_id")
+    began_s = deadline.clock.monotonic()
     created_s = float(found.document["job"]["pid_created_s"])
     while is_alive(found.pid, created_s):
         if deadline.expired():
+            waited_s = deadline.clock.monotonic() - began_s
             raise Terminal(
-                f"run {run_id} (process {found.pid}) has not ended within {timeout_s:g} s; "
+                f"run {run_id} (process {found.pid}) has not ended within {waited_s:.3g} s; "
                 "it still drains",
                 hint="give more time with --timeout, or look at `raylake logs`",
             )
-        clock.sleep(POLL_S)
-    ended = run_status(path, clock)
+        deadline.clock.sleep(POLL_S)
+    ended = run_status(path, deadline.clock)
     if ended.document.get("run_id") != run_id or ended.document.get("state") in ("done", "stopped"):
         return ended
     error = ended.document.get("error") or {}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.harness.producing import DIRTY
-from tests.harness.scope import MakeScope, Scope
+from tests.harness.scope import TABLE, Scope
 
 TIMES = [pytest.param(3, id="3 times"), pytest.param(20, id="20 times", marks=pytest.mark.long)]
 
@@ -41,7 +41,6 @@ def test_a_stopped_run_ends_with_0_and_an_impatient_one_with_130(scope: Scope, t
             frozen = psutil.Process(pid)
             frozen.suspend()
             job.signal(signal.SIGINT)
-            scope.run_until(lambda job=job: "drain" in job.said or True, "the first signal")
             job.signal(signal.SIGTERM)
             job.ends_with(130)
             frozen.kill()
@@ -52,11 +51,15 @@ def test_a_stopped_run_ends_with_0_and_an_impatient_one_with_130(scope: Scope, t
 @pytest.mark.parametrize("times", TIMES)
 def test_what_cannot_start_says_so_by_its_code(scope: Scope, times: int) -> None:
     good = yaml.safe_load(scope.file.read_text())
+    (scope.folder / "no-table").mkdir()
+    (scope.folder / "no-table" / "note.txt").write_text("not a Delta table")
+    elsewhere = {**good["bronze"][TABLE], "path": str(scope.folder / "no-table")}
     wrong = {
         2: {**good, "pipelin": "x"},
+        5: {**good, "bronze": {TABLE: elsewhere}},
         4: {**good, "kafka": {"bootstrap": "127.0.0.1:1", "connect_timeout": "1s"}},
     }
-    for _ in range((times + 2) // 3):
+    for _ in range(1 if times < 20 else times):
         for code, document in wrong.items():
             scope.file.write_text(yaml.safe_dump(document))
             scope.start("--available-now").ends_with(code)

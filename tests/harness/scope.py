@@ -180,7 +180,7 @@ class Scope:
             try:
                 while not over.wait(0.1):
                     self.produce(batch, mix)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - told in the test's thread
                 failed.append(error)
 
         thread = threading.Thread(target=work, name="load", daemon=True)

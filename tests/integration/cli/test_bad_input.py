@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import jobs
 from tests.harness.broker import LiveBroker
 from tests.integration.cli.conftest import Shell, pipeline_text
 
@@ -54,6 +59,24 @@ def test_a_folder_that_is_no_delta_table_is_5_and_left_alone(
     assert done.code == 5, done.out + done.err
     assert str(folder) in done.err
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_flag_of_the_job_without_a_value_is_2(shell: Shell) -> None:
+    shell.write("a.yaml", "{}")
+    command = [sys.executable, "-m", "jobs.ingest", "--config", "a.yaml", "--set", "foo"]
+    root = {"PYTHONPATH": str(Path(jobs.__file__).parents[1])}
+    done = subprocess.run(
+        command,
+        cwd=shell.folder,
+        env={**os.environ, **root},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "--set foo: no value" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.spec("K1")

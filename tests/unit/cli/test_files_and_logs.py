@@ -82,6 +82,19 @@ def test_a_flag_without_a_value_is_refused() -> None:
         overrides_of(["a"])
 
 
+def test_a_secret_is_refused_as_an_argument_and_not_repeated() -> None:
+    for key in ("kafka.security.password", "kafka.security.key_password", "a.Secret", "x.token[0]"):
+        with pytest.raises(ConfigError, match="secret") as told:
+            overrides_of([f"{key}=hunter2"])
+        assert key in told.value.message
+        assert "hunter2" not in str(told.value)
+    with pytest.raises(ConfigError, match="kafka.security") as told:
+        overrides_of(['kafka.security={"password": "hunter2"}'])
+    assert "hunter2" not in str(told.value)
+    kept = ["kafka.security.password=env:PASSWORD", "bronze.tokens.commit_interval=9s"]
+    assert len(overrides_of(kept)) == 2
+
+
 def test_errors_are_placed_in_the_file(file: Path) -> None:
     loaded = load_file(file)
     broker = {"code": "unreachable", "message": "no broker at localhost:9092"}

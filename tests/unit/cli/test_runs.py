@@ -107,3 +107,33 @@ def test_the_job_finds_this_installation_first() -> None:
     assert made["PYTHONPATH"].split(":") == [str(PACKAGE_ROOT), "/elsewhere"]
     assert made["RAY_ADDRESS"] == "10.0.0.1:6379"
     assert "RAY_ADDRESS" not in job_environment({})
+
+
+def _lake(tmp_path: Path, **documents: dict[str, Any]) -> Path:
+    folder = tmp_path / "_raylake" / "status"
+    folder.mkdir(parents=True)
+    for name, document in documents.items():
+        (folder / f"{name}.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def test_the_pipelines_of_a_lake_are_listed_with_how_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = _lake(
+        tmp_path,
+        one=status_document(pipeline="one", state="done"),
+        two=status_document(pipeline="two", job=_gone()),
+    )
+    assert main(["list", str(lake)]) == 0
+    said = capsys.readouterr().out
+    assert "one: done" in said
+    assert "two: DEAD" in said
+    assert main(["list", str(lake), "--output", "json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["life"] for run in runs] == ["ended", "dead"]
+
+
+def test_a_folder_without_pipelines_is_no_lake(tmp_path: Path) -> None:
+    assert main(["list", str(tmp_path)]) == 2
+    assert main(["stop-all", str(tmp_path)]) == 2
