@@ -26,7 +26,7 @@ import jobs
 import raylake
 from actors.calls import find, result, supervisor_name
 from actors.supervisor import Supervisor
-from raylake.cli.files import places
+from raylake.cli.files import overrides_of, places
 from raylake.client.cluster import ClusterHandle, check_packages, connect
 from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
@@ -69,8 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     loaded: Loaded | None = None
     try:
         check_packages(raylake, actors, jobs)
-        overrides = dict(pair.split("=", 1) for pair in options.set)
-        loaded = load(options.config, overrides=overrides)
+        loaded = load(options.config, overrides=overrides_of(options.set))
         run = RunPlan(
             loaded.config,
             loaded.sha256,

@@ -38,9 +38,10 @@ def overrides_of(pairs: Sequence[str] | None) -> dict[str, str]:
 
 
 def _is_secret(key: str, value: str) -> bool:
-    if value.startswith(("{", "[")):
+    segments = re.sub(r"\[?\b\d+\]?$", "", key).rstrip(".").split(".")
+    if segments[0] == "kafka" and value.startswith(("{", "[")):
         return _SECRET_KEY.search(value) is not None
-    if not _SECRET_KEY.search(re.split(r"[.\[]", key)[-1]):
+    if not _SECRET_KEY.search(segments[-1]):
         return False
     try:
         SecretRef.parse(value)
