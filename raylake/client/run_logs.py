@@ -1,9 +1,10 @@
-"""The logs of a run: JSON lines, one file a process, read together."""
+"""The logs of a run: JSON lines, one file a process and its older ones, read together."""
 
 from __future__ import annotations
 
 import heapq
 import json
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -62,11 +63,13 @@ class LogTail:
 
     folder: Path
     wanted: LogFilter
-    _offsets: dict[Path, int] = field(default_factory=dict)
+    _offsets: dict[int, int] = field(default_factory=dict)
 
     def new_lines(self) -> Iterator[dict[str, Any]]:
         """What was written since the last call, in order of time over all processes."""
-        streams = [self._of(path) for path in sorted(self.folder.glob("*.jsonl"))]
+        # Older files of a process first: lines of one millisecond keep their order.
+        files = sorted(self.folder.glob("*.jsonl*"), reverse=True)
+        streams = [self._of(path) for path in files]
         return heapq.merge(*streams, key=lambda line: str(line.get("time", "")))
 
     def last(self, count: int) -> list[dict[str, Any]]:
@@ -74,12 +77,22 @@ class LogTail:
         return list(deque(self.new_lines(), maxlen=count))
 
     def _of(self, path: Path) -> Iterator[dict[str, Any]]:
-        with path.open("rb") as stream:
-            stream.seek(self._offsets.get(path, 0))
+        try:
+            stream = path.open("rb")
+        except FileNotFoundError:
+            return  # the process dropped its oldest file just now
+        with stream:
+            # By inode: a full file gets another name while it is followed.
+            found = os.fstat(stream.fileno())
+            offset = self._offsets.get(found.st_ino, 0)
+            if offset > found.st_size:
+                offset = 0
+            stream.seek(offset)
             for raw in stream:
                 if not raw.endswith(b"\n"):
                     return
-                self._offsets[path] = self._offsets.get(path, 0) + len(raw)
+                offset += len(raw)
+                self._offsets[found.st_ino] = offset
                 line = _parsed(raw, path)
                 if self.wanted.takes(line):
                     yield line
@@ -92,4 +105,7 @@ def _parsed(raw: bytes, path: Path) -> dict[str, Any]:
         line = None
     if isinstance(line, dict):
         return line
-    return {"process": path.stem, "message": raw.decode("utf-8", "replace").rstrip("\n")}
+    return {
+        "process": path.name.partition(".jsonl")[0],
+        "message": raw.decode("utf-8", "replace").rstrip("\n"),
+    }

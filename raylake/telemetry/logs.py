@@ -6,10 +6,14 @@ import json
 import logging
 import os
 import time
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+MAX_FILE_BYTES = 16 * 1024 * 1024
+OLDER_FILES = 3
 
 
 class JsonLines(logging.Formatter):
@@ -43,6 +47,9 @@ def log_folder(lake: str, pipeline: str) -> Path:
 def log_to_file(folder: Path, run_id: str, process: str, **context: Any) -> Path:
     """Send this process's ``raylake`` logs to ``<folder>/<run>/<process>.jsonl``.
 
+    A file that reaches :data:`MAX_FILE_BYTES` becomes ``<process>.jsonl.1``, and so on up to
+    :data:`OLDER_FILES`; the oldest is dropped.
+
     Args:
         folder: From :func:`log_folder`.
         run_id: The run.
@@ -51,7 +58,7 @@ def log_to_file(folder: Path, run_id: str, process: str, **context: Any) -> Path
     """
     path = folder / run_id / f"{process}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = RotatingFileHandler(path, maxBytes=MAX_FILE_BYTES, backupCount=OLDER_FILES)
     handler.setFormatter(JsonLines(run_id=run_id, process=process, pid=os.getpid(), **context))
     root = logging.getLogger("raylake")
     for old in list(root.handlers):
