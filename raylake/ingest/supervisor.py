@@ -230,6 +230,8 @@ class SupervisorLoop:
                 self.tables.restart(name, self.crew.generation_of, hurry=hurry)
         except (Retryable, OutcomeUnknown) as error:
             self.note(error)
+            if isinstance(error, OwnerLost):
+                self._lost("owner")
             self._restart_at_s = self._clock.monotonic() + RESTART_AGAIN_S
 
     def _refresh(self) -> None:
@@ -289,11 +291,7 @@ class SupervisorLoop:
 
     def _watch_drain(self, deadline: Deadline) -> None:
         if deadline.expired():
-            late = Terminal(
-                "the drain took longer than drain_timeout; what was not committed is read again",
-                hint="raise ingest.drain_timeout, or look at `raylake logs`",
-            )
-            self.finish(late)
+            self.finish(_drained_too_long())
         elif self.crew.drained and not self.tables.lost:
             if self._stop_asked or not self.tables.behind(self.targets, self.stopped):
                 self.finish()
@@ -302,3 +300,10 @@ class SupervisorLoop:
             self._drain_deadline = None
             self.state = "running"
             self.crew.drain(on=False)
+
+
+def _drained_too_long() -> Terminal:
+    return Terminal(
+        "the drain took longer than drain_timeout; what was not committed is read again",
+        hint="raise ingest.drain_timeout, or look at `raylake logs`",
+    )
