@@ -6,13 +6,19 @@ import json
 import logging
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from typing import IO
 
+from raylake.clock import Clock, Deadline, SystemClock
 from raylake.delta.checkpoint import MAX_LOG_FILES, CheckpointResult
 
 log = logging.getLogger(__name__)
 
 CLOSE_WAIT_S = 30.0
+KILL_WAIT_S = 5.0
+MAX_CHILD_S = 600.0
+LAST_BYTES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +34,49 @@ class CheckpointFailure:
     message: str
 
 
+@dataclass(slots=True)
+class _Child:
+    """The child; it writes to files, since nobody empties a pipe while the owner is idle."""
+
+    process: subprocess.Popen[bytes]
+    out: IO[bytes]
+    err: IO[bytes]
+    deadline: Deadline
+    killed: str = ""
+
+    def kill(self, why: str) -> None:
+        self.killed = self.killed or why
+        self.process.kill()
+
+
 class Checkpointer:
     """Starts one checkpoint child at a time, each ``interval_commits`` versions.
+
+    Attributes:
+        error: Why the last checkpoint was not written; empty after one that was.
 
     Args:
         path: The table's folder.
         interval_commits: Versions between two checkpoints.
         max_log_files: Bound of the local log folder.
+        clock: Times the child, which is killed after :data:`MAX_CHILD_S`.
     """
 
     def __init__(
-        self, path: str, *, interval_commits: int = 100, max_log_files: int = MAX_LOG_FILES
+        self,
+        path: str,
+        *,
+        interval_commits: int = 100,
+        max_log_files: int = MAX_LOG_FILES,
+        clock: Clock | None = None,
     ) -> None:
+        self.error = ""
         self._path = path
         self._interval = interval_commits
         self._max_log_files = max_log_files
         self._last_version: int | None = None
-        self._child: subprocess.Popen[str] | None = None
+        self._clock = clock or SystemClock()
+        self._child: _Child | None = None
 
     def due(self, version: int) -> bool:
         """Whether a checkpoint of ``version`` should be started now."""
@@ -65,14 +97,15 @@ class Checkpointer:
         command += ["--max-log-files", str(self._max_log_files)]
         if keep_from is not None:
             command += ["--keep-from", str(keep_from)]
-        self._child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
         self._last_version = version
+        try:
+            out = tempfile.TemporaryFile()  # noqa: SIM115 - both live as long as the child
+            err = tempfile.TemporaryFile()  # noqa: SIM115
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        except OSError as error:
+            self._report(CheckpointFailure(-1, f"the checkpointer was not started: {error}"))
+            return
+        self._child = _Child(process, out, err, Deadline.after(MAX_CHILD_S, self._clock))
 
     def committed(self, version: int, *, keep_from: int) -> None:
         """A commit landed: start a checkpoint where one is due; never waits.
@@ -90,30 +123,53 @@ class Checkpointer:
         self._report(self.wait(CLOSE_WAIT_S))
 
     def _report(self, result: CheckpointResult | CheckpointFailure | None) -> None:
+        if isinstance(result, CheckpointResult):
+            self.error = ""
         if isinstance(result, CheckpointFailure):
-            log.warning("%s: no checkpoint was written: %s", self._path, result.message)
+            self.error = result.message or f"exit code {result.exit_code}"
+            log.warning("%s: no checkpoint was written: %s", self._path, self.error)
 
     def poll(self) -> CheckpointResult | CheckpointFailure | None:
-        """The result of the child once it has ended; None before, and when there is none."""
-        if self._child is None or self._child.poll() is None:
+        """The result of the child once it has ended; None before, and when there is none.
+
+        A child that takes longer than :data:`MAX_CHILD_S` is killed, harmlessly.
+        """
+        child = self._child
+        if child is None:
             return None
-        return self._collect()
+        if child.process.poll() is not None:
+            return self._collect(child)
+        if child.deadline.expired():
+            # Not waited for: a process that hangs in the kernel dies later or never.
+            child.kill(f"it took longer than {MAX_CHILD_S:.0f} s and was killed")
+            self.error = child.killed
+        return None
 
     def wait(self, timeout_s: float) -> CheckpointResult | CheckpointFailure | None:
         """Wait for the child, for a drain; one that takes longer is killed, harmlessly."""
-        if self._child is None:
+        child = self._child
+        if child is None:
             return None
         try:
-            self._child.wait(timeout_s)
+            child.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._child.kill()
-        return self._collect()
+            child.kill(f"it was not done {timeout_s:.0f} s after the end and was killed")
+            try:
+                child.process.wait(KILL_WAIT_S)
+            except subprocess.TimeoutExpired:
+                log.warning("%s: the checkpointer %d does not die", self._path, child.process.pid)
+        return self._collect(child)
 
-    def _collect(self) -> CheckpointResult | CheckpointFailure:
-        child, self._child = self._child, None
-        if child is None:
-            raise RuntimeError("no checkpointer was started")
-        out, err = child.communicate()
-        if child.returncode == 0:
+    def _collect(self, child: _Child) -> CheckpointResult | CheckpointFailure:
+        self._child = None
+        with child.out, child.err:
+            out, err = _written(child.out), _written(child.err)
+        if child.process.returncode == 0:
             return CheckpointResult(**json.loads(out))
-        return CheckpointFailure(child.returncode, err.strip()[-2000:])
+        code = child.process.returncode
+        return CheckpointFailure(-1 if code is None else code, child.killed or err[-LAST_BYTES:])
+
+
+def _written(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace").strip()

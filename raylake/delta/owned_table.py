@@ -110,7 +110,11 @@ class OwnedTable:
 
     def checkpointer(self, interval_commits: int = 100) -> Checkpointer:
         """What writes this table's checkpoints, each ``interval_commits`` versions."""
-        return Checkpointer(self.path, interval_commits=interval_commits)
+        return Checkpointer(self.path, interval_commits=interval_commits, clock=self._core.clock)
+
+    def count_live_files(self) -> int:
+        """The data files of the newest version that this owner knows."""
+        return len(self._core.table.file_uris())
 
     @property
     def generation(self) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
+from raylake.clock import ManualClock
 from raylake.delta import checkpoint as checkpoint_module
 from raylake.delta import log_files
 from raylake.delta.checkpoint import LOCK, CheckpointResult, checkpoint
-from raylake.delta.checkpointer import CheckpointFailure
+from raylake.delta.checkpointer import MAX_CHILD_S, Checkpointer, CheckpointFailure
 from raylake.delta.owned_table import OwnedTable
 from raylake.errors import AlreadyRunning, LogDamaged
 from tests.integration.delta.scope import P0, Scope
@@ -112,6 +115,40 @@ def test_a_child_that_fails_harms_nothing(scope: Scope) -> None:
     assert result.exit_code == AlreadyRunning.exit_code
     assert "another checkpointer" in result.message
     assert owner.commit([scope.unit(owner, 2, 3)])[0].status == "committed"
+
+
+def test_a_child_that_hangs_is_killed_and_the_next_one_is_started(scope: Scope) -> None:
+    owner = busy(scope, 2)
+    clock = ManualClock()
+    checkpointer = Checkpointer(str(scope.path), interval_commits=1, clock=clock)
+    checkpointer.start(owner.version)
+    child = checkpointer._child
+    assert child is not None
+    os.kill(child.process.pid, signal.SIGSTOP)
+    checkpointer.committed(owner.version + 1, keep_from=0)
+    assert checkpointer.error == ""
+    clock.sleep(MAX_CHILD_S + 1)
+    checkpointer.committed(owner.version + 2, keep_from=0)
+    assert "killed" in checkpointer.error
+    assert child.process.wait(60) == -signal.SIGKILL
+    owner.commit([scope.unit(owner, 2, 3)])
+    checkpointer.committed(owner.version + 3, keep_from=0)
+    assert checkpointer._child is not None
+    checkpointer.close()
+    assert checkpointer.error == ""
+    assert log_files.checkpoint_versions(scope.path) == [owner.version]
+
+
+def test_a_child_that_cannot_be_started_harms_nothing(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = busy(scope, 1)
+    checkpointer = Checkpointer(str(scope.path), interval_commits=1)
+    monkeypatch.setattr(sys, "executable", str(scope.path / "none"))
+    checkpointer.committed(owner.version, keep_from=0)
+    checkpointer.committed(owner.version + 1, keep_from=0)
+    assert "not started" in checkpointer.error
+    checkpointer.close()
 
 
 def test_failure_28_a_truncated_checkpoint_is_named_and_can_be_set_aside(scope: Scope) -> None:
