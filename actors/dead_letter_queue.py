@@ -59,6 +59,7 @@ class DeadLetterQueue:
                     durability=ingest.durability,
                     take_over=self._run.take_over,
                     takeover_after_s=ingest.takeover_after_s,
+                    checkpoint_interval_commits=ingest.checkpoint_interval_commits,
                 )
             return self._table
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.clock import Clock
+from raylake.delta.checkpointer import Checkpointer
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import PREFIX
 from raylake.delta.opening import attach_core
@@ -66,9 +67,10 @@ class DeadLetterTable:
     letters were added. Not thread-safe.
     """
 
-    def __init__(self, core: OwnerCore, spec: TableSpec) -> None:
+    def __init__(self, core: OwnerCore, spec: TableSpec, checkpointer: Checkpointer) -> None:
         self._core = core
         self._spec = spec
+        self._checkpointer = checkpointer
         self._added: dict[str, int] = {}
 
     @classmethod
@@ -81,6 +83,7 @@ class DeadLetterTable:
         durability: Durability = "sync",
         take_over: bool = False,
         takeover_after_s: float = 30.0,
+        checkpoint_interval_commits: int = 100,
     ) -> Self:
         """Open or create the table and commit a new epoch; as ``OwnedTable.attach``."""
         spec = dead_letter_spec(path)
@@ -91,7 +94,8 @@ class DeadLetterTable:
             durability=durability,
             takeover_after_s=None if take_over else takeover_after_s,
         )
-        return cls(core, spec)
+        interval = checkpoint_interval_commits
+        return cls(core, spec, Checkpointer(path, interval_commits=interval, clock=clock))
 
     @property
     def schema(self) -> pa.Schema:
@@ -153,13 +157,18 @@ class DeadLetterTable:
         return sum(len(c.files) for c in fresh)
 
     def release(self) -> None:
-        """Say that this owner leaves (I11)."""
-        self._core.until_landed(lambda: release_once(self._core))
+        """Say that this owner leaves (I11); a checkpoint under way may take a while to end."""
+        try:
+            self._core.until_landed(lambda: release_once(self._core))
+        finally:
+            self._checkpointer.close()
 
     def _add_all(self, table_id: str, commits: Sequence[DeadLetterCommit], position: int) -> bool:
         faults.reach("dlq.before_commit", table_id=table_id, version=position)
         added = self._core.until_landed(lambda: self._try_add(table_id, commits, position))
         faults.reach("dlq.after_commit", table_id=table_id, version=position)
+        # The data tables' logs name what a redo needs; nobody reads this table's own old log.
+        self._checkpointer.committed(self.version, keep_from=self.version)
         return bool(added)
 
     def _try_add(self, table_id: str, commits: Sequence[DeadLetterCommit], position: int) -> bool:

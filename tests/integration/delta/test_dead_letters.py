@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from raylake.delta import log_files
+from raylake.delta.checkpointer import Checkpointer, CheckpointFailure
 from raylake.delta.dead_letters import DEAD_LETTER_SCHEMA
 from raylake.errors import DependencyUnreachable, Fenced, LogDamaged, OutcomeUnknown
 from tests.integration.delta.scope import P0, Scope
@@ -108,3 +110,27 @@ def test_a_unit_that_loses_a_dead_letter_is_refused(scope: Scope) -> None:
     assert outcome.status == "refused"
     assert outcome.reason == "file: 0 rows in the dead-letter files, 3 in the ranges"
     assert owner.ends([P0])[P0].next == 0
+
+
+def test_the_log_of_the_dead_letters_is_bounded_and_forgets_no_position(scope: Scope) -> None:
+    most, interval, adds = 40, 20, 250
+    table = scope.letters()
+    checkpointer = table._checkpointer = Checkpointer(
+        str(scope.letters_path), interval_commits=interval, max_log_files=most
+    )
+    owner = scope.owner()
+    owner.commit([scope.dead_unit(owner, 0, 3)])
+    (named,) = owner.pending_dead_letters(-1).commits
+    table.add(owner.table_id, named.version, named.files)
+    table.add("quiet-table", 7, ())
+    for version in range(named.version + 1, named.version + adds):
+        table.add(owner.table_id, version, ())
+        if version % interval == 0:
+            assert not isinstance(checkpointer.wait(60), CheckpointFailure)
+    table.release()
+    assert len(log_files.commit_versions(scope.letters_path)) <= most + 2 * interval
+    assert log_files.commit_versions(scope.letters_path)[0] > interval
+    again = scope.letters()
+    assert again.stored_version(owner.table_id) == named.version + adds - 1
+    assert again.stored_version("quiet-table") == 7
+    assert letters(scope) == [0, 1, 2]
