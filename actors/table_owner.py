@@ -17,7 +17,7 @@ from actors.calls import RayDeadLetters
 from actors.idle import IdleExit
 from raylake.clock import SystemClock
 from raylake.ingest.build import OwnerSetup, attach_owner, build_owner_loop
-from raylake.ingest.owner_loop import OwnerState
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.ports import Answer, TableView
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 

@@ -166,6 +166,7 @@ def build_owner_loop(
         clock=clock,
         commit_interval_s=setup.table.config.commit_interval_s,
     )
+    loop.begin_with(table.count_live_files())
     loop.redo(dead_letters.stored_version(table.table_id))
     return loop
 

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from raylake import faults
@@ -21,14 +21,13 @@ from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Ret
 from raylake.ingest.breaker import BreakerState
 from raylake.ingest.follow_up import FollowUp
 from raylake.ingest.outbox import Dependency
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.ports import Answer, DeadLetterPort, OwnerLost
 from raylake.ingest.unit import SourcePartition, Unit, UnitOutcome
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-KEPT_COMMIT_DURATIONS = 64
 
 BLOCKED_WAIT_S = 0.2
 IDLE_WAIT_S = 1.0
@@ -84,6 +83,11 @@ class Watermark(Protocol):
 class Checkpointer(Protocol):
     """Writes checkpoints off the commit path."""
 
+    @property
+    def error(self) -> str:
+        """Why the last checkpoint was not written; empty after one that was."""
+        ...
+
     def committed(self, version: int, *, keep_from: int) -> None:
         """A commit landed; log files from ``keep_from`` on are still needed by a redo."""
         ...
@@ -91,45 +95,6 @@ class Checkpointer(Protocol):
     def close(self) -> None:
         """Wait for a checkpoint under way."""
         ...
-
-
-@dataclass(slots=True)
-class OwnerState:
-    """The loop's state for the status document."""
-
-    version: int | None = None
-    commits: int = 0
-    units_committed: int = 0
-    units_refused: int = 0
-    files: int = 0
-    watermark_ms: int | None = None
-    last_commit_at: float | None = None
-    waiting_units: int = 0
-    pending_dead_letters: int = 0
-    oldest_waiting_at: float | None = None
-    breakers: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-    retries: dict[str, int] = field(default_factory=dict)
-    commit_durations_s: tuple[float, ...] = ()
-
-    def count(
-        self,
-        landed: Sequence[Unit],
-        outcomes: Sequence[UnitOutcome],
-        now_s: float,
-        duration_s: float,
-    ) -> None:
-        """Take what one commit decided, and how long it took."""
-        self.error = ""
-        self.units_refused += sum(outcome.status == "refused" for outcome in outcomes)
-        if landed:
-            self.commits += 1
-            kept = self.commit_durations_s[1 - KEPT_COMMIT_DURATIONS :]
-            self.commit_durations_s = (*kept, duration_s)
-            self.units_committed += len(landed)
-            self.files += sum(len(unit.files) for unit in landed)
-            self.last_commit_at = now_s
-            self.version = max(o.version for o in outcomes if o.version is not None)
 
 
 @dataclass(slots=True)
@@ -220,7 +185,12 @@ class OwnerLoop:
                 breakers={name: store.breaker.snapshot() for name, store in self._stores.items()},
                 error=str(self.failure) if self.failure else self._state.error,
                 retries={name: store.pace.retries for name, store in self._stores.items()},
+                checkpoint_error=self._checkpointer.error,
             )
+
+    def begin_with(self, live_files: int) -> None:
+        """Count from the data files that the table has; before the start."""
+        self._state.add_live_files(live_files)
 
     def redo(self, stored: int) -> None:
         """Find the dead letters that an earlier owner left undone (I5); before the start.

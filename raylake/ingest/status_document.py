@@ -57,6 +57,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
         "owner_pid": report.pid,
         "commits": state.commits,
         "files": state.files,
+        "live_files": state.live_files,
         "units_refused": state.units_refused,
         "last_commit_at": state.last_commit_at,
         "watermark_ms": state.watermark_ms,
@@ -65,6 +66,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
         "pending_dead_letters": state.pending_dead_letters,
         "breakers": state.breakers,
         "error": state.error,
+        "checkpoint_error": state.checkpoint_error,
         "totals": {
             "rows": totals.rows,
             "dead": totals.dead,

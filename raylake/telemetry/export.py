@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from raylake.ingest.owner_loop import OwnerState
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.unit import PartitionState, SourcePartition, sum_counts
 from raylake.telemetry.metrics import Labels, Metrics

@@ -84,6 +84,7 @@ class _NoCheckpoints:
 
     def __init__(self) -> None:
         self.keep_from = 0
+        self.error = ""
 
     def committed(self, version: int, *, keep_from: int) -> None:
         assert self.keep_from <= keep_from <= version + 1, "clean-up would go back or too far"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylake.ingest.owner_loop import OwnerState
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.unit import Counts, PartitionState, SourcePartition, sum_counts
 from raylake.telemetry.export import MetricsExport, RunReports
 from raylake.telemetry.metrics import MemoryMetrics

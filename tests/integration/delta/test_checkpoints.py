@@ -47,6 +47,7 @@ def test_offsets_survive_a_checkpoint_and_clean_up(scope: Scope) -> None:
     assert log_files.commit_versions(scope.path) == [owner.version]
     assert owner.commit([scope.unit(owner, 10, 11)])[0].status == "committed"
     again = scope.attach("run-1")
+    assert again.count_live_files() == 11
     assert again.states()[P0].next == 11
     assert again.states().keys() == before.keys()
     assert scope.offsets() == list(range(11))

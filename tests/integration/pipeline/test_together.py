@@ -214,6 +214,8 @@ def test_the_first_one_went_on_all_the_time(world: World) -> None:
     assert (document["state"], document["error"]) == ("stopped", None)
     assert document["restarts"] == {"consumer": 0, "owner": 0, "dead_letters": 0}
     assert document["tables"]["bronze.ticks"]["units_refused"] == 0
+    assert document["tables"]["bronze.ticks"]["live_files"] > 0
+    assert document["tables"]["bronze.ticks"]["checkpoint_error"] == ""
 
 
 @pytest.mark.spec("A3", "F1")

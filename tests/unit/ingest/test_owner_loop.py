@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from raylake.errors import Fenced, LogDamaged, Terminal
+from raylake.ingest import owner_state
 from raylake.ingest.breaker import BreakerState
 from raylake.ingest.follow_up import MARK_EVERY_VERSIONS, MAX_PENDING_COMMITS
 from raylake.ingest.ports import OwnerLost
@@ -34,6 +35,23 @@ def test_what_waits_is_committed_together_in_order() -> None:
     assert [len(v.units) for v in world.lake.logs[TABLE] if v.kind == "data"] == [3]
     state = owner.loop.state()
     assert (state.commits, state.units_committed, state.files, state.version) == (1, 3, 3, 2)
+
+
+def test_too_many_live_files_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(owner_state, "MAINTENANCE_DUE_FILES", 4)
+    world = calm_world()
+    owner = owned(world)
+    owner.loop.begin_with(live_files=3)
+    said = []
+    with caplog.at_level("WARNING", logger="raylake.ingest.owner_state"):
+        for start in range(0, 20, 5):
+            owner.loop.submit(unit(owner, start, start + 5))
+            owner.loop.hurry()
+            owner.step()
+            said.append((owner.loop.state().live_files, caplog.text.count("maintenance is due")))
+    assert said == [(4, 0), (5, 1), (6, 1), (7, 1)]
 
 
 def test_the_next_commit_waits_for_its_interval_unless_there_is_a_hurry() -> None:

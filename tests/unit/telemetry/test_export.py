@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from raylake.ingest.owner_loop import OwnerState
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.unit import Counts, PartitionState, SourcePartition
 from raylake.telemetry.export import MetricsExport, RunReports
