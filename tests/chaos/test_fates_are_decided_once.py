@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 import duckdb
 import pytest
@@ -50,7 +51,8 @@ def test_i5_killed_between_the_data_and_their_dead_letters_then_configured_other
     until(lambda: not scope.pids("supervisor"), "the supervisor follows its job")
     for process in ("dead_letters", "consumer"):
         for pid in scope.pids(process):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     keep = {"column": "at", "lateness": "30d", "late": "keep", "idle_timeout": "5s"}
     scope.pipeline(
