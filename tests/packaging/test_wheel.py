@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -103,3 +104,14 @@ def test_the_command_line_starts_from_the_wheel(site: Path) -> None:
     assert done.returncode == 0, done.stderr
     for command in ("run", "verify", "demo", "dev"):
         assert command in done.stdout
+
+
+@pytest.mark.timeout(280)
+def test_the_demo_runs_from_the_wheel(site: Path, tmp_path: Path) -> None:
+    options = ["--count", "40000", "--kills", "1", "--lake", str(tmp_path / "lake")]
+    environ = {"PYTHONPATH": str(site), "RAY_ADDRESS": ""}
+    done = _run("-m", "raylake", "demo", *options, cwd=tmp_path, **environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every offset is accounted for, exactly once" in done.stdout
+    started = json.loads((tmp_path / "lake" / "_raylake" / "status" / "demo.json").read_text())
+    assert started["state"] == "done"
