@@ -166,8 +166,8 @@ def build_owner_loop(
         clock=clock,
         commit_interval_s=setup.table.config.commit_interval_s,
     )
-    loop.begin_with(table.count_live_files())
-    loop.redo(dead_letters.stored_version(table.table_id))
+    stored = dead_letters.stored_version(table.table_id)
+    loop.redo(stored, live_files=table.count_live_files())
     return loop
 
 

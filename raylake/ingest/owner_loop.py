@@ -188,16 +188,12 @@ class OwnerLoop:
                 checkpoint_error=self._checkpointer.error,
             )
 
-    def begin_with(self, live_files: int) -> None:
-        """Count from the data files that the table has; before the start."""
-        self._state.add_live_files(live_files)
+    def redo(self, stored: int, *, live_files: int = 0) -> None:
+        """Find the dead letters after ``stored`` (-1: all) that an earlier owner left undone (I5).
 
-    def redo(self, stored: int) -> None:
-        """Find the dead letters that an earlier owner left undone (I5); before the start.
-
-        Args:
-            stored: The data version up to which the dead-letter table has everything; -1 for none.
+        Before the start; the table has ``live_files`` data files then.
         """
+        self._state.add_live_files(live_files)
         self._letters.begin(stored, self._table.pending_dead_letters(stored))
 
     def close(self, timeout_s: float) -> None:
