@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.harness.producing import DIRTY
-from tests.harness.scope import TABLE, Scope
+from tests.harness.scope import TABLE, Job, Scope
 
 TIMES = [pytest.param(3, id="3 times"), pytest.param(20, id="20 times", marks=pytest.mark.long)]
 
@@ -37,7 +37,8 @@ def test_a_stopped_run_ends_with_0_and_an_impatient_one_with_130(scope: Scope, t
             job.signal(signal.SIGINT)
             job.ends_with(0)
         else:
-            (pid,) = scope.run_until(lambda: scope.pids("supervisor"), "a supervisor")
+            scope.run_until(lambda job=job: _supervised(scope, job), "its supervisor writes")
+            (pid,) = scope.pids("supervisor")
             frozen = psutil.Process(pid)
             frozen.suspend()
             job.signal(signal.SIGINT)
@@ -46,6 +47,11 @@ def test_a_stopped_run_ends_with_0_and_an_impatient_one_with_130(scope: Scope, t
             frozen.kill()
     scope.drain()
     scope.audit()
+
+
+def _supervised(scope: Scope, job: Job) -> bool:
+    """Whether the status document is this job's: until then Ray may hold the signals."""
+    return bool(scope.status().get("job", {}).get("pid") == job.process.pid)
 
 
 @pytest.mark.parametrize("times", TIMES)
