@@ -10,6 +10,7 @@ import ray
 
 from actors.begin import begin
 from actors.idle import IdleExit
+from actors.process import ActorProcess
 from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
@@ -29,14 +30,15 @@ class DeadLetterQueue:
         self._table: DeadLetterTable | None = None
         self._idle = IdleExit(self.leave)
 
-    async def ping(self) -> None:
-        """Show that it lives."""
+    async def ping(self) -> ActorProcess:
+        """Show that it lives, and where."""
         self._idle.touch()
+        return ActorProcess.of_this()
 
     async def stored_version(self, table_id: str) -> int:
         """The last data version whose dead letters are stored; -1 for none."""
         self._idle.touch()
-        return await asyncio.to_thread(lambda: self._attached().stored_version(table_id))
+        return await asyncio.to_thread(self._stored_version, table_id)
 
     async def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         """Add the files that a data commit named; repeating it changes nothing."""
@@ -62,6 +64,11 @@ class DeadLetterQueue:
                     checkpoint_interval_commits=ingest.checkpoint_interval_commits,
                 )
             return self._table
+
+    def _stored_version(self, table_id: str) -> int:
+        table = self._attached()
+        with self._one_at_a_time:
+            return table.stored_version(table_id)
 
     def _add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         table = self._attached()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +14,7 @@ import ray
 from actors.calls import RayOwner, owner_name, queue_name, result
 from actors.dead_letter_queue import DeadLetterQueue
 from actors.partition_consumer import PartitionConsumer
+from actors.process import ActorProcess
 from actors.table_owner import TableOwner
 from raylake.client.cluster import NAMESPACE
 from raylake.clock import Deadline, SystemClock
@@ -29,8 +28,11 @@ from raylake.ingest.unit import PartitionState, SourcePartition
 
 log = logging.getLogger("raylake.fleet")
 
+SILENT_ENV = "RAYLAKE_SILENT_S"
 SILENT_S = 30.0
+"""A process that has not answered for this long is written off."""
 START_TIMEOUT_S = 60.0
+QUEUE = ("queue", "queue")
 
 
 class _Asked:
@@ -50,7 +52,8 @@ class RayFleet:
         self._owners: dict[str, OwnerCalls] = {}
         self._queue: Any = None
         self._asked: dict[tuple[str, str], _Asked] = {}
-        self._pids: dict[str, tuple[int, str]] = {}
+        self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
+        self._processes: dict[tuple[str, str], ActorProcess] = {}
 
     def start_queue(self, run: RunPlan) -> None:
         """Start the dead-letter queue, or find it.
@@ -118,18 +121,24 @@ class RayFleet:
             report = self._hear(("consumer", name), actor.report.remote, news.lost_consumers)
             if report is not None:
                 news.consumers[name] = report
-                self._pids[name] = (report.pid, report.host)
+                process = ActorProcess(report.host, report.pid, report.pid_created_s)
+                self._processes["consumer", name] = process
         for name, calls in self._owners.items():
             heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
             if heard is not None:
                 news.owners[name] = heard
-                self._pids[name] = (heard.pid, socket.gethostname())
+                self._processes["owner", name] = heard.process
             elif name in news.lost_owners:
                 self._end(("owner", name), calls.known())
         lost_queue: set[str] = set()
         if self._queue is not None:
-            self._hear(("queue", "queue"), self._queue.ping.remote, lost_queue)
-        news.queue_lost = bool(lost_queue)
+            process = self._hear(QUEUE, self._queue.ping.remote, lost_queue)
+            if process is not None:
+                self._processes[QUEUE] = process
+        if lost_queue:
+            news.queue_lost = True
+            self._end(QUEUE, self._queue)
+            self._queue = None
         return news
 
     def leave(self, deadline: Deadline) -> Mapping[str, Any]:
@@ -164,7 +173,7 @@ class RayFleet:
                 return None
             ready, _ = ray.wait([asked.ref], timeout=0)
             silent_s = time.monotonic() - asked.since
-            if not ready and silent_s < SILENT_S:
+            if not ready and silent_s < self._silent_s:
                 return None
             heard = result(asked.ref, None if ready else 0)
             self._asked[key] = _Asked(ask())
@@ -180,10 +189,9 @@ class RayFleet:
         if actor is not None:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.kill(actor)
-        pid, host = self._pids.pop(key[1], (0, ""))
-        if pid and host == socket.gethostname():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        process = self._processes.pop(key, None)
+        if process is not None:
+            process.kill()
 
 
 class OwnerCalls:

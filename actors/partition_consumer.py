@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,6 +14,7 @@ import ray
 
 from actors.begin import begin
 from actors.calls import RayOwner
+from actors.process import ActorProcess
 from raylake.clock import SystemClock
 from raylake.errors import RayLakeError, Terminal
 from raylake.ingest.build import ConsumerSetup, build_consumer, build_feed, lost_letters
@@ -51,6 +51,7 @@ class PartitionConsumer:
         owners = {table: RayOwner(table_id) for table, table_id in table_ids.items()}
         self._setup = setup
         self._name = setup.name
+        self._process = ActorProcess.of_this()
         self._loop = build_consumer(setup, owners, SystemClock())
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
             queue.SimpleQueue()
@@ -100,7 +101,8 @@ class PartitionConsumer:
             report: ConsumerReport = self._tell(self._loop.report)
         except RayLakeError as error:
             return ConsumerReport(self._name, state="failed", failure=error)
-        report.pid, report.host = os.getpid(), socket.gethostname()
+        report.pid, report.host = self._process.pid, self._process.host
+        report.pid_created_s = self._process.created_s
         return report
 
     def close(self) -> None:
@@ -135,7 +137,9 @@ class PartitionConsumer:
             try:
                 done.set_result(command())
             except RayLakeError as error:
+                # Nobody reads the answer to a grant: a consumer that could not obey is replaced.
                 done.set_exception(error)
+                raise
 
     def _fail(self, error: RayLakeError) -> None:
         log.error("%s stops: %s", self._name, error)

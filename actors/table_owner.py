@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import ray
 from actors.begin import begin
 from actors.calls import RayDeadLetters
 from actors.idle import IdleExit
+from actors.process import ActorProcess
 from raylake.clock import SystemClock
 from raylake.ingest.build import OwnerSetup, attach_owner, build_owner_loop
 from raylake.ingest.owner_state import OwnerState
@@ -31,16 +31,21 @@ class OwnerReport:
     """What an owner tells the supervisor.
 
     Attributes:
-        pid: Its process.
+        process: Its process.
         epoch: Its epoch.
         state: The loop's state.
         ends: Where the table stands.
     """
 
-    pid: int
+    process: ActorProcess
     epoch: int
     state: OwnerState
     ends: Mapping[SourcePartition, PartitionState]
+
+    @property
+    def pid(self) -> int:
+        """The process's number, for the status document."""
+        return self.process.pid
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
@@ -138,7 +143,8 @@ class TableOwner:
         await self._attached.wait()
         if self._loop.failure is not None:
             raise self._loop.failure
-        return OwnerReport(os.getpid(), self._table.epoch, self._loop.state(), self._table.states())
+        state, ends = self._loop.state(), self._table.states()
+        return OwnerReport(ActorProcess.of_this(), self._table.epoch, state, ends)
 
     async def leave(self, timeout_s: float) -> None:
         """Commit what waits, as far as ``timeout_s`` allows, release the table, end the loop."""

@@ -39,8 +39,9 @@ from raylake.ingest.supervisor import Outcome
 WAIT_S = 0.5
 NAME_WAIT_S = 15.0
 MAX_LOST = 5
+SILENT_S = 120.0
 LOST_WINDOW_S = 60.0
-INHERITED = ("RAYLAKE_FAULTS", "RAYLAKE_LOG_LEVEL", "RAYLAKE_IDLE_EXIT_S")
+INHERITED = ("RAYLAKE_FAULTS", "RAYLAKE_LOG_LEVEL", "RAYLAKE_IDLE_EXIT_S", "RAYLAKE_SILENT_S")
 
 
 class _Signals:
@@ -148,7 +149,11 @@ def _leaving(name: str) -> bool:
 def _watch(supervisor: Any, signals: _Signals) -> Outcome:
     told = False
     while True:
-        outcome: Outcome | None = result(supervisor.wait.remote(WAIT_S), None)
+        try:
+            outcome: Outcome | None = result(supervisor.wait.remote(WAIT_S), SILENT_S)
+        except OwnerLost:
+            ray.kill(supervisor)
+            raise
         if outcome is not None:
             return outcome
         if signals.asked and not told:

@@ -48,6 +48,7 @@ class ConsumerReport:
         failure: A terminal error: the consumer is of no more use.
         pid: Its process; 0 when unknown.
         host: The host of its process.
+        pid_created_s: When the process started, seconds since the epoch.
     """
 
     consumer: str
@@ -63,3 +64,4 @@ class ConsumerReport:
     failure: RayLakeError | None = None
     pid: int = 0
     host: str = ""
+    pid_created_s: float = 0.0

@@ -1,0 +1,42 @@
+"""Which process an actor is, so that a frozen one can be ended and a stranger never is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Self
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class ActorProcess:
+    """A process on some host, told apart from a later one with the same pid.
+
+    Attributes:
+        host: The host's name.
+        pid: The process.
+        created_s: When it started, seconds since the epoch.
+    """
+
+    host: str
+    pid: int
+    created_s: float
+
+    @classmethod
+    def of_this(cls) -> Self:
+        """The calling process."""
+        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+
+    def kill(self) -> bool:
+        """SIGKILL it, if it is on this host and still the same process; says whether it was."""
+        if self.host != socket.gethostname():
+            return False
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if psutil.Process(self.pid).create_time() == self.created_s:
+                os.kill(self.pid, signal.SIGKILL)
+                return True
+        return False

@@ -1,0 +1,28 @@
+"""A dead-letter queue that is frozen in the middle of a commit is replaced (I5, I11)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness.producing import DIRTY
+from tests.harness.scope import Scope
+
+
+@pytest.mark.spec("A4", "B3")
+def test_a_frozen_queue_is_ended_and_its_letters_are_stored_once(scope: Scope) -> None:
+    scope.produce(400, DIRTY)
+    scope.arm("dlq.before_commit", "stop")
+    job = scope.start(RAYLAKE_SILENT_S="15")
+    scope.run_until(_replaced(scope), "the queue is replaced", 90.0)
+    scope.until_caught_up()
+    job.signal(signal.SIGTERM)
+    job.ends_with(0)
+    scope.audit()
+    scope.verify()
+
+
+def _replaced(scope: Scope) -> Callable[[], bool]:
+    return lambda: bool(scope.status().get("restarts", {}).get("dead_letters"))
