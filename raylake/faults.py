@@ -65,11 +65,7 @@ def arm(folder: Path, point: str, *, action: str = "kill", name: str = "", **spe
 
 def fired(folder: Path) -> list[dict[str, Any]]:
     """The faults that hit, oldest first: point, action, pid, time and what was in flight."""
-    found = []
-    for path in (folder / "fired").glob("*.json"):
-        text = path.read_text()
-        if text:
-            found.append(json.loads(text))
+    found = [json.loads(path.read_text()) for path in (folder / "fired").glob("*.json")]
     return sorted(found, key=lambda fault: float(fault["at"]))
 
 
@@ -91,12 +87,13 @@ def reach(point: str, **in_flight: Any) -> None:
             if passes < int(spec.get("skip", 0)):
                 _passes[path.name] = passes + 1
                 continue
-            claimed = folder / "fired" / path.name
+            claimed = folder / "fired" / f".{path.name}.claimed"
             path.rename(claimed)
         except FileNotFoundError:
             continue
         record = {"point": point, "pid": os.getpid(), "at": time.time(), **spec, **in_flight}
         claimed.write_text(json.dumps(record, default=str))
+        claimed.rename(folder / "fired" / path.name)
         _act(point, spec)
 
 
