@@ -35,7 +35,8 @@ FIRST_ROUND = (
     "consumer.written",
     "owner.before_dead_letters",
 )
-WAIT_S = 0.05
+WAIT_S = 0.02
+MAX_SPREAD_S = 0.5
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Kills:
         table: The table whose commits are watched.
         wanted: How many.
         seed: Decides points and moments.
+        spread_s: A kill is armed up to this long after the commit before it.
         clock: Time.
     """
 
@@ -54,6 +56,7 @@ class Kills:
     table: Path
     wanted: int
     seed: int
+    spread_s: float
     clock: Clock
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -78,9 +81,9 @@ class Kills:
             point = points[number] if number < len(points) else choose.choice(list(POINTS))
             if not self._until_commit(self._commits()):
                 return
-            self.clock.sleep(choose.uniform(0.0, 0.5))
+            self.clock.sleep(choose.uniform(0.0, self.spread_s))
             match = {"kind": "data"} if point in ("owner.after_check", "owner.after_commit") else {}
-            skip = choose.randrange(2)
+            skip = choose.randrange(2) if self.spread_s >= MAX_SPREAD_S else 0
             faults.arm(self.folder, point, name=f"{number:03d}", skip=skip, match=match)
             if not self._until_fired(number):
                 return

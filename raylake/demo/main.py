@@ -22,7 +22,7 @@ from raylake.delta import log_files
 from raylake.delta.verify import VerifyReport, verify
 from raylake.demo.events import SCHEMA
 from raylake.demo.generate import create_topic
-from raylake.demo.kills import Kills, told
+from raylake.demo.kills import MAX_SPREAD_S, Kills, told
 from raylake.demo.read_back import read_back
 from raylake.errors import RayLakeError, Terminal
 from raylake.faults import fired
@@ -35,6 +35,7 @@ PIPELINE = "demo"
 TABLE = "bronze.orders"
 PARTITIONS = 4
 SHARDS = 2
+SPREAD_RECORDS = 500_000
 RECORD_BYTES = 600
 """Of one event as it is held: columns and the exact bytes."""
 INGEST_LIMIT_S = 600.0
@@ -177,7 +178,7 @@ class Demo:
                     "schema": dict(SCHEMA),
                     "event_time": {"column": "ordered_at", "lateness": "10m", "late": "flag"},
                     "keep_value": True,
-                    "commit_interval": "500ms",
+                    "commit_interval": "500ms" if self._options.count > SPREAD_RECORDS else "100ms",
                     "max_batch_bytes": self._batch_bytes(),
                 }
             },
@@ -196,7 +197,9 @@ class Demo:
         (faults / "armed").mkdir(parents=True)
         (faults / "fired").mkdir()
         table = Path(table_path(config, TABLE))
-        kills = Kills(faults, table, self._options.kills, self._options.seed, self._clock)
+        # With few records the work is soon done: kills follow each other more closely.
+        spread_s = min(MAX_SPREAD_S, self._options.count / SPREAD_RECORDS * MAX_SPREAD_S)
+        kills = Kills(faults, table, self._options.kills, self._options.seed, spread_s, self._clock)
         command = [sys.executable, "-P", "-m", "jobs.ingest", "--config", str(self._file)]
         command.append("--available-now")
         log_file = self._work / "ingest.log"
