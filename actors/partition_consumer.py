@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -61,9 +60,9 @@ class PartitionConsumer:
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self._thread.start()
 
-    def pid(self) -> int:
-        """The process."""
-        return os.getpid()
+    def process(self) -> ActorProcess:
+        """Where it lives; answers as soon as it has started, whatever its loop does."""
+        return self._process
 
     @_command
     def grant(self, granted: Granted) -> None:
