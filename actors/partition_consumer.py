@@ -77,10 +77,13 @@ class PartitionConsumer:
     @_command
     def add_table(self, plan: TablePlan, table_id: str) -> None:
         """Feed a table that appeared later."""
-        clock = SystemClock()
-        feed = build_feed(self._setup, plan, RayOwner(table_id), clock)
-        lost = lost_letters(self._setup.run, plan, clock)
-        self._tell(lambda: self._loop.add_table(plan.name, feed, lost))
+
+        def add() -> None:
+            clock = SystemClock()
+            feed = build_feed(self._setup, plan, RayOwner(table_id), clock)
+            self._loop.add_table(plan.name, feed, lost_letters(self._setup.run, plan, clock))
+
+        self._tell(add)
 
     @_command
     def resume(self) -> None:
