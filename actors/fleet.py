@@ -49,6 +49,7 @@ class RayFleet:
     def __init__(self, run: RunPlan) -> None:
         self._run = run
         self._consumers: dict[str, Any] = {}
+        self._starting: dict[str, _Asked] = {}
         self._owners: dict[str, OwnerCalls] = {}
         self._queue: Any = None
         self._asked: dict[tuple[str, str], _Asked] = {}
@@ -62,8 +63,15 @@ class RayFleet:
         other run lives, so a second run that is refused takes nothing from the first (I11).
         """
         name = queue_name(run.config.pipeline)
-        self._queue = _detached(DeadLetterQueue, name, run)
-        result(self._queue.ping.remote(), START_TIMEOUT_S)
+        queue = _detached(DeadLetterQueue, name, run)
+        try:
+            self._processes[QUEUE] = result(queue.ping.remote(), START_TIMEOUT_S)
+        except OwnerLost:
+            # Else the next try would find the same silent actor.
+            self._end(QUEUE, queue)
+            raise
+        self._queue = queue
+        self._asked.pop(QUEUE, None)
 
     def start_owner(self, setup: OwnerSetup) -> TableView:
         """Start a table's owner; raises what attaching raises, after ending the actor."""
@@ -88,12 +96,15 @@ class RayFleet:
         name = f"raylake/{self._run.config.pipeline}/{setup.name}"
         actor_class: Any = PartitionConsumer
         options = actor_class.options(name=name, num_cpus=1)
-        self._consumers[setup.name] = options.remote(setup, dict(table_ids))
+        actor = options.remote(setup, dict(table_ids))
+        self._consumers[setup.name] = actor
+        self._starting[setup.name] = _Asked(actor.process.remote())
 
     def discard(self, consumer: str) -> None:
         """End a consumer that is of no more use."""
         actor = self._consumers.pop(consumer, None)
         self._asked.pop(("consumer", consumer), None)
+        self._starting.pop(consumer, None)
         if actor is not None:
             self._end(("consumer", consumer), actor)
 
@@ -118,11 +129,11 @@ class RayFleet:
         """What arrived since the last call; asks again where an answer came."""
         news = News()
         for name, actor in list(self._consumers.items()):
+            if not self._has_started(name, news):
+                continue
             report = self._hear(("consumer", name), actor.report.remote, news.lost_consumers)
             if report is not None:
                 news.consumers[name] = report
-                process = ActorProcess(report.host, report.pid, report.pid_created_s)
-                self._processes["consumer", name] = process
         for name, calls in self._owners.items():
             heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
             if heard is not None:
@@ -161,9 +172,28 @@ class RayFleet:
                 result(self._queue.leave.remote(), max(1.0, deadline.left_s()))
             ray.kill(self._queue)
         self._consumers.clear()
+        self._starting.clear()
         self._owners.clear()
         self._queue = None
         return last
+
+    def _has_started(self, consumer: str, news: News) -> bool:
+        """Whether a consumer has a process; until then its silence means nothing."""
+        asked = self._starting.get(consumer)
+        if asked is None:
+            return True
+        ready, _ = ray.wait([asked.ref], timeout=0)
+        if not ready:
+            news.waiting[consumer] = time.monotonic() - asked.since
+            return False
+        try:
+            self._processes["consumer", consumer] = result(asked.ref)
+        except OwnerLost as error:
+            log.warning("%s: %s", consumer, error.message)
+            news.lost_consumers.add(consumer)
+            return False
+        del self._starting[consumer]
+        return True
 
     def _hear(self, key: tuple[str, str], ask: Callable[[], Any], lost: set[str]) -> Any:
         asked = self._asked.get(key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -61,9 +60,9 @@ class PartitionConsumer:
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self._thread.start()
 
-    def pid(self) -> int:
-        """The process."""
-        return os.getpid()
+    def process(self) -> ActorProcess:
+        """Where it lives; answers as soon as it has started, whatever its loop does."""
+        return self._process
 
     @_command
     def grant(self, granted: Granted) -> None:
@@ -78,10 +77,13 @@ class PartitionConsumer:
     @_command
     def add_table(self, plan: TablePlan, table_id: str) -> None:
         """Feed a table that appeared later."""
-        clock = SystemClock()
-        feed = build_feed(self._setup, plan, RayOwner(table_id), clock)
-        lost = lost_letters(self._setup.run, plan, clock)
-        self._tell(lambda: self._loop.add_table(plan.name, feed, lost))
+
+        def add() -> None:
+            clock = SystemClock()
+            feed = build_feed(self._setup, plan, RayOwner(table_id), clock)
+            self._loop.add_table(plan.name, feed, lost_letters(self._setup.run, plan, clock))
+
+        self._tell(add)
 
     @_command
     def resume(self) -> None:

@@ -12,6 +12,7 @@ import ray
 from actors.begin import begin
 from actors.fleet import RayFleet
 from actors.metrics import RayMetrics
+from actors.process import ActorProcess
 from raylake.clock import SystemClock
 from raylake.errors import AlreadyRunning, RayLakeError, Terminal
 from raylake.ingest.discovery import KafkaDiscovery
@@ -48,9 +49,14 @@ class Supervisor:
         self._exported: dict[str, float] = {}
         self._written_at = -STATUS_INTERVAL_S
         self._silent = False
+        self._process = ActorProcess.of_this()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._main, name="supervisor", daemon=True)
         self._thread.start()
+
+    def process(self) -> ActorProcess:
+        """Where it lives."""
+        return self._process
 
     def wait(self, timeout_s: float) -> Outcome | None:
         """How the run ended; None while it goes on after ``timeout_s``."""

@@ -25,6 +25,8 @@ import actors
 import jobs
 import raylake
 from actors.calls import find, result, supervisor_name
+from actors.fleet import SILENT_ENV
+from actors.process import ActorProcess
 from actors.supervisor import Supervisor
 from raylake.cli.files import overrides_of, places
 from raylake.client.cluster import ClusterHandle, check_packages, connect
@@ -39,9 +41,11 @@ from raylake.ingest.supervisor import Outcome
 WAIT_S = 0.5
 NAME_WAIT_S = 15.0
 MAX_LOST = 5
-SILENT_S = 120.0
+START_TIMEOUT_S = 120.0
+SILENT_S = 60.0
+"""A supervisor that has not answered for this long is replaced."""
 LOST_WINDOW_S = 60.0
-INHERITED = ("RAYLAKE_FAULTS", "RAYLAKE_LOG_LEVEL", "RAYLAKE_IDLE_EXIT_S", "RAYLAKE_SILENT_S")
+INHERITED = ("RAYLAKE_FAULTS", "RAYLAKE_LOG_LEVEL", "RAYLAKE_IDLE_EXIT_S", SILENT_ENV)
 
 
 class _Signals:
@@ -148,17 +152,23 @@ def _leaving(name: str) -> bool:
 
 def _watch(supervisor: Any, signals: _Signals) -> Outcome:
     told = False
-    while True:
-        try:
-            outcome: Outcome | None = result(supervisor.wait.remote(WAIT_S), SILENT_S)
-        except OwnerLost:
-            ray.kill(supervisor)
-            raise
-        if outcome is not None:
-            return outcome
-        if signals.asked and not told:
-            result(supervisor.stop.remote())
-            told = True
+    process: ActorProcess | None = None
+    silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
+    try:
+        process = result(supervisor.process.remote(), START_TIMEOUT_S)
+        while True:
+            outcome: Outcome | None = result(supervisor.wait.remote(WAIT_S), silent_s)
+            if outcome is not None:
+                return outcome
+            if signals.asked and not told:
+                result(supervisor.stop.remote(), silent_s)
+                told = True
+    except OwnerLost:
+        # It may be frozen, and would wake up as a second one.
+        ray.kill(supervisor)
+        if process is not None:
+            process.kill()
+        raise
 
 
 def consumers(config: Pipeline) -> int:

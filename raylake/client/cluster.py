@@ -11,6 +11,8 @@ from typing import Any
 from raylake.errors import ConfigError, DependencyUnreachable
 
 NAMESPACE = "raylake"
+SUBMITTED_ENV = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray's variable with which `ray job submit` hands a job's configuration to it."""
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +59,10 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
         "log_to_driver": False,
         "logging_level": "ERROR",
     }
+    if SUBMITTED_ENV not in os.environ:
+        # Otherwise Ray puts the current folder first on the workers' path, where a folder of the
+        # user's named `actors` or `jobs` would hide ours. `ray job submit` brings its own.
+        options["job_config"] = JobConfig(_client_job=True, _py_driver_sys_path=[str(PACKAGE_ROOT)])
     if address:
         options["address"] = address
     else:
@@ -64,9 +70,6 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
             "num_cpus": num_cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            # Otherwise Ray puts the current folder first on the workers' path, where a folder of
-            # the user's named `actors` or `jobs` would hide ours.
-            "job_config": JobConfig(_client_job=True, _py_driver_sys_path=[str(PACKAGE_ROOT)]),
         }
         if session_dir is not None:
             options["_temp_dir"] = str(session_dir)

@@ -102,6 +102,7 @@ class News:
         lost_consumers: Consumers whose process is gone.
         lost_owners: Tables whose owner is gone.
         queue_lost: Whether the dead-letter queue is gone.
+        waiting: Consumers that have not started, with the seconds since they were asked for.
     """
 
     consumers: dict[str, ConsumerReport] = field(default_factory=dict)
@@ -109,6 +110,7 @@ class News:
     lost_consumers: set[str] = field(default_factory=set)
     lost_owners: set[str] = field(default_factory=set)
     queue_lost: bool = False
+    waiting: dict[str, float] = field(default_factory=dict)
 
 
 class Discovery(Protocol):

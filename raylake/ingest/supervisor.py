@@ -29,6 +29,7 @@ from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.replacements import Replacements
 from raylake.ingest.unit import SourcePartition
+from raylake.ingest.unstarted import Unstarted
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class SupervisorLoop:
         self._clock = clock
         self._consumers = consumers
         self._replacements = Replacements(clock)
+        self._unstarted = Unstarted()
         self._restart_at_s = 0.0
         self._drain_deadline: Deadline | None = None
         self._stop_asked = False
@@ -105,7 +107,6 @@ class SupervisorLoop:
             RayLakeError: What stands in the way; nothing was ingested.
         """
         plans = self._discovery.tables()
-        self._fleet.start_queue(self.run)
         self.crew.begin(self._open(plans))
         self._look_at_ends()
         if self.run.available_now:
@@ -179,6 +180,7 @@ class SupervisorLoop:
         lost = False
         while True:
             try:
+                self._fleet.start_queue(self.run)
                 for name in sorted(self.tables.plans) if lost else ():
                     self.tables.restart(name, self.crew.generation_of, hurry=False)
                 for plan in plans:
@@ -192,6 +194,7 @@ class SupervisorLoop:
                 lost = True
 
     def _take(self, news: News) -> None:
+        self._unstarted.take(news, self.note)
         for name, report in news.consumers.items():
             if name not in self.crew.names:
                 continue
