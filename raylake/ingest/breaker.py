@@ -1,22 +1,19 @@
-"""Circuit breakers, one per dependency and partition, and a gate for poison (DESIGN §7)."""
+"""Circuit breakers, one per dependency (DESIGN §7)."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from raylake.clock import Clock
-from raylake.ingest.unit import SourcePartition
 
 FEWEST_SLOW_FAILURES = 3
-MIN_JUDGED_RECORDS = 100
+SETTLED_AFTER_S = 3.0
+"""A half-open breaker closes this long after a first good probe when none failed since."""
 
 
 class BreakerState(StrEnum):
@@ -36,7 +33,7 @@ class BreakerPolicy:
         calls: Calls that the window must hold before the share means anything.
         window_s: Length of the sliding window.
         open_s: Time from opening to the first probe.
-        half_open_calls: Probes; all of them must succeed, the first failure opens again.
+        half_open_calls: The most probes that are let through; the first failure opens again.
     """
 
     failure_rate: float = 0.5
@@ -61,6 +58,10 @@ class Breaker:
     failures of ``failure_rate`` or more. A caller that backs off makes fewer calls than that, so it
     opens too when nothing succeeded for ``window_s`` and at least three calls failed in that time.
     Answers to calls that were let through before it opened are ignored.
+
+    Half-open, it closes when ``half_open_calls`` probes succeeded. Where there is too little to do
+    for that many, it closes ``SETTLED_AFTER_S`` after the first success, once every probe that was
+    let through succeeded: the dependency works, and more evidence would only come with more work.
 
     Args:
         name: For messages and metrics, such as ``broker/orders[3]``.
@@ -89,18 +90,25 @@ class Breaker:
         self._probes = 0
         self._passed = 0
         self._probed_at = 0.0
+        self._passed_at = 0.0
 
     @property
     def state(self) -> BreakerState:
         """The state; an open breaker turns half-open when ``open_s`` is over."""
         with self._lock:
-            if (
-                self._state is BreakerState.OPEN
-                and self._retry_at is not None
-                and self._clock.monotonic() >= self._retry_at
-            ):
+            now = self._clock.monotonic()
+            if self._state is BreakerState.HALF_OPEN:
+                if 0 < self._passed == self._probes and now >= self._passed_at + SETTLED_AFTER_S:
+                    self.reset()
+            elif self._retry_at is not None and now >= self._retry_at:
                 self._become(BreakerState.HALF_OPEN)
             return self._state
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether it was tripped until :meth:`reset`."""
+        with self._lock:
+            return self._state is BreakerState.OPEN and self._retry_at is None
 
     @property
     def retry_in_s(self) -> float | None:
@@ -151,6 +159,8 @@ class Breaker:
                 self._streak = 0
                 self._record(failed=False)
             elif state is BreakerState.HALF_OPEN and self._passed < self._probes:
+                if not self._passed:
+                    self._passed_at = self._clock.monotonic()
                 self._passed += 1
                 if self._passed >= self.policy.half_open_calls:
                     self.reset()
@@ -192,6 +202,7 @@ class Breaker:
                 "name": self.name,
                 "state": state.value,
                 "reason": self.reason,
+                "by_hand": self.by_hand,
                 "since": self._since,
                 "retry_at": self.retry_at,
                 "opened_total": self.opened_total,
@@ -199,7 +210,10 @@ class Breaker:
             }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Start from a snapshot of an earlier process: what was not closed starts half-open."""
+        """Start from a snapshot of an earlier process: what was not closed starts half-open.
+
+        Whoever keeps what was tripped by hand trips it again.
+        """
         with self._lock:
             self.opened_total = int(snapshot.get("opened_total", 0))
             self.rejected_total = int(snapshot.get("rejected_total", 0))
@@ -236,165 +250,3 @@ class Breaker:
             return True
         silent_s = self._clock.monotonic() - self._streak_from
         return self._streak >= FEWEST_SLOW_FAILURES and silent_s >= self.policy.window_s
-
-
-@dataclass(frozen=True, slots=True)
-class PoisonPolicy:
-    """When a partition holds too much poison to go on.
-
-    Attributes:
-        stop_above: The share of dead letters that still passes, 0 to 1 (1 never stops).
-        window_records: The records over which the share is taken.
-        min_records: Below this many records seen the share means nothing.
-        open_s: Time until the partition's next batch is judged again.
-    """
-
-    stop_above: float = 0.2
-    window_records: int = 10_000
-    min_records: int = MIN_JUDGED_RECORDS
-    open_s: float = 30.0
-
-    @property
-    def limit(self) -> str:
-        """The limit, for people."""
-        abort = self.stop_above == 0.0 and self.min_records == 1
-        return "on_failure is abort" if abort else f"stop_above is {self.stop_above:.0%}"
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.stop_above <= 1.0:
-            raise ValueError(f"stop_above {self.stop_above} is not in [0, 1]")
-        if not 1 <= self.min_records <= self.window_records:
-            raise ValueError("1 <= min_records <= window_records")
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the gate says about one batch.
-
-    Attributes:
-        allowed: False: commit nothing of the batch, neither rows nor dead letters; hold the
-            partition at the batch's start.
-        seen: Records over which the share was taken.
-        dead: Dead letters among them.
-        reason: Why not, for people; empty when allowed.
-    """
-
-    allowed: bool
-    seen: int
-    dead: int
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class _Judged:
-    breaker: Breaker
-    offsets: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    dead: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
-    unjudged: int = 0
-
-
-class PoisonGate:
-    """Stops a partition that is nearly all poison before its dead letters are committed.
-
-    One for a table. Ask :meth:`judge` about every decoded batch before it goes into a unit. The
-    share is taken over the last ``window_records`` records of the partition, the batch included: at
-    the batch's end (once ``min_records`` were seen), and inside it wherever a full window ends. A
-    topic with fewer than ``min_records`` records never stops: its poison becomes dead letters.
-
-    A stopped batch is not counted and must not be committed: the ledger stays at its start and a
-    restart reads it again, so nothing is doubled. Records read again replace what the window holds
-    from their first offset on. Restored as stopped, it judges from the first record on, so restarts
-    let no poison through. ``accept`` is the operator's "these are dead letters indeed".
-    """
-
-    def __init__(self, policy: PoisonPolicy, clock: Clock, *, table: str = "") -> None:
-        self.policy = policy
-        self._prefix = f"poison/{table}/" if table else "poison/"
-        self._clock = clock
-        self._breaker_policy = BreakerPolicy(open_s=policy.open_s, half_open_calls=1)
-        self._partitions: dict[SourcePartition, _Judged] = {}
-
-    def judge(
-        self, source: SourcePartition, offsets: npt.NDArray[np.int64], dead_rows: Sequence[int]
-    ) -> Verdict:
-        """Decide on one batch.
-
-        Args:
-            source: The partition.
-            offsets: The offset of each record of the batch, ascending; gaps are not records.
-            dead_rows: Positions in ``offsets`` of the records that would become dead letters.
-        """
-        judged = self._judged(source)
-        if not len(offsets):
-            return Verdict(True, len(judged.dead), int(judged.dead.sum()))
-        probing = judged.breaker.state is not BreakerState.CLOSED
-        if not judged.breaker.allow():
-            return Verdict(False, 0, 0, judged.breaker.reason)
-        kept = int(np.searchsorted(judged.offsets, offsets[0]))
-        fresh = np.zeros(len(offsets), np.bool_)
-        fresh[np.asarray(dead_rows, np.intp)] = True
-        dead = np.concatenate([judged.dead[:kept], fresh])
-        verdict = self._verdict(source, dead, 1 if probing else self.policy.min_records)
-        if judged.unjudged:
-            judged.unjudged = max(0, judged.unjudged - len(offsets))
-            verdict = Verdict(True, verdict.seen, verdict.dead)
-        if verdict.allowed:
-            window = self.policy.window_records
-            judged.dead = dead[-window:]
-            judged.offsets = np.concatenate([judged.offsets[:kept], offsets])[-window:]
-            judged.breaker.success()
-        else:
-            judged.breaker.trip(verdict.reason, for_s=self.policy.open_s)
-        return verdict
-
-    def breaker(self, source: SourcePartition) -> Breaker:
-        """The partition's breaker: its state, when it is judged again, manual trip."""
-        return self._judged(source).breaker
-
-    def accept(self, source: SourcePartition) -> None:
-        """Close it, and let the next ``window_records`` records pass whatever they are."""
-        self.forget(source)
-        self._judged(source).unjudged = self.policy.window_records
-
-    def forget(self, source: SourcePartition) -> None:
-        """Drop what is known of a partition that was given away."""
-        self._partitions.pop(source, None)
-
-    def snapshot(self) -> dict[str, dict[str, Any]]:
-        """The breakers that are not closed, by name, for the status document."""
-        found = (judged.breaker.snapshot() for judged in self._partitions.values())
-        return {s["name"]: s for s in found if s["state"] != BreakerState.CLOSED.value}
-
-    def restore(
-        self, snapshot: Mapping[str, Mapping[str, Any]], sources: Sequence[SourcePartition]
-    ) -> None:
-        """Start from a snapshot; of it, only what concerns ``sources`` is taken."""
-        for source in sources:
-            stopped = snapshot.get(self._name(source))
-            if stopped is not None:
-                self._judged(source).breaker.restore(stopped)
-
-    def _name(self, source: SourcePartition) -> str:
-        return f"{self._prefix}{source.topic}/{source.topic_id}/{source.partition}"
-
-    def _judged(self, source: SourcePartition) -> _Judged:
-        if source not in self._partitions:
-            breaker = Breaker(self._name(source), self._breaker_policy, self._clock)
-            self._partitions[source] = _Judged(breaker)
-        return self._partitions[source]
-
-    def _verdict(
-        self, source: SourcePartition, dead: npt.NDArray[np.bool_], at_least: int
-    ) -> Verdict:
-        window = self.policy.window_records
-        total = np.concatenate([[0], np.cumsum(dead)])
-        seen = min(len(dead), window)
-        found = int(total[-1] - total[len(dead) - seen])
-        if len(dead) > window:
-            worst = int((total[window:] - total[:-window]).max())
-            if worst > self.policy.stop_above * window:
-                seen, found = window, worst
-        if seen < at_least or found <= self.policy.stop_above * seen:
-            return Verdict(True, seen, found)
-        reason = f"{source}: {found} of {seen} records cannot be read ({self.policy.limit})"
-        return Verdict(False, seen, found, f"{reason}: is `format` right?")

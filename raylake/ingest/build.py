@@ -19,13 +19,7 @@ from raylake.delta.txn_listing import admitted_partitions
 from raylake.errors import Refused
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
-from raylake.ingest.breaker import (
-    MIN_JUDGED_RECORDS,
-    Breaker,
-    BreakerPolicy,
-    PoisonGate,
-    PoisonPolicy,
-)
+from raylake.ingest.breaker import Breaker, BreakerPolicy
 from raylake.ingest.consumer import ConsumerLoop, LostLetters
 from raylake.ingest.dead_letters import LetterHead, lost_letter
 from raylake.ingest.earlier import Snapshots, restored
@@ -33,6 +27,7 @@ from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.outbox import Dependency
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.poison import MIN_JUDGED_RECORDS, PoisonGate, PoisonPolicy
 from raylake.ingest.ports import DeadLetterPort, OwnerPort
 from raylake.ingest.retry import Pace, RetryCounters, RetryPolicy
 from raylake.ingest.unit import SourcePartition

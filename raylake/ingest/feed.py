@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from raylake.clock import Clock
 from raylake.ingest.batcher import Batcher, BatchPolicy, Plan
-from raylake.ingest.breaker import PoisonGate, Verdict
 from raylake.ingest.earlier import Snapshots
 from raylake.ingest.fitting import Fitting
 from raylake.ingest.made import Made, Maker
 from raylake.ingest.outbox import Dependency, Outbox
+from raylake.ingest.poison import PoisonGate, Verdict
 from raylake.ingest.ports import Answer, OwnerLost, OwnerPort
 from raylake.ingest.unit import Counts, OffsetRange, SourcePartition, Unit
 from raylake.kafka.port import FetchedBatch

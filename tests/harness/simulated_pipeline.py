@@ -24,13 +24,14 @@ from raylake.config import Pipeline, load_bytes
 from raylake.errors import RayLakeError
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
-from raylake.ingest.breaker import Breaker, BreakerPolicy, PoisonGate, PoisonPolicy
+from raylake.ingest.breaker import Breaker, BreakerPolicy
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.fleet import News
 from raylake.ingest.outbox import Dependency
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.poison import PoisonGate, PoisonPolicy
 from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.reports import ConsumerReport, Granted
 from raylake.ingest.retry import Pace, RetryCounters, RetryPolicy

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from raylake.clock import ManualClock
-from raylake.ingest.breaker import Breaker, BreakerPolicy, BreakerState
+from raylake.ingest.breaker import SETTLED_AFTER_S, Breaker, BreakerPolicy, BreakerState
 
 POLICY = BreakerPolicy(failure_rate=0.5, calls=4, window_s=20, open_s=10, half_open_calls=2)
 
@@ -23,6 +23,8 @@ class BreakerMachine(RuleBasedStateMachine):
         self.opened_at = 0.0
         self.held = False
         self.probes: list[float] = []
+        self.let_through = 0
+        self.passed: list[float] = []
 
     def _outcome(self, failed: bool) -> None:
         before = self.breaker.state
@@ -38,8 +40,24 @@ class BreakerMachine(RuleBasedStateMachine):
             assert (self.breaker.state is BreakerState.OPEN) == (failed and (full or self._slow()))
         else:
             assert not (before is BreakerState.OPEN and self.breaker.state is not before)
+        if before is BreakerState.HALF_OPEN and not failed and len(self.passed) < self.let_through:
+            self.passed.append(now)
+            enough = len(self.passed) == POLICY.half_open_calls or self._settled()
+            assert self.breaker.state is (BreakerState.CLOSED if enough else before)
         if self.breaker.state is not before:
             self._changed()
+
+    def _probe(self) -> None:
+        now = self.clock.monotonic()
+        if self.probes and now - self.probes[-1] >= POLICY.open_s:
+            self.let_through = len(self.passed)
+        self.let_through += 1
+        self.probes.append(now)
+
+    def _settled(self) -> bool:
+        if not self.passed or len(self.passed) < self.let_through:
+            return False
+        return self.clock.monotonic() >= self.passed[0] + SETTLED_AFTER_S
 
     def _slow(self) -> bool:
         streak: list[float] = []
@@ -50,6 +68,8 @@ class BreakerMachine(RuleBasedStateMachine):
     def _changed(self) -> None:
         self.answers.clear()
         self.probes.clear()
+        self.passed.clear()
+        self.let_through = 0
         self.held = False
         self.opened_at = self.clock.monotonic()
 
@@ -62,14 +82,14 @@ class BreakerMachine(RuleBasedStateMachine):
             assert not (allowed and before is BreakerState.OPEN)
             if allowed:
                 if before is BreakerState.HALF_OPEN:
-                    self.probes.append(self.clock.monotonic())
+                    self._probe()
                 self._outcome(failed)
 
     @rule()
     def call_that_is_never_answered(self) -> None:
         before = self.breaker.state
         if self.breaker.allow() and before is BreakerState.HALF_OPEN:
-            self.probes.append(self.clock.monotonic())
+            self._probe()
 
     @rule(failed=st.booleans())
     def late_answer(self, failed: bool) -> None:
@@ -77,8 +97,14 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 3, 9, 10, 25]))
     def wait(self, seconds: float) -> None:
-        was_open = self.breaker.state is BreakerState.OPEN
+        before = self.breaker.state
+        was_open = before is BreakerState.OPEN
         self.clock.sleep(seconds)
+        if before is BreakerState.HALF_OPEN:
+            settled = self._settled()
+            assert self.breaker.state is (BreakerState.CLOSED if settled else before)
+            if settled:
+                self._changed()
         over = self.clock.monotonic() - self.opened_at >= POLICY.open_s
         if was_open:
             expected = BreakerState.HALF_OPEN if over and not self.held else BreakerState.OPEN
@@ -95,6 +121,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.breaker.trip("by hand")
         self._changed()
         self.held = True
+        assert self.breaker.by_hand
 
     @rule()
     def reset(self) -> None:

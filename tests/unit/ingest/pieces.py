@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from raylake.ingest.breaker import PoisonPolicy
 from raylake.ingest.plan import TablePlan
+from raylake.ingest.poison import PoisonPolicy
 from raylake.ingest.reports import Granted
 from raylake.ingest.unit import Counts, DataFile, OffsetRange, SourcePartition, Unit
 from tests.harness.simulated_kafka import GOOD

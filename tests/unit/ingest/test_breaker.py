@@ -109,6 +109,32 @@ def test_half_open_admits_its_probes_only_and_closes_when_all_succeed(
     assert breaker.reason == ""
 
 
+def test_with_little_to_do_it_closes_soon_after_the_first_good_probe(
+    breaker: Breaker, clock: ManualClock
+) -> None:
+    _fail(breaker, 4)
+    clock.sleep(10)
+    assert breaker.allow()
+    breaker.success()
+    clock.sleep(2.5)
+    assert breaker.state is BreakerState.HALF_OPEN
+    clock.sleep(0.5)
+    assert (breaker.state, breaker.reason) == (BreakerState.CLOSED, "")
+    _fail(breaker, 3)
+    assert breaker.state is BreakerState.CLOSED
+
+
+def test_a_probe_under_way_keeps_it_half_open(breaker: Breaker, clock: ManualClock) -> None:
+    _fail(breaker, 4)
+    clock.sleep(10)
+    assert [breaker.allow(), breaker.allow()] == [True, True]
+    breaker.success()
+    clock.sleep(5)
+    assert breaker.state is BreakerState.HALF_OPEN
+    breaker.failure("still read-only")
+    assert breaker.state is BreakerState.OPEN
+
+
 def test_a_failed_probe_opens_it_again(breaker: Breaker, clock: ManualClock) -> None:
     _fail(breaker, 4)
     clock.sleep(10)
@@ -146,12 +172,15 @@ def test_a_probe_that_is_never_answered_does_not_block_for_good(
 def test_a_manual_trip_holds_until_reset(breaker: Breaker, clock: ManualClock) -> None:
     breaker.trip("broker is being moved")
     clock.sleep(1e6)
+    assert breaker.by_hand
+    assert breaker.snapshot()["by_hand"]
     assert not breaker.allow()
     assert (breaker.retry_at, breaker.retry_in_s) == (None, None)
     breaker.trip("still being moved")
     assert (breaker.opened_total, breaker.reason) == (1, "still being moved")
     breaker.reset()
     assert breaker.allow()
+    assert not breaker.by_hand
     _fail(breaker, 3)
     assert breaker.state is BreakerState.CLOSED
 
@@ -172,6 +201,7 @@ def test_the_snapshot_is_plain_data_and_a_restored_open_breaker_starts_half_open
         "name": "store",
         "state": "open",
         "reason": "disk is read-only",
+        "by_hand": False,
         "since": clock.now(),
         "retry_at": clock.now() + 10,
         "opened_total": 1,

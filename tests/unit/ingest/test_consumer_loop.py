@@ -15,8 +15,9 @@ from raylake.errors import (
     SchemaConflict,
     TopicRecreated,
 )
-from raylake.ingest.breaker import BreakerState, PoisonPolicy
+from raylake.ingest.breaker import BreakerState
 from raylake.ingest.intake import TooManyDeadLetters
+from raylake.ingest.poison import PoisonPolicy
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.reports import Granted
 from tests.harness.simulated_kafka import ABSENT, DEAD, GOOD, WIDER

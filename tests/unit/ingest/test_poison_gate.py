@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raylake.clock import ManualClock
-from raylake.ingest.breaker import PoisonGate, PoisonPolicy, Verdict
+from raylake.ingest.poison import PoisonGate, PoisonPolicy, Verdict
 from raylake.ingest.unit import SourcePartition
 
 SOURCE = SourcePartition("orders", "id", 3)
