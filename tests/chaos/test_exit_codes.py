@@ -11,7 +11,8 @@ import yaml
 from tests.harness.producing import DIRTY
 from tests.harness.scope import TABLE, Job, Scope
 
-TIMES = [pytest.param(3, id="3 times"), pytest.param(20, id="20 times", marks=pytest.mark.long)]
+LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
+TIMES = [pytest.param(3, id="3 times"), pytest.param(20, id="20 times", marks=LONG)]
 
 
 @pytest.mark.spec("A3", "A11")

@@ -65,7 +65,8 @@ def test_failure_02_two_clusters_ingest_one_table_and_one_of_them_wins(
     scope = make_scope()
     scope.produce(800, DIRTY)
     scope.arm("owner.after_check", "stop", match=DATA)
-    late = scope.start()
+    # By default the frozen owner would be replaced before the other run is through.
+    late = scope.start(RAYLAKE_SILENT_S="240")
     (fault,) = scope.run_until(lambda: frozen(scope), "the owner was frozen")
     shared, scope.cluster = scope.cluster, None
     scope.start("--available-now", "--take-over").ends_with(0)

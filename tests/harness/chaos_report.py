@@ -1,17 +1,21 @@
 """The chaos report: faults injected and recovered without an operator, over all tests (SPEC B1).
 
 Each test's numbers travel to the controlling process with its report, so that they add up also
-with several workers.
+with several workers. `make chaos` sets a seed; such a run in which no fault hit has failed.
 """
 
 from __future__ import annotations
 
+import os
+import random
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
 LEAST_RECOVERED = 0.95
+SEED_ENV = "RAYLAKE_CHAOS_SEED"
 _KEY = "chaos"
 
 
@@ -20,12 +24,17 @@ class Tally:
     """Faults of one test.
 
     Attributes:
-        injected: That hit.
+        hits: How many hit, by crash point, or by what the test itself did.
         recovered: Of those, after which the account was exact without anyone's help.
     """
 
-    injected: int = 0
+    hits: Counter[str] = field(default_factory=Counter)
     recovered: int = 0
+
+    @property
+    def injected(self) -> int:
+        """All that hit."""
+        return self.hits.total()
 
 
 class ChaosReport:
@@ -46,24 +55,34 @@ class ChaosReport:
             return
         for key, value in report.user_properties:
             if key == _KEY:
-                injected, recovered = value  # type: ignore[misc]
-                self.total.injected += int(injected)
+                hits, recovered = value  # type: ignore[misc]
+                self.total.hits.update(hits)
                 self.total.recovered += int(recovered)
                 self.tests += 1
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.share < LEAST_RECOVERED and session.exitstatus == pytest.ExitCode.OK:
+        none_hit = bool(os.environ.get(SEED_ENV)) and not self.total.injected
+        failed = none_hit or self.share < LEAST_RECOVERED
+        if failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.total.injected:
-            terminalreporter.section("chaos report")
-            terminalreporter.line(
-                f"{self.total.injected} faults injected in {self.tests} tests, "
-                f"{self.total.recovered} recovered without an operator ({self.share:.1%}, "
-                f"at least {LEAST_RECOVERED:.0%} are required)"
-            )
+        seed = os.environ.get(SEED_ENV)
+        if not (self.total.injected or seed):
+            return
+        terminalreporter.section("chaos report")
+        for point, count in sorted(self.total.hits.items()):
+            terminalreporter.line(f"{count:5} {point}")
+        terminalreporter.line(
+            f"{self.total.injected} faults injected in {self.tests} tests, "
+            f"{self.total.recovered} recovered without an operator ({self.share:.1%}, "
+            f"at least {LEAST_RECOVERED:.0%} are required)"
+        )
+        if seed:
+            terminalreporter.line(f"seed {seed}: `make chaos SEED={seed}` repeats this run")
+            if not self.total.injected:
+                terminalreporter.line("no fault hit: this run shows nothing, and has failed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,4 +95,12 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     """This test's faults, for the chaos report."""
     mine = Tally()
     yield mine
-    request.node.user_properties.append((_KEY, (mine.injected, mine.recovered)))
+    request.node.user_properties.append((_KEY, (dict(mine.hits), mine.recovered)))
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """``RAYLAKE_CHAOS_SEED``, or a new one; printed, so that a failing run can be repeated."""
+    chosen = int(os.environ.get(SEED_ENV) or random.SystemRandom().randrange(10**6))
+    print(f"\nchaos seed {chosen}: repeat with {SEED_ENV}={chosen}")
+    return chosen

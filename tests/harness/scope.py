@@ -290,23 +290,26 @@ class Scope:
 
     def fail_once(self) -> None:
         """Count a fault that the test itself injects, in the chaos report."""
-        self.injected += 1
-        self.tally.injected += 1
+        self._hit("made by the test")
+
+    def _hit(self, what: str, times: int = 1) -> None:
+        self.injected += times
+        self.tally.hits[what] += times
 
     def kill(self, process: str, number: signal.Signals = signal.SIGKILL) -> list[int]:
         """Signal all live processes of this kind; there must be one."""
         pids = until(lambda: self.pids(process), f"a process {process}", 20)
         for pid in pids:
             os.kill(pid, number)
-        self.injected += len(pids)
-        self.tally.injected += len(pids)
+        self._hit(f"{number.name} of {process}", len(pids))
         return pids
 
     # -- faults
 
-    def arm(self, point: str, action: str = "kill", **more: Any) -> None:
-        """Arm a fault; that it fires is checked by :meth:`audit`."""
-        faults.arm(self.fault_folder, point, action=action, **more)
+    def arm(self, point: str, action: str = "kill", **more: Any) -> Path:
+        """Arm a fault; that it fires is checked by :meth:`audit`. The file appears when it does."""
+        armed = faults.arm(self.fault_folder, point, action=action, **more)
+        return self.fault_folder / "fired" / armed.name
 
     def faults(self) -> list[dict[str, Any]]:
         """The faults that fired."""
@@ -375,7 +378,7 @@ class Scope:
             for pid in self.pids(process):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        self.tally.injected += len(self.faults())
+        self.tally.hits.update(f"{fault['action']} at {fault['point']}" for fault in self.faults())
 
 
 MakeScope = Callable[..., Scope]
