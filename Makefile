@@ -35,7 +35,7 @@ demo: setup ## set up, then the main job: a million Kafka records, kills, and th
 
 .PHONY: test
 test: setup ## set up, then all tests (JOBS=2 processes; ARGS="-k words" narrows)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long" --durations=15 $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) -m "not long" --durations=15 $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## the long, seeded chaos cases (SEED=n repeats a run)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.harness.spec_report import known_rows
 
@@ -19,17 +22,28 @@ pytest_plugins = [
 hypothesis.settings.register_profile("raylake", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("raylake")
 
-# These start JVMs and clusters: with several workers, a file of them stays on one.
-_WHOLE_FILES = {"integration", "chaos", "packaging"}
+# The tests of such a file share a running pipeline or a built wheel.
+_WHOLE_FILES = ("tests/integration/", "tests/packaging/")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+class WholeFiles(LoadScopeScheduling):
+    """With several workers, a file of these folders stays on one; other tests go where room is.
+
+    The groups of pytest-xdist 3.8 do nothing with pytest 9.2: a test's id cannot be set any more.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.split("::", 1)[0] if nodeid.startswith(_WHOLE_FILES) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFiles:
+    return WholeFiles(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rows = known_rows()
     for item in items:
-        folder = item.path.relative_to(config.rootpath).parts[:2][-1]
-        if folder in _WHOLE_FILES and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
         for marker in item.iter_markers("spec"):
             if unknown := sorted(set(marker.args) - rows.keys()):
                 raise pytest.UsageError(
