@@ -15,6 +15,7 @@ from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
 from raylake.errors import OutcomeUnknown
+from raylake.ingest.build import claim, retry_policy
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.unit import DataFile
 
@@ -53,15 +54,15 @@ class DeadLetterQueue:
     def _attached(self) -> DeadLetterTable:
         with self._one_at_a_time:
             if self._table is None:
-                ingest = self._run.config.ingest
+                config = self._run.config
                 self._table = DeadLetterTable.attach(
                     self._run.dead_letters,
-                    OwnerIdentity.of_this_process(self._run.config.pipeline, self._run.run_id),
+                    OwnerIdentity.of_this_process(config.pipeline, self._run.run_id),
                     clock=SystemClock(),
-                    durability=ingest.durability,
-                    take_over=self._run.take_over,
-                    takeover_after_s=ingest.takeover_after_s,
-                    checkpoint_interval_commits=ingest.checkpoint_interval_commits,
+                    durability=config.ingest.durability,
+                    claim=claim(self._run),
+                    conflicts=retry_policy(config, "conflicts"),
+                    checkpoint_interval_commits=config.ingest.checkpoint_interval_commits,
                 )
             return self._table
 

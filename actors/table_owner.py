@@ -82,7 +82,13 @@ class TableOwner:
 
     def _view(self) -> TableView:
         table = self._table
-        return TableView(table.table_id, table.schema, table.fingerprint, table.watermark_ms)
+        return TableView(
+            table.table_id,
+            table.schema,
+            table.fingerprint,
+            table.watermark_ms,
+            self._setup.run.run_id,
+        )
 
     async def ends(
         self, sources: Sequence[SourcePartition]

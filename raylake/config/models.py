@@ -26,6 +26,8 @@ from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeB
 FORMAT: Final = 1
 DAY_S: Final = 86_400.0
 
+DependencyName = Literal["broker", "store", "dead_letters", "conflicts"]
+_CONFLICTS: Final = {"initial_s": 0.02, "max_s": 2.0}
 
 def _check_format(value: Any) -> Any:
     text = str(value)
@@ -92,8 +94,17 @@ class DeadLetters(Model):
     window_records: Count = Field(default=10_000, alias="window")
 
 
-class Retry(Model):
-    """How often and how long a failed operation is tried again; exponential has full jitter."""
+class RetryRule(Model):
+    """How often and how far apart a failed operation is tried again.
+
+    Attributes:
+        strategy: ``exponential`` (full jitter), ``fixed`` or ``none``.
+        attempts: In a row, the first included. Then whoever waits for the answer gets the error;
+            where files wait for their store instead, its breaker opens.
+        initial_s: Wait before the second attempt; the upper end, doubled each time, when
+            exponential.
+        max_s: The longest wait.
+    """
 
     strategy: Literal["exponential", "fixed", "none"] = "exponential"
     attempts: Count = 10
@@ -112,6 +123,55 @@ class BreakerConfig(Model):
     """When a dependency's breaker opens, and how it closes again.
 
     Attributes:
+class RetryOverride(Model):
+    """What one dependency has its own way; what is left out is taken from ``retry``."""
+
+    strategy: Literal["exponential", "fixed", "none"] | None = None
+    attempts: Count | None = None
+    initial_s: DurationS | None = Field(default=None, alias="initial")
+    max_s: DurationS | None = Field(default=None, alias="max")
+
+
+class Retry(RetryRule):
+    """How often and how far apart failed operations are tried again, for each dependency.
+
+    Attributes:
+        broker: Questions to Kafka and fetches.
+        store: Data files and commits of the tables.
+        dead_letters: Files and commits of the dead-letter table.
+        conflicts: A commit that another writer's came before; 20 ms and at most 2 s apart unless
+            given here.
+    """
+
+    broker: RetryOverride | None = None
+    store: RetryOverride | None = None
+    dead_letters: RetryOverride | None = None
+    conflicts: RetryOverride | None = None
+
+    def of(self, dependency: DependencyName) -> RetryRule:
+        """The rule of one dependency."""
+        return RetryRule(**_merged(self.__dict__, dependency, getattr(self, dependency)))
+
+    @field_validator("broker", "store", "dead_letters", "conflicts")
+    @classmethod
+    def _fits(cls, value: RetryOverride | None, info: Any) -> RetryOverride | None:
+        rule = _merged(info.data, info.field_name, value)
+        if rule.get("max_s", 0.0) < rule.get("initial_s", 0.0):
+            raise Invalid(
+                f"initial is {rule['initial_s']:g} s here and max {rule['max_s']:g} s",
+                "give both here, max the longer one",
+            )
+        return value
+
+
+def _merged(
+    default: Mapping[str, Any], dependency: str, own: RetryOverride | None
+) -> dict[str, Any]:
+    found = {key: default[key] for key in RetryRule.model_fields if key in default}
+    found |= _CONFLICTS if dependency == "conflicts" else {}
+    return found | ({} if own is None else own.model_dump(exclude_none=True))
+
+
         failure_rate: Part of the calls, 0 to 1, that opens it.
         calls: Fewest calls within the window before it may open.
         window_s: Span over which calls are counted.

@@ -11,16 +11,17 @@ import pyarrow as pa
 from raylake import faults
 from raylake.clock import Clock
 from raylake.delta.checkpointer import Checkpointer
-from raylake.delta.identity import OwnerIdentity
+from raylake.delta.identity import COURTEOUS, Claim, OwnerIdentity
 from raylake.delta.ledger import PREFIX
 from raylake.delta.opening import attach_core
-from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.owner_core import CONFLICTS, Draft, OwnerCore
 from raylake.delta.owner_steps import release_once
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
 from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import Durability, TableSpec
 from raylake.delta.unit_check import check_file
 from raylake.errors import LogDamaged
+from raylake.ingest.retry import RetryPolicy
 from raylake.ingest.unit import DataFile
 
 DEAD_LETTER_PARTITION_BY = ("date", "hour", "pipeline", "stage")
@@ -81,8 +82,8 @@ class DeadLetterTable:
         *,
         clock: Clock,
         durability: Durability = "sync",
-        take_over: bool = False,
-        takeover_after_s: float = 30.0,
+        claim: Claim = COURTEOUS,
+        conflicts: RetryPolicy = CONFLICTS,
         checkpoint_interval_commits: int = 100,
     ) -> Self:
         """Open or create the table and commit a new epoch; as ``OwnedTable.attach``."""
@@ -92,7 +93,8 @@ class DeadLetterTable:
             identity,
             clock=clock,
             durability=durability,
-            takeover_after_s=None if take_over else takeover_after_s,
+            claim=claim,
+            conflicts=conflicts,
         )
         interval = checkpoint_interval_commits
         return cls(core, spec, Checkpointer(path, interval_commits=interval, clock=clock))

@@ -61,6 +61,10 @@ class OwnerIdentity:
             "boot_id": self.boot_id,
         }
 
+    def __str__(self) -> str:
+        process = f"pid {self.pid} on {self.host}"
+        return f"run {self.run_id} of pipeline {self.pipeline!r} ({process})"
+
     def provably_dead(self) -> bool:
         """Whether this process cannot be alive: same host, and gone, rebooted or a reused pid.
 
@@ -79,6 +83,24 @@ class OwnerIdentity:
         except psutil.AccessDenied:
             return False
         return abs(created_s - self.pid_created_s) > 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """By what right an owner takes a table (I11).
+
+    Attributes:
+        after_s: Seconds of silence after which another run's owner counts as gone; None: whoever
+            is there is taken over.
+        replaces: The run whose owner is gone and is replaced: nobody else's may be. Empty: none.
+    """
+
+    after_s: float | None = 30.0
+    replaces: str = ""
+
+
+COURTEOUS = Claim()
+TAKE_OVER = Claim(after_s=None)
 
 
 def boot_id() -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from raylake.delta import log_files
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import merged_ranges
 from raylake.errors import UnsupportedTable
@@ -12,13 +14,27 @@ from raylake.ingest.unit import Counts, DataFile, OffsetRange, SourcePartition, 
 
 FORMAT = 1
 KEY = "raylake"
+LOOK_BACK_VERSIONS = 1000
+
+
+def last_metadata(root: Path) -> dict[str, Any] | None:
+    """The ``raylake`` metadata of the newest commit of ours; None when the log has none left."""
+    versions = log_files.commit_versions(root)
+    for version in reversed(versions[-LOOK_BACK_VERSIONS:]):
+        actions = log_files.read_commit(root, version)
+        found = log_files.our_metadata(actions) if actions else None
+        if found is not None:
+            check_format(found, f"{root} version {version}")
+            return found
+    return None
 
 
 def base(kind: str, batch: str, number: int, identity: OwnerIdentity) -> dict[str, Any]:
     """The part that every commit of ours carries.
 
     Args:
-        kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``dead_letters``, ``release``.
+        kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``watermark``,
+            ``dead_letters``, ``release``.
         batch: The batch uuid, by which a commit is found again (I4).
         number: The value of ``raylake/owner`` in this commit.
         identity: The owner.

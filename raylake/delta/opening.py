@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundEr
 from raylake.clock import Clock
 from raylake.delta import log_files, metadata
 from raylake.delta.features import refuse_properties, refuse_unsupported
-from raylake.delta.identity import OwnerIdentity
+from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.ledger import OWNER_APP
 from raylake.delta.log_guard import check_chain, check_tail
 from raylake.delta.owner_core import NO_HOOKS, OwnerCore
+from raylake.delta.metadata import last_metadata
 from raylake.delta.probe import probe_store
 from raylake.delta.schema import arrow_schema, delta_schema, differences, refuse_names
 from raylake.delta.spec import Durability, TableSpec
@@ -23,11 +25,11 @@ from raylake.errors import (
     AlreadyRunning,
     DependencyUnreachable,
     NotOurTable,
+    Fenced,
     SchemaConflict,
     UnsupportedTable,
 )
-
-LOOK_BACK_VERSIONS = 1000
+from raylake.ingest.retry import RetryPolicy
 
 
 def attach_core(
@@ -36,7 +38,8 @@ def attach_core(
     *,
     clock: Clock,
     durability: Durability,
-    takeover_after_s: float | None,
+    claim: Claim,
+    conflicts: RetryPolicy,
 ) -> OwnerCore:
     """Probe the store, open or create the table, and commit a new epoch, alone (I3, I10, I11).
 
@@ -45,8 +48,8 @@ def attach_core(
         identity: The new owner.
         clock: Time.
         durability: Whether answers wait for the disk.
-        takeover_after_s: Seconds of silence after which another run's owner counts as gone; None
-            takes over whoever is there.
+        claim: By what right.
+        conflicts: How a commit that another writer's came before is tried again.
 
     Raises:
         Refused: Or one of its kinds; nothing was changed.
@@ -54,14 +57,16 @@ def attach_core(
     """
     probe_store(spec.root.parent)
     table = open_or_create(spec, identity, clock)
-    core = OwnerCore(table, spec.root, identity, clock=clock, durability=durability)
+    core = OwnerCore(
+        table, spec.root, identity, clock=clock, durability=durability, conflicts=conflicts
+    )
 
     def take() -> None:
-        if takeover_after_s is not None:
-            now_s = clock.now()
-            refuse_live_owner(spec.root, identity, now_s=now_s, takeover_after_s=takeover_after_s)
+        # What is read after the reload is as new as the handle, or the commit below fails.
         core.reload()
-        core.watermark_ms = (last_metadata(spec.root) or {}).get("watermark_ms")
+        last = last_metadata(spec.root) or {}
+        refuse_claim(spec.root, identity, claim, last, clock.now())
+        core.watermark_ms = last.get("watermark_ms")
         core.take_epoch()
 
     core.until_landed(take)
@@ -121,38 +126,42 @@ def check_schema(spec: TableSpec, table: DeltaTable) -> None:
         )
 
 
-def last_metadata(root: Path) -> dict[str, Any] | None:
-    """The ``raylake`` metadata of the newest commit of ours; None when the log has none left."""
-    versions = log_files.commit_versions(root)
-    for version in reversed(versions[-LOOK_BACK_VERSIONS:]):
-        actions = log_files.read_commit(root, version)
-        found = log_files.our_metadata(actions) if actions else None
-        if found is not None:
-            metadata.check_format(found, f"{root} version {version}")
-            return found
-    return None
-
-
-def refuse_live_owner(
-    root: Path, identity: OwnerIdentity, *, now_s: float, takeover_after_s: float
+def refuse_claim(
+    root: Path, identity: OwnerIdentity, claim: Claim, last: Mapping[str, Any], now_s: float
 ) -> None:
-    """The courtesy before a takeover (I11); the lock is the epoch commit, never this.
+    """What stands in the way of a claim (I11); the lock is the epoch commit, never this.
+
+    Args:
+        root: The table's folder.
+        identity: Who claims the table.
+        claim: By what right.
+        last: The metadata of the newest commit of ours.
+        now_s: Now, seconds since the epoch.
 
     Raises:
-        AlreadyRunning: Another run committed less than ``takeover_after_s`` ago, did not release
-            the table, and its process is not provably dead.
+        Fenced: Another run than the one to be replaced has taken the table, be it that it left.
+        AlreadyRunning: Another run committed less than ``claim.after_s`` ago, did not release the
+            table, and its process is not provably dead.
     """
-    last = last_metadata(root)
-    if last is None or last.get("kind") in ("create", "release"):
-        return
     holder = OwnerIdentity.from_json(last.get("identity") or {})
     age_s = now_s - float(last.get("at_s", 0.0))
-    if holder.run_id == identity.run_id or age_s >= takeover_after_s or holder.provably_dead():
+    mine = {identity.run_id, claim.replaces}
+    if last.get("kind", "create") == "create" or holder.run_id in mine:
+        return
+    if claim.replaces:
+        raise Fenced(
+            f"{root}: {holder} took the table over from the owner that is to be replaced",
+            hint="This run stops for good: it replaces no owner but its own. Start it again when "
+            "the other one has ended.",
+            holder=holder.to_json(),
+        )
+    if claim.after_s is None or last["kind"] == "release":
+        return
+    if age_s >= claim.after_s or holder.provably_dead():
         return
     raise AlreadyRunning(
-        f"{root}: run {holder.run_id} of pipeline {holder.pipeline!r} (pid {holder.pid} on "
-        f"{holder.host}) owns this table; its last commit is {max(0.0, age_s):.0f} s old",
-        hint=f"Stop it first, wait until it is quiet for {takeover_after_s:.0f} s, or pass "
+        f"{root}: {holder} owns this table; its last commit is {max(0.0, age_s):.0f} s old",
+        hint=f"Stop it first, wait until it is quiet for {claim.after_s:.0f} s, or pass "
         "--take-over when you know that it is gone.",
         pipeline=holder.pipeline,
         run_id=holder.run_id,

@@ -11,12 +11,13 @@ from raylake import faults
 from raylake.clock import Clock
 from raylake.delta import owner_steps
 from raylake.delta.checkpointer import Checkpointer
-from raylake.delta.identity import OwnerIdentity
+from raylake.delta.identity import COURTEOUS, Claim, OwnerIdentity
 from raylake.delta.opening import attach_core
-from raylake.delta.owner_core import OwnerCore
+from raylake.delta.owner_core import CONFLICTS, OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
 from raylake.delta.spec import Durability, TableSpec
 from raylake.delta.table_state import TableState
+from raylake.ingest.retry import RetryCounters, RetryPolicy
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit, UnitOutcome
 
 
@@ -41,8 +42,8 @@ class OwnedTable:
         *,
         clock: Clock,
         durability: Durability = "sync",
-        take_over: bool = False,
-        takeover_after_s: float = 30.0,
+        claim: Claim = COURTEOUS,
+        conflicts: RetryPolicy = CONFLICTS,
     ) -> Self:
         """Open or create the table and commit a new epoch, alone (I3, I9, I10, I11).
 
@@ -51,12 +52,12 @@ class OwnedTable:
             identity: This owner.
             clock: Time.
             durability: ``sync``: every answer is on the disk before it is given.
-            take_over: Skip the courtesy towards an owner that may be alive.
-            takeover_after_s: Seconds of silence after which a foreign owner counts as gone.
+            claim: By what right the table is taken from an owner that may be alive.
+            conflicts: How a commit that another writer's came before is tried again.
 
         Raises:
-            NotOurTable, UnsupportedTable, SchemaConflict, AlreadyRunning, LogDamaged, Refused:
-                Nothing was changed.
+            NotOurTable, UnsupportedTable, SchemaConflict, AlreadyRunning, Fenced, LogDamaged,
+            Refused: Nothing was changed.
             DependencyUnreachable: The store cannot be read or written.
         """
         core = attach_core(
@@ -64,7 +65,8 @@ class OwnedTable:
             identity,
             clock=clock,
             durability=durability,
-            takeover_after_s=None if take_over else takeover_after_s,
+            claim=claim,
+            conflicts=conflicts,
         )
         return cls(core, spec, identity.pipeline)
 
@@ -92,6 +94,11 @@ class OwnedTable:
     def epoch(self) -> int:
         """This owner's epoch."""
         return self._core.epoch
+
+    @property
+    def retries(self) -> RetryCounters:
+        """Counts what this owner tries again."""
+        return self._core.conflicts.counters
 
     @property
     def path(self) -> str:

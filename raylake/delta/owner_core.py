@@ -6,7 +6,6 @@ Every commit of ours on a table goes through :meth:`OwnerCore.write`, from the h
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,12 +33,14 @@ from raylake.errors import (
     RayLakeError,
     Retryable,
 )
+from raylake.ingest.retry import Retrier, RetryPolicy
 from raylake.ingest.unit import DataFile
 
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 ATTEMPTS = 10
 FIRST_BACKOFF_S = 0.02
 MAX_BACKOFF_S = 2.0
+CONFLICTS = RetryPolicy("exponential", ATTEMPTS, FIRST_BACKOFF_S, MAX_BACKOFF_S)
 
 
 class Contended(Retryable):
@@ -89,6 +90,7 @@ class OwnerCore:
         *,
         clock: Clock,
         durability: Durability,
+        conflicts: RetryPolicy = CONFLICTS,
     ) -> None:
         self.table = table
         self.root = root
@@ -102,7 +104,7 @@ class OwnerCore:
         self._pending: _Attempt | None = None
         self._unsynced: int | None = None
         self._guard = LogGuard(root, self.table_id, int(table.version()))
-        self._random = random.Random()  # noqa: S311 - jitter only
+        self.conflicts = Retrier("conflicts", conflicts, clock, only=Contended)
 
     @property
     def epoch(self) -> int:
@@ -193,17 +195,9 @@ class OwnerCore:
         A store that refuses is not tried again here: that is the caller's retry policy.
 
         Raises:
-            Contended: The last failure, after :data:`ATTEMPTS` attempts.
+            Contended: The last failure, when the policy for conflicts is used up.
         """
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return one_try()
-            except Contended:
-                if attempt == ATTEMPTS:
-                    raise
-                ceiling_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**attempt)
-                self.clock.sleep(self._random.uniform(FIRST_BACKOFF_S, ceiling_s))
-        raise AssertionError("unreachable")
+        return self.conflicts.call(one_try)
 
     def evolve_with(self, change: Callable[[CommitProperties], None], draft: Draft) -> int:
         """Run a metadata change of delta-rs as a commit of ours; as :meth:`write`."""
@@ -303,12 +297,15 @@ class OwnerCore:
         if stored == self.number:
             return
         if stored is not None and owner_epoch(stored) > self.epoch:
+            last = metadata.last_metadata(self.root) or {}
+            holder = OwnerIdentity.from_json(last.get("identity") or {})
             raise Fenced(
-                f"{self.root}: owner epoch {owner_epoch(stored)} took the table over; "
-                f"this owner has epoch {self.epoch}",
+                f"{self.root}: {holder} took the table over, owner epoch {owner_epoch(stored)}; "
+                f"this owner of run {self.identity.run_id} has epoch {self.epoch}",
                 hint="This owner stops for good; the newer one carries on.",
                 epoch=self.epoch,
                 stored=stored,
+                holder=holder.to_json(),
             )
         raise LogDamaged(
             f"{self.root}: a commit was lost or overwritten: raylake/owner is {stored}, the last "

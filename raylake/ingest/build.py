@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from raylake.clock import Clock
 from raylake.codecs.port import DecoderSpec
-from raylake.config.models import Pipeline
+from raylake.config.models import DependencyName, Pipeline
 from raylake.delta.files import WriteOptions
-from raylake.delta.identity import OwnerIdentity
-from raylake.delta.opening import last_metadata, open_or_create
+from raylake.delta.identity import Claim, OwnerIdentity
+from raylake.delta.metadata import last_metadata
+from raylake.delta.opening import open_or_create
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.spec import TableSpec
 from raylake.delta.txn_listing import admitted_partitions
@@ -24,7 +25,6 @@ from raylake.ingest.consumer import ConsumerLoop, LostLetters
 from raylake.ingest.dead_letters import LetterHead, lost_letter
 from raylake.ingest.earlier import Snapshots, restored
 from raylake.ingest.feed import FeedNames, TableFeed
-from raylake.ingest.outbox import Dependency
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.poison import MIN_JUDGED_RECORDS, PoisonGate, PoisonPolicy
@@ -35,7 +35,7 @@ from raylake.ingest.watermark import Watermark, WatermarkPolicy
 from raylake.kafka.fetch import Connection, FetchSettings, PollFetcher
 from raylake.layers.bronze_maker import BronzeMaker, BronzePlaces, EventTimeRule
 
-STORES = ("store", "dead_letters")
+STORES: tuple[DependencyName, ...] = ("store", "dead_letters")
 FETCH_MAX_RECORDS = 20_000
 FETCH_MAX_BYTES = 16 * 1024 * 1024
 
@@ -49,11 +49,13 @@ class OwnerSetup:
         table: The table.
         spec: The table as it is created when it is not there.
     """
+        replaces: The run of the owner that is gone and is replaced; empty for a first one (I11).
 
     run: RunPlan
     table: TablePlan
     spec: TableSpec
 
+    replaces: str = ""
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSetup:
@@ -78,10 +80,15 @@ def breaker_policy(config: Pipeline) -> BreakerPolicy:
     return BreakerPolicy(b.failure_rate, b.calls, b.window_s, b.open_s, b.half_open_calls)
 
 
-def retry_policy(config: Pipeline) -> RetryPolicy:
-    """How far apart failed operations are tried again."""
-    retry = config.retry
-    return RetryPolicy(retry.strategy, retry.attempts, retry.initial_s, retry.max_s)
+def retry_policy(config: Pipeline, of: DependencyName) -> RetryPolicy:
+    """How a dependency's failed operations are tried again."""
+    rule = config.retry.of(of)
+    return RetryPolicy(rule.strategy, rule.attempts, rule.initial_s, rule.max_s)
+
+
+def claim(run: RunPlan, replaces: str = "") -> Claim:
+    """By what right a run takes a table, from an owner that is gone or from whoever has it."""
+    return Claim(None if run.take_over else run.config.ingest.takeover_after_s, replaces)
 
 
 def watermark_policy(table: TablePlan) -> WatermarkPolicy | None:
@@ -130,14 +137,14 @@ def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
 
 def attach_owner(setup: OwnerSetup, clock: Clock) -> OwnedTable:
     """Open or create the table and take its epoch; raises as :meth:`OwnedTable.attach`."""
-    ingest = setup.run.config.ingest
+    config = setup.run.config
     return OwnedTable.attach(
         setup.spec,
-        OwnerIdentity.of_this_process(setup.run.config.pipeline, setup.run.run_id),
+        OwnerIdentity.of_this_process(config.pipeline, setup.run.run_id),
         clock=clock,
-        durability=ingest.durability,
-        take_over=setup.run.take_over,
-        takeover_after_s=ingest.takeover_after_s,
+        durability=config.ingest.durability,
+        claim=claim(setup.run, setup.replaces),
+        conflicts=retry_policy(config, "conflicts"),
     )
 
 
@@ -177,7 +184,7 @@ def build_consumer(
         clock: Time.
     """
     config = setup.run.config
-    policy = breaker_policy(config)
+    broker = restored(Breaker("broker", breaker_policy(config), clock), setup.breakers, "broker")
     feeds = {t.name: build_feed(setup, t, owners[t.name], clock) for t in setup.tables}
     fetcher = PollFetcher(
         Connection(config.kafka.bootstrap, config.kafka.security, config.kafka.connect_timeout_s),
@@ -189,12 +196,12 @@ def build_consumer(
             client=dict(config.kafka.client),
         ),
     )
-    return ConsumerLoop(
+    loop = ConsumerLoop(
         setup.name,
         fetcher,
         feeds,
         budget=ByteBudget(config.ingest.buffer_bytes, clock),
-        broker=restored(Breaker("broker", policy, clock), setup.breakers, "broker"),
+        broker=Dependency(broker, Pace(retry_policy(config, "broker"), clock)),
         clock=clock,
         lost_letter={t.name: lost_letters(setup.run, t, clock) for t in setup.tables},
     )
@@ -246,10 +253,10 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
 
 
 def _stores(config: Pipeline, clock: Clock, earlier: Snapshots) -> dict[str, Dependency]:
-    found = {}
+    found: dict[str, Dependency] = {}
     for name in STORES:
         breaker = restored(Breaker(name, breaker_policy(config), clock), earlier, name)
-        found[name] = Dependency(breaker, Pace(name, retry_policy(config), clock, RetryCounters()))
+        found[name] = Dependency(breaker, Pace(retry_policy(config, name), clock))
     return found
 
 

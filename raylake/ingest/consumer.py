@@ -17,7 +17,7 @@ from raylake import faults
 from raylake.clock import Clock
 from raylake.errors import OffsetsLost, OutcomeUnknown, Retryable
 from raylake.ingest.backpressure import ByteBudget
-from raylake.ingest.breaker import Breaker, BreakerState
+from raylake.ingest.breaker import BreakerState
 from raylake.ingest.feed import TableFeed
 from raylake.ingest.intake import FETCH_WAIT_S, Intake
 from raylake.ingest.reports import ConsumerReport, Granted
@@ -25,8 +25,6 @@ from raylake.ingest.unit import SourcePartition
 from raylake.kafka.port import FetchedBatch, Fetcher
 
 log = logging.getLogger(__name__)
-
-TAKE_AGAIN_S = 0.25
 
 LostLetters = Callable[[SourcePartition, int, int, str], pa.Table]
 
@@ -39,7 +37,7 @@ class ConsumerLoop:
         fetcher: Reads Kafka.
         feeds: The tables, by name.
         budget: Bytes that may be held.
-        broker: The breaker of the broker.
+        broker: The breaker of the broker, and the pace of tries.
         clock: Time.
         lost_letter: Makes the dead-letter row of a lost range; None stops the partition instead
             (``on_data_loss: stop``). By table.
@@ -52,7 +50,7 @@ class ConsumerLoop:
         feeds: Mapping[str, TableFeed],
         *,
         budget: ByteBudget,
-        broker: Breaker,
+        broker: Dependency,
         clock: Clock,
         lost_letter: Mapping[str, LostLetters | None],
     ) -> None:
@@ -130,7 +128,7 @@ class ConsumerLoop:
             return
         for batch in self._intake.fetch():
             self._feed(batch)
-        if self._intake.broker.state is BreakerState.OPEN:
+        if self._intake.broker.held_up:
             self._clock.sleep(FETCH_WAIT_S)
 
     @property
@@ -141,12 +139,12 @@ class ConsumerLoop:
     def report(self) -> ConsumerReport:
         """What the supervisor wants to know; ``released`` is told once."""
         released, self._released = tuple(sorted(self._released)), set()
-        breakers = {"broker": self._intake.broker.snapshot()}
+        breakers = {"broker": self._intake.broker.breaker.snapshot()}
         tables: dict[str, dict[str, Any]] = {}
         for name, feed in self._feeds.items():
             breakers |= {f"{name}/{k}": s.breaker.snapshot() for k, s in feed.stores.items()}
             breakers |= feed.gate.snapshot()
-            retries = {k: s.pace.retries for k, s in feed.stores.items()}
+            retries = {k: asdict(s.pace.count) for k, s in feed.stores.items()}
             held = feed.held_bytes
             tables[name] = {**asdict(feed.counters), "held_bytes": held, "retries": retries}
         opened = {k: v for k, v in breakers.items() if v["state"] != BreakerState.CLOSED.value}
@@ -177,6 +175,7 @@ class ConsumerLoop:
 
     def _wanted(self, source: SourcePartition) -> int:
         """The least offset that a table still wants."""
+            retries={"broker": asdict(self._intake.broker.pace.count)},
         return min(
             (f.expected(source) for f in self._feeds.values() if source in f.sources), default=0
         )
@@ -240,7 +239,7 @@ class ConsumerLoop:
             except (Retryable, OutcomeUnknown) as error:
                 self._error = error.message
                 self._intake.seek(batch.source)
-                self._fetch_again_s = self._clock.monotonic() + TAKE_AGAIN_S
+                self._fetch_again_s = self._clock.monotonic() + feed.take_again_in_s
                 return
             if verdict is not None:
                 self._intake.poison(batch.source, f"{name}: {verdict.reason}")

@@ -10,19 +10,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylake.clock import Clock
+from raylake.errors import Retryable
 from raylake.ingest.batcher import Batcher, BatchPolicy, Plan
 from raylake.ingest.earlier import Snapshots
 from raylake.ingest.fitting import Fitting
 from raylake.ingest.made import Made, Maker
-from raylake.ingest.outbox import Dependency, Outbox
+from raylake.ingest.outbox import Outbox
 from raylake.ingest.poison import PoisonGate, Verdict
 from raylake.ingest.ports import Answer, OwnerLost, OwnerPort
+from raylake.ingest.retry import Dependency, Pace
 from raylake.ingest.unit import Counts, OffsetRange, SourcePartition, Unit
 from raylake.kafka.port import FetchedBatch
 
 log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.25
+"""How often a lost owner's successor is looked for: the supervisor's work, so no backoff."""
 
 
 @dataclass(slots=True)
@@ -106,6 +109,7 @@ class TableFeed:
         self._generation = 0
         self._resetting = False
         self._reconnect_at_s = 0.0
+        self._taking = Pace(stores["store"].pace.policy, clock, stores["store"].pace.count)
         self._error = ""
 
     @property
@@ -132,6 +136,11 @@ class TableFeed:
     def holding(self) -> bool:
         """Whether something waits to be handed over, be it offsets only."""
         return self._batcher.due_in_s() is not None
+
+    @property
+    def take_again_in_s(self) -> float:
+        """How long to wait before what :meth:`take` refused is offered again."""
+        return max(RECONNECT_S, self._taking.wait_s())
 
     @property
     def error(self) -> str:
@@ -201,7 +210,12 @@ class TableFeed:
         if wanted is None:
             return None
         batch = _beyond(batch, wanted[0])
-        made = self._fitting.make(batch)
+        try:
+            made = self._fitting.make(batch)
+        except Retryable as error:
+            self._taking.failed(error.message)
+            raise
+        self._taking.succeeded()
         self.counters.evolved = self._fitting.evolved
         offsets = batch.records.column("offset").to_numpy()
         verdict = self.gate.judge(batch.source, offsets, made.dead_rows)

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from raylake import faults
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
 from raylake.errors import OutcomeUnknown, Retryable
-from raylake.ingest.breaker import BreakerState
-from raylake.ingest.outbox import Dependency
 from raylake.ingest.ports import DeadLetterPort
+from raylake.ingest.retry import Dependency
 from raylake.ingest.unit import DataFile
 
 log = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class FollowUp:
     @property
     def hindered(self) -> bool:
         """Whether the next try has to wait."""
-        return self._store.breaker.state is not BreakerState.CLOSED or self._store.pace.wait_s() > 0
+        return self._store.held_up
 
     @property
     def done(self) -> bool:
@@ -107,7 +106,7 @@ class FollowUp:
 
     def push(self) -> None:
         """Add what waits, in order, as far as the queue takes it."""
-        while self._waiting and not self._store.pace.wait_s() and self._store.breaker.allow():
+        while self._waiting and self._store.allow():
             head = self._waiting[0]
             faults.reach("owner.before_dead_letters", version=head.version)
             try:

@@ -14,7 +14,7 @@ from raylake.errors import (
     TopicRecreated,
     UnknownTopic,
 )
-from raylake.ingest.breaker import Breaker, BreakerState
+from raylake.ingest.retry import Dependency
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.port import FetchedBatch, Fetcher, Position
 
@@ -34,7 +34,7 @@ class Intake:
 
     Args:
         fetcher: Reads Kafka.
-        broker: The breaker of the broker.
+        broker: The breaker of the broker, and the pace of tries.
         wanted: The next offset that a partition's tables want.
         lost: Takes a loss; false when the partition must stop instead.
     """
@@ -42,7 +42,7 @@ class Intake:
     def __init__(
         self,
         fetcher: Fetcher,
-        broker: Breaker,
+        broker: Dependency,
         wanted: Callable[[SourcePartition], int],
         lost: Callable[[SourcePartition, OffsetsLost], bool],
     ) -> None:
@@ -111,8 +111,8 @@ class Intake:
             return []
         # An empty fetch says nothing of the broker, so that after an error it is asked something
         # that it must answer.
-        doubted = bool(self.error) or self.broker.state is not BreakerState.CLOSED
-        if doubted and not (self.same_topics() and self.broker.state is BreakerState.CLOSED):
+        doubted = bool(self.error) or self.broker.held_up
+        if doubted and not (self.same_topics() and not self.broker.held_up):
             return []
         try:
             batches = self._fetcher.fetch(FETCH_WAIT_S)
@@ -120,15 +120,15 @@ class Intake:
             self._broker_failed(error)
             return []
         except OffsetsLost as error:
-            self.broker.success()
+            self.broker.succeeded()
             self._offsets_lost(error)
             return []
         except (TopicRecreated, UnknownTopic) as error:
-            self.broker.success()
+            self.broker.succeeded()
             self._stop_topic(error)
             return []
         if batches:
-            self.broker.success()
+            self.broker.succeeded()
         return batches
 
     def same_topics(self) -> bool:
@@ -149,10 +149,10 @@ class Intake:
             self._broker_failed(error)
             return False
         except (TopicRecreated, UnknownTopic) as error:
-            self.broker.success()
+            self.broker.succeeded()
             self._stop_topic(error)
             return False
-        self.broker.success()
+        self.broker.succeeded()
         self.error = ""
         return True
 
@@ -192,7 +192,7 @@ class Intake:
         self._fetcher.pause(sorted(self.poisoned & positions.keys()))
 
     def _broker_failed(self, error: Retryable) -> None:
-        self.broker.failure(error.message)
+        self.broker.failed(error.message)
         self.error = error.message
         log.warning("broker: %s", error.message)
 

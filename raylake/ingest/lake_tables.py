@@ -61,6 +61,9 @@ class LakeTables:
             RayLakeError: What attaching raises, ``OwnerLost`` too; what was done stays done.
         """
         if self._planned.get(plan.name) == plan:
+        Yields:
+            What has to be asked of Kafka, to be sent the answer.
+
             return
         if plan.name not in self.plans:
             try:
@@ -134,7 +137,9 @@ class LakeTables:
             RayLakeError: The table cannot be owned any more.
         """
         log.warning("the owner of %s is gone and is replaced", name)
-        self._fleet.start_owner(self._discovery.setup(self.plans[name]))
+        setup = self._discovery.setup(self.plans[name])
+        setup = replace(setup, replaces=self.views[name].owner_run)
+        self.views[name] = self._fleet.start_owner(setup)
         by_generation: dict[int, list[SourcePartition]] = {}
         for source in self.plans[name].sources:
             generation = generation_of(source)
@@ -144,6 +149,7 @@ class LakeTables:
             self.owner(name).set_generation(sources, generation)
         if hurry:
             self.owner(name).hurry()
+            Fenced: Another run has taken the table meanwhile, be it that it left again (I11).
         self.lost.discard(name)
 
     def granted(

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from raylake import faults
 from raylake.errors import Retryable
 from raylake.ingest.batcher import Plan
-from raylake.ingest.breaker import Breaker
 from raylake.ingest.made import Made, Maker
 from raylake.ingest.ports import Answer, Handover, OwnerPort
-from raylake.ingest.retry import Pace
+from raylake.ingest.retry import Dependency
 from raylake.ingest.unit import SourcePartition, Unit
 
 log = logging.getLogger(__name__)
@@ -33,24 +32,6 @@ class _Outgoing:
     @property
     def written(self) -> bool:
         return self.data_written and self.dead_written
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """What stands between us and a store: its breaker and the pace of tries."""
-
-    breaker: Breaker
-    pace: Pace
-
-    def failed(self, error_text: str) -> None:
-        """A try failed."""
-        self.breaker.failure(error_text)
-        self.pace.failed(error_text)
-
-    def succeeded(self) -> None:
-        """A try succeeded."""
-        self.breaker.success()
-        self.pace.succeeded()
 
 
 class Outbox:
@@ -160,7 +141,7 @@ class Outbox:
 
     def _try(self, dependency: str, write: Callable[[], None]) -> bool:
         store = self._stores[dependency]
-        if store.pace.wait_s() or not store.breaker.allow():
+        if not store.allow():
             return False
         try:
             write()

@@ -11,18 +11,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from raylake import faults
 from raylake.clock import Clock, Deadline
 from raylake.delta.pending import PendingDeadLetters
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
-from raylake.ingest.breaker import BreakerState
 from raylake.ingest.follow_up import FollowUp
-from raylake.ingest.outbox import Dependency
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.ports import Answer, DeadLetterPort, OwnerLost
+from raylake.ingest.retry import Dependency, RetryCounters
 from raylake.ingest.unit import SourcePartition, Unit, UnitOutcome
 
 log = logging.getLogger(__name__)
@@ -44,6 +43,11 @@ class CommittingTable(Protocol):
     @property
     def watermark_ms(self) -> int | None:
         """The watermark of the newest commit."""
+        ...
+
+    @property
+    def retries(self) -> RetryCounters:
+        """Counts commits that were tried again."""
         ...
 
     def commit(
@@ -132,7 +136,7 @@ class OwnerLoop:
         self._table = table
         self._watermark = watermark
         self._checkpointer = checkpointer
-        self._stores = stores
+        self.stores = stores
         self._clock = clock
         self._commit_interval_s = commit_interval_s
         self._letters = FollowUp(table.table_id, dead_letters, stores["dead_letters"])
@@ -182,9 +186,12 @@ class OwnerLoop:
                 waiting_units=len(self._units),
                 pending_dead_letters=len(self._letters),
                 oldest_waiting_at=self._units[0].since if self._units else None,
-                breakers={name: store.breaker.snapshot() for name, store in self._stores.items()},
+                breakers={name: store.breaker.snapshot() for name, store in self.stores.items()},
                 error=str(self.failure) if self.failure else self._state.error,
-                retries={name: store.pace.retries for name, store in self._stores.items()},
+                retries={
+                    **self._table.retries.snapshot(),
+                    **{name: asdict(store.pace.count) for name, store in self.stores.items()},
+                },
                 checkpoint_error=self._checkpointer.error,
             )
 
@@ -258,9 +265,7 @@ class OwnerLoop:
             return 0.0
         waits = [IDLE_WAIT_S]
         if self._units:
-            store = self._stores["store"]
-            open_or_paced = store.breaker.state is not BreakerState.CLOSED or store.pace.wait_s()
-            held_up = self._letters.blocked or open_or_paced
+            held_up = self._letters.blocked or self.stores["store"].held_up
             waits.append(BLOCKED_WAIT_S if held_up else self._until_due_s())
         if not self._letters.done:
             waits.append(BLOCKED_WAIT_S if self._letters.hindered else 0.0)
@@ -275,8 +280,7 @@ class OwnerLoop:
 
     def _commit_allowed(self) -> bool:
         due = bool(self._units) and not self._letters.blocked and self._until_due_s() <= 0
-        store = self._stores["store"]
-        return due and not store.pace.wait_s() and store.breaker.allow()
+        return due and self.stores["store"].allow()
 
     def _answer(self, operation: Callable[[], Any], future: Future[Any]) -> None:
         try:
@@ -296,11 +300,11 @@ class OwnerLoop:
             outcomes = self._table.commit(units, watermark=self._watermark.preview)
         except (Retryable, OutcomeUnknown) as error:
             self._letters.doubt()
-            self._stores["store"].failed(error.message)
+            self.stores["store"].failed(error.message)
             self._state.error = error.message
             log.warning("commit failed, units wait: %s", error.message)
             return
-        self._stores["store"].succeeded()
+        self.stores["store"].succeeded()
         self._last_commit_s = started
         # By position: a unit that was handed over twice has two outcomes.
         decided = list(zip(units, outcomes, strict=True))

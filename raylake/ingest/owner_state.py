@@ -31,7 +31,7 @@ class OwnerState:
     oldest_waiting_at: float | None = None
     breakers: dict[str, Any] = field(default_factory=dict)
     error: str = ""
-    retries: dict[str, int] = field(default_factory=dict)
+    retries: dict[str, dict[str, Any]] = field(default_factory=dict)
     commit_durations_s: tuple[float, ...] = ()
     live_files: int = 0
     checkpoint_error: str = ""

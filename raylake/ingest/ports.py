@@ -30,12 +30,14 @@ class TableView:
         schema: The whole schema.
         fingerprint: Fingerprint of the schema; a unit written with another one is refused.
         watermark_ms: The watermark as last committed, ms since the epoch; None when unknown.
+        owner_run: The run that started the owner; not always the one that asks.
     """
 
     table_id: str
     schema: pa.Schema
     fingerprint: str
     watermark_ms: int | None = None
+    owner_run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class ConsumerReport:
         budget: The byte budget.
         breakers: The breakers that are not closed.
         error: The last transient error; empty when all is well.
+        retries: What was tried again of what no table has for itself, by dependency.
         failure: A terminal error: the consumer is of no more use.
         pid: Its process; 0 when unknown.
         host: The host of its process.
@@ -61,6 +62,7 @@ class ConsumerReport:
     budget: dict[str, Any] = field(default_factory=dict)
     breakers: dict[str, dict[str, Any]] = field(default_factory=dict)
     error: str = ""
+    retries: dict[str, dict[str, Any]] = field(default_factory=dict)
     failure: RayLakeError | None = None
     pid: int = 0
     host: str = ""

@@ -6,6 +6,7 @@ from typing import Any
 
 from raylake import __version__
 from raylake.ingest.plan import TablePlan
+from raylake.ingest.retry import add_up
 from raylake.ingest.supervisor import SupervisorLoop
 from raylake.ingest.unit import PartitionState, SourcePartition, sum_counts
 
@@ -37,7 +38,16 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         "restarts": dict(loop.restarts),
         "errors": list(loop.errors),
         "error": None if error is None else error.to_dict(),
+        "retries": _retries(loop),
     }
+
+
+def _retries(loop: SupervisorLoop) -> dict[str, dict[str, int]]:
+    """What the processes that report tried again, by dependency (SPEC B1)."""
+    found = [report.state.retries for report in loop.owners.values()]
+    for report in loop.crew.reports.values():
+        found += [report.retries, *(t["retries"] for t in report.tables.values())]
+    return add_up(found)
 
 
 def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
@@ -65,6 +75,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
         "oldest_waiting_at": state.oldest_waiting_at,
         "pending_dead_letters": state.pending_dead_letters,
         "breakers": state.breakers,
+        "retries": state.retries,
         "error": state.error,
         "checkpoint_error": state.checkpoint_error,
         "totals": {
@@ -113,6 +124,7 @@ def _consumer(report: Any) -> dict[str, Any]:
         "pid": report.pid,
         "partitions": {str(s): offset for s, offset in report.positions.items()},
         "budget": report.budget,
+        "retries": report.retries,
         "breakers": report.breakers,
         "tables": report.tables,
         "error": report.error,

@@ -18,6 +18,8 @@ from raylake.telemetry.spec import BREAKER_STATES
 
 DEPENDENCIES = ("broker", "store", "dead_letters")
 POISON = "poison"
+ALL_TABLES = "all"
+"""The label ``table`` of what concerns no table alone."""
 
 
 class OwnerSaid(Protocol):
@@ -79,6 +81,7 @@ class MetricsExport:
         """
         buffered = dict.fromkeys(reports.owners, 0)
         for report in reports.consumers.values():
+            self._retries(ALL_TABLES, "consumer", report.consumer, report.retries)
             for table, counters in report.tables.items():
                 self._consumer(report.consumer, table, counters)
                 buffered[table] = buffered.get(table, 0) + counters["held_bytes"]
@@ -128,10 +131,12 @@ class MetricsExport:
         if state.watermark_ms is not None:
             self._metrics.set("raylake_watermark_seconds", state.watermark_ms / 1000, labels)
 
-    def _retries(self, table: str, process: str, of: object, counts: Mapping[str, int]) -> None:
+    def _retries(
+        self, table: str, process: str, of: object, counts: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         for dependency, count in counts.items():
             labels = self._of(table, dependency=dependency, process=process)
-            self._grow("raylake_retries_total", of, count, labels)
+            self._grow("raylake_retries_total", of, count["retries"], labels)
 
     def _lag(
         self,

@@ -110,7 +110,8 @@ METRICS: Final = (
     MetricSpec(
         "raylake_retries_total",
         "counter",
-        "Operations tried again, by dependency (store, dead_letters) and who (consumer, owner).",
+        "Operations tried again, by dependency (broker, store, dead_letters, conflicts) and who "
+        "(consumer, owner); the broker's are of table 'all'.",
         (*_TABLE, "dependency", "process"),
     ),
     MetricSpec(

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from raylake.clock import SystemClock
-from raylake.delta.identity import OwnerIdentity
+from raylake.delta.identity import TAKE_OVER, OwnerIdentity
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import TableSpec
@@ -25,7 +25,7 @@ def take_over(scope: Scope) -> OwnedTable:
     table = DeltaTable(scope.table())
     spec = TableSpec(str(scope.table()), arrow_schema(table.schema()), (), {})
     identity = OwnerIdentity.of_this_process(scope.name, "another-run")
-    return OwnedTable.attach(spec, identity, clock=SystemClock(), durability="sync", take_over=True)
+    return OwnedTable.attach(spec, identity, clock=SystemClock(), durability="sync", claim=TAKE_OVER)
 
 
 def frozen(scope: Scope) -> list[dict[str, Any]]:

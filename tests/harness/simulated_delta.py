@@ -23,7 +23,7 @@ from deltalake.exceptions import CommitFailedError
 from raylake import faults
 from raylake.clock import ManualClock
 from raylake.delta import log_files, opening, owner_steps
-from raylake.delta.identity import OwnerIdentity
+from raylake.delta.identity import TAKE_OVER, OwnerIdentity
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.spec import TableSpec
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, Retryable
@@ -201,7 +201,7 @@ def attach(run: str, clock: ManualClock) -> OwnedTable:
     """A new owner, taking over whoever was there."""
     identity = OwnerIdentity(PIPELINE, run, "host", 1, 0.0)
     spec = TableSpec(str(ROOT), SCHEMA)
-    return OwnedTable.attach(spec, identity, clock=clock, durability="none", take_over=True)
+    return OwnedTable.attach(spec, identity, clock=clock, durability="none", claim=TAKE_OVER)
 
 
 def unit_of(owner: OwnedTable, name: str, ranges: Mapping[int, tuple[int, int]]) -> Unit:

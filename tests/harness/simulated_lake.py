@@ -23,6 +23,7 @@ from raylake.errors import (
 )
 from raylake.ingest.made import Made
 from raylake.ingest.ports import TableView
+from raylake.ingest.retry import RetryCounters
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit, UnitOutcome
 from raylake.kafka.port import FetchedBatch
 from tests.harness.simulated_kafka import DEAD, WIDER
@@ -95,6 +96,7 @@ class SimulatedTable:
         self._pending: Version | None = None
         self._unreadable = False
         self.generations: dict[SourcePartition, int] = {}
+        self.retries = RetryCounters()
         lake.reachable("store")
         self.epoch = self._log[-1].epoch + 1 if self._log else 1
         last = self._log[-1] if self._log else Version("create", 0, {}, columns=("offset",))

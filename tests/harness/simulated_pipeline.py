@@ -12,9 +12,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ from raylake.errors import RayLakeError
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
 from raylake.ingest.breaker import Breaker, BreakerPolicy
+from raylake.ingest.build import OwnerSetup
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.fleet import News
@@ -34,7 +34,7 @@ from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.poison import PoisonGate, PoisonPolicy
 from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.reports import ConsumerReport, Granted
-from raylake.ingest.retry import Pace, RetryCounters, RetryPolicy
+from raylake.ingest.retry import Dependency, Pace, RetryPolicy
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 from raylake.ingest.watermark import Watermark, WatermarkPolicy
 from tests.harness.simulated_kafka import SimulatedFetcher, SimulatedKafka
@@ -73,11 +73,11 @@ def configured() -> Pipeline:
 
 def stores(clock: ManualClock) -> dict[str, Dependency]:
     """The breakers and paces of one process."""
-    counters = RetryCounters()
-    return {
-        name: Dependency(Breaker(name, BREAKERS, clock), Pace(name, PACE, clock, counters))
-        for name in ("store", "dead_letters")
-    }
+    return {name: dependency(name, clock) for name in ("store", "dead_letters")}
+
+
+def dependency(name: str, clock: ManualClock) -> Dependency:
+    return Dependency(Breaker(name, BREAKERS, clock), Pace(PACE, clock))
 
 
 class _NoCheckpoints:
@@ -246,7 +246,7 @@ class ConsumerProcess:
             SimulatedFetcher(world.kafka, world.rng),
             {plan.name: self.feed(plan) for plan in tables},
             budget=self.budget,
-            broker=Breaker("broker", BREAKERS, world.clock),
+            broker=dependency("broker", world.clock),
             clock=world.clock,
             lost_letter={plan.name: letter_of if world.record_loss else None for plan in tables},
         )
@@ -381,7 +381,7 @@ class SimulatedDiscovery:
         ]
 
     def setup(self, table: TablePlan) -> Any:
-        return SimpleNamespace(table=table)
+        return OwnerSetup(None, table, None)  # type: ignore[arg-type]
 
     def origins(self, table: TablePlan, missing: list[Any], admitted: list[Any]) -> dict[Any, int]:
         self._world.kafka.reachable()

@@ -17,7 +17,7 @@ from raylake.delta.dead_letters import (
     DeadLetterTable,
 )
 from raylake.delta.files import write_data_files
-from raylake.delta.identity import OwnerIdentity
+from raylake.delta.identity import TAKE_OVER, OwnerIdentity
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.spec import TableSpec, bronze_properties
 from raylake.ingest.unit import Counts, DataFile, OffsetRange, SourcePartition, Unit
@@ -55,6 +55,8 @@ class Scope:
 
     def attach(self, run: str = "run-1", **more: object) -> OwnedTable:
         options = {"clock": SystemClock(), "durability": "sync", **more}
+        if options.pop("take_over", False):
+            options["claim"] = TAKE_OVER
         identity = options.pop("identity", None) or self.me(run)
         spec = options.pop("spec", self.spec)
         return OwnedTable.attach(spec, identity, **options)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from raylake import faults
 from raylake.clock import ManualClock
 from raylake.delta import log_files, owner_core
+from raylake.delta.identity import Claim
 from raylake.errors import (
     AlreadyRunning,
     DependencyUnreachable,
@@ -246,7 +247,7 @@ def test_property_44_a_conflict_is_retried_with_growing_backoff_and_a_bound(scop
         patch.setattr(faults, "reach", lambda point, **_: _always(scope, point))
         with pytest.raises(Retryable, match="another commit took version"):
             owner.commit([scope.unit(owner, 5, 9)])
-    assert core.version >= owner_core.ATTEMPTS
+    assert core.version >= owner_core.CONFLICTS.attempts
     assert scope.offsets() == list(range(5))
 
 
@@ -260,7 +261,7 @@ def test_a_second_run_is_refused_while_the_first_is_fresh(scope: Scope) -> None:
 
 def test_a_second_run_may_start_after_silence_or_release_or_death(scope: Scope) -> None:
     scope.attach(identity=ALIVE_ELSEWHERE)
-    assert scope.attach("run-2", takeover_after_s=0.0).epoch == 2
+    assert scope.attach("run-2", claim=Claim(0.0)).epoch == 2
     gone = scope.me("run-3")
     dead = type(gone)(
         gone.pipeline, "run-3", gone.host, gone.pid, gone.pid_created_s - 100, gone.boot_id

@@ -157,7 +157,7 @@ def test_a_consumer_starts_from_earlier_breakers_half_open(tmp_path: Path) -> No
     setup = ConsumerSetup(run, "consumer-0", (plan,), breakers)
     loop = build_consumer(setup, {"bronze.a": owner}, ManualClock())
     feed = loop._feeds["bronze.a"]
-    assert loop._intake.broker.state is BreakerState.HALF_OPEN
+    assert loop._intake.broker.breaker.state is BreakerState.HALF_OPEN
     assert feed.stores["store"].breaker.state is BreakerState.HALF_OPEN
     assert feed.stores["dead_letters"].breaker.state is BreakerState.CLOSED
     assert feed.gate.breaker(AT).state is BreakerState.CLOSED, "not granted yet"

@@ -43,7 +43,6 @@ def test_recovers_and_counts(clock: SleepLog) -> None:
     assert retrier.call(Flaky(0)) == "done"
     assert retrier.counters.snapshot() == {
         "store": {
-            "operations": 2,
             "retries": 3,
             "recovered": 1,
             "exhausted": 0,
