@@ -62,7 +62,7 @@ def start(folder: Path) -> LiveCluster:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += ["--port=0", "--node-ip-address=127.0.0.1", f"--num-cpus={CPUS}"]
     command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=false"]
-    command += [f"--temp-dir={folder}"]
+    command += ["--include-log-monitor=false", "--no-monitor", f"--temp-dir={folder}"]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "head.log"
     with log.open("wb") as out:
