@@ -25,9 +25,9 @@ from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeB
 
 FORMAT: Final = 1
 DAY_S: Final = 86_400.0
-
 DependencyName = Literal["broker", "store", "dead_letters", "conflicts"]
 _CONFLICTS: Final = {"initial_s": 0.02, "max_s": 2.0}
+
 
 def _check_format(value: Any) -> Any:
     text = str(value)
@@ -119,10 +119,6 @@ class RetryRule(Model):
         return value
 
 
-class BreakerConfig(Model):
-    """When a dependency's breaker opens, and how it closes again.
-
-    Attributes:
 class RetryOverride(Model):
     """What one dependency has its own way; what is left out is taken from ``retry``."""
 
@@ -172,6 +168,10 @@ def _merged(
     return found | ({} if own is None else own.model_dump(exclude_none=True))
 
 
+class BreakerConfig(Model):
+    """When a dependency's breaker opens, and how it closes again.
+
+    Attributes:
         failure_rate: Part of the calls, 0 to 1, that opens it.
         calls: Fewest calls within the window before it may open.
         window_s: Span over which calls are counted.

@@ -16,16 +16,16 @@ from raylake.delta.features import refuse_properties, refuse_unsupported
 from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.ledger import OWNER_APP
 from raylake.delta.log_guard import check_chain, check_tail
-from raylake.delta.owner_core import NO_HOOKS, OwnerCore
 from raylake.delta.metadata import last_metadata
+from raylake.delta.owner_core import NO_HOOKS, OwnerCore
 from raylake.delta.probe import probe_store
 from raylake.delta.schema import arrow_schema, delta_schema, differences, refuse_names
 from raylake.delta.spec import Durability, TableSpec
 from raylake.errors import (
     AlreadyRunning,
     DependencyUnreachable,
-    NotOurTable,
     Fenced,
+    NotOurTable,
     SchemaConflict,
     UnsupportedTable,
 )
@@ -144,7 +144,6 @@ def refuse_claim(
             table, and its process is not provably dead.
     """
     holder = OwnerIdentity.from_json(last.get("identity") or {})
-    age_s = now_s - float(last.get("at_s", 0.0))
     mine = {identity.run_id, claim.replaces}
     if last.get("kind", "create") == "create" or holder.run_id in mine:
         return
@@ -155,6 +154,7 @@ def refuse_claim(
             "the other one has ended.",
             holder=holder.to_json(),
         )
+    age_s = now_s - float(last.get("at_s", 0.0))
     if claim.after_s is None or last["kind"] == "release":
         return
     if age_s >= claim.after_s or holder.provably_dead():

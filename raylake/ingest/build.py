@@ -48,14 +48,14 @@ class OwnerSetup:
         run: The run.
         table: The table.
         spec: The table as it is created when it is not there.
-    """
         replaces: The run of the owner that is gone and is replaced; empty for a first one (I11).
+    """
 
     run: RunPlan
     table: TablePlan
     spec: TableSpec
-
     replaces: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSetup:

@@ -160,6 +160,7 @@ class ConsumerLoop:
             self._budget.snapshot(),
             opened,
             next((e for e in errors if e), ""),
+            retries={"broker": asdict(self._intake.broker.pace.count)},
         )
 
     def close(self) -> None:
@@ -175,7 +176,6 @@ class ConsumerLoop:
 
     def _wanted(self, source: SourcePartition) -> int:
         """The least offset that a table still wants."""
-            retries={"broker": asdict(self._intake.broker.pace.count)},
         return min(
             (f.expected(source) for f in self._feeds.values() if source in f.sources), default=0
         )

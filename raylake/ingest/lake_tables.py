@@ -57,13 +57,13 @@ class LakeTables:
         A table that cannot be opened yet stays out: one for a topic found by a pattern that holds
         no record yet, from which its schema could be inferred.
 
+        Yields:
+            What has to be asked of Kafka, to be sent the answer.
+
         Raises:
             RayLakeError: What attaching raises, ``OwnerLost`` too; what was done stays done.
         """
         if self._planned.get(plan.name) == plan:
-        Yields:
-            What has to be asked of Kafka, to be sent the answer.
-
             return
         if plan.name not in self.plans:
             try:
@@ -134,6 +134,7 @@ class LakeTables:
 
         Raises:
             Retryable, OutcomeUnknown: Not now; try again.
+            Fenced: Another run has taken the table meanwhile, be it that it left again (I11).
             RayLakeError: The table cannot be owned any more.
         """
         log.warning("the owner of %s is gone and is replaced", name)
@@ -149,7 +150,6 @@ class LakeTables:
             self.owner(name).set_generation(sources, generation)
         if hurry:
             self.owner(name).hurry()
-            Fenced: Another run has taken the table meanwhile, be it that it left again (I11).
         self.lost.discard(name)
 
     def granted(
