@@ -15,6 +15,7 @@ from raylake.delta import log_files, metadata
 from raylake.delta.features import refuse_properties, refuse_unsupported
 from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.ledger import OWNER_APP
+from raylake.delta.local_table import LocalTable
 from raylake.delta.log_guard import check_chain, check_tail
 from raylake.delta.metadata import last_metadata
 from raylake.delta.owner_core import NO_HOOKS, OwnerCore
@@ -219,7 +220,7 @@ def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
 
 def _open(root: Path) -> DeltaTable:
     try:
-        return DeltaTable(root)
+        return LocalTable(root)
     except DeltaProtocolError as error:
         raise UnsupportedTable(
             f"{root}: {str(error).splitlines()[0]}", hint="Choose another path."

@@ -13,6 +13,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from raylake.delta.local_table import LocalTable
 from raylake.delta.schema import delta_schema
 from raylake.errors import DependencyUnreachable, Refused
 
@@ -61,7 +62,7 @@ def _probe(folder: Path, commit: Callable[[DeltaTable], None]) -> None:
         schema = delta_schema(pa.schema([("x", pa.int64())]))
         try:
             DeltaTable.create(scratch, schema=schema, post_commithook_properties=_NO_HOOKS)
-            first, second = DeltaTable(scratch), DeltaTable(scratch)
+            first, second = LocalTable(scratch), LocalTable(scratch)
             commit(first)
         except (DeltaError, OSError) as error:
             reason = str(error).split("\n", maxsplit=1)[0]

@@ -1,0 +1,143 @@
+"""A handle on a table of the local disk that puts its log entries into place itself.
+
+delta-rs lists the log's folder twice for a commit, and builds the table's next state only to throw
+it away: 60 ms with 20,000 log files and 50,000 live files, where one hard link says the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
+
+from raylake.delta import log_files
+from raylake.delta.partition_values import log_path
+
+ENGINE = "RayLake"
+
+
+class LocalTable(DeltaTable):  # type: ignore[misc]
+    """A DeltaTable whose strict appends are one hard link, everything else delta-rs's.
+
+    Args:
+        root: The table's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._root = root
+        self._known_protocol = self.protocol()
+
+    def create_write_transaction(
+        self,
+        actions: list[Any],
+        mode: str,
+        schema: Any,
+        partition_by: list[str] | str | None = None,
+        partition_filters: Any = None,
+        *args: Any,
+        commit_properties: CommitProperties | None = None,
+        post_commithook_properties: PostCommitHookProperties | None = None,
+    ) -> None:
+        """As delta-rs's; an append without retries and hooks is written here.
+
+        Where it is not that, or the table's protocol is no longer the one that was opened,
+        delta-rs judges and commits.
+
+        Raises:
+            CommitFailedError: Another commit has the version after this handle's.
+            OSError: The log entry cannot be written; nothing was committed.
+        """
+        version = int(self.version())
+        base = log_files.commit_path(self._root, version)
+        if (
+            mode == "append"
+            and not partition_filters
+            and _strict(commit_properties, post_commithook_properties)
+            and all(isinstance(action, AddAction) for action in actions)
+            and self.protocol() == self._known_protocol
+            and base.exists()
+        ):
+            lines = _lines(actions, partition_by or [], commit_properties)
+            _place(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
+            return
+        super().create_write_transaction(
+            actions,
+            mode,
+            schema,
+            partition_by,
+            partition_filters,
+            *args,
+            commit_properties=commit_properties,
+            post_commithook_properties=post_commithook_properties,
+        )
+
+
+def _strict(properties: CommitProperties | None, hooks: PostCommitHookProperties | None) -> bool:
+    """Whether nothing is asked for but one try, with nothing after it."""
+    return (
+        properties is not None
+        and properties.max_commit_retries == 0
+        and hooks is not None
+        and not hooks.create_checkpoint
+        and hooks.cleanup_expired_logs is False
+    )
+
+
+def _lines(
+    actions: list[AddAction], partition_by: list[str] | str, properties: CommitProperties | None
+) -> Iterator[str]:
+    columns = [partition_by] if isinstance(partition_by, str) else partition_by
+    info = {
+        "timestamp": int(time.time() * 1000),
+        "operation": "WRITE",
+        "operationParameters": {"mode": "Append", "partitionBy": json.dumps(columns)},
+        "engineInfo": ENGINE,
+        **((properties and properties.custom_metadata) or {}),
+    }
+    yield _json({"commitInfo": info})
+    for one in actions:
+        add = {
+            "path": log_path(one.path),
+            "partitionValues": dict(one.partition_values),
+            "size": one.size,
+            "modificationTime": one.modification_time,
+            "dataChange": one.data_change,
+            "stats": one.stats,
+        }
+        yield _json({"add": add})
+    for txn in (properties and properties.app_transactions) or []:
+        yield _json({"txn": {"appId": txn.app_id, "version": txn.version}})
+
+
+def _json(action: dict[str, Any]) -> str:
+    return json.dumps(action, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def _place(base: Path, path: Path, text: str) -> None:
+    """Put a log entry after ``base`` in one step, whole and on the disk, or not at all."""
+    # The name begins like the entry's, so that log clean-up takes what a crash leaves.
+    scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(scratch, path)
+        except FileExistsError as error:
+            raise CommitFailedError(f"{path}: another commit has this version") from error
+        # Clean-up deletes the oldest first: while the version before is there, ours was free.
+        if not base.exists():
+            path.unlink()
+            raise CommitFailedError(f"{path}: the log was cleaned up beyond this version")
+    finally:
+        scratch.unlink(missing_ok=True)
