@@ -7,6 +7,7 @@ committed, tables are released, and the exit code is 0 (a second Ctrl-C ends at 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -64,6 +65,10 @@ class _Signals:
         self.asked += 1
         if self.asked > 1:
             sys.stderr.write("stopping at once; what was not committed is read again\n")
+            # Ray's agents would outlive an embedded cluster by a minute.
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
             os._exit(EXIT_INTERRUPTED)
 
 
