@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +44,11 @@ class Supervisor:
         self._clock = SystemClock()
         self._fleet = RayFleet(run)
         self._discovery = KafkaDiscovery(run, self._clock)
-        self._loop = SupervisorLoop(run, self._fleet, self._discovery, self._clock, consumers)
+        # Its one thread alone asks Kafka, and may be kept waiting.
+        self._kafka = ThreadPoolExecutor(1, thread_name_prefix="kafka")
+        self._loop = SupervisorLoop(
+            run, self._fleet, self._discovery, self._clock, consumers, self._kafka.submit
+        )
         self._metrics = MemoryMetrics()
         self._export = MetricsExport(Both(self._metrics, RayMetrics()), run.config.pipeline)
         self._exported: dict[str, float] = {}
@@ -95,7 +100,8 @@ class Supervisor:
             loop.finish(Terminal(f"the supervisor failed: {type(error).__name__}: {error}"))
         finally:
             self._write_status()
-            self._discovery.close()
+            self._kafka.submit(self._discovery.close)
+            self._kafka.shutdown(wait=False)
             self._ended.set()
 
     def _write_status(self) -> None:
@@ -103,7 +109,7 @@ class Supervisor:
         if self._silent:
             return
         loop = self._loop
-        reports = RunReports(loop.crew.reports, loop.owners, loop.restarts, loop.stable_ends)
+        reports = RunReports(loop.crew.reports, loop.owners, loop.restarts, loop.topics.stable_ends)
         self._export.export(reports, self._clock.now())
         self._exported = self._metrics.snapshot()
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
-from raylake.errors import RayLakeError
+from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.assignment import (
     AssignmentMachine,
     ConsumerDown,
@@ -149,6 +149,13 @@ class Crew:
         self.reports[report.consumer] = report
         if report.released:
             self.on(Released(report.consumer, frozenset(report.released)))
+
+    def revive(self, missing: Container[str]) -> None:
+        """Let partitions be read again whose topic was missing for a consumer and is there."""
+        found = self.stopped.items()
+        back = {s for s, e in found if isinstance(e, UnknownTopic) and s.topic not in missing}
+        for name, plan in self._tables.plans.items():
+            self._widen(name, back.intersection(plan.sources))
 
     def drain(self, *, on: bool) -> None:
         """Drain all consumers, or take that back."""

@@ -12,8 +12,9 @@ from raylake.clock import Clock, Deadline
 from raylake.codecs import infer_schema, schema_text
 from raylake.config.bronze import Earliest, FromOffsets
 from raylake.delta import log_files
-from raylake.errors import ConfigError, RayLakeError
+from raylake.errors import ConfigError, RayLakeError, UnknownTopic
 from raylake.ingest.build import OwnerSetup
+from raylake.ingest.fleet import Seen
 from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan, table_plans
 from raylake.ingest.start_positions import resolve
 from raylake.ingest.unit import SourcePartition
@@ -44,6 +45,11 @@ class KafkaDiscovery:
     def tables(self) -> list[TablePlan]:
         """The tables with the partitions that exist now; raises as :func:`table_plans`."""
         return table_plans(self._run.config, self._cluster)
+
+    def look(self) -> Seen:
+        """The tables as they are now; a listed topic that is missing stops none of the others."""
+        missing: dict[str, UnknownTopic] = {}
+        return Seen(table_plans(self._run.config, self._cluster, missing), missing)
 
     def setup(self, table: TablePlan) -> OwnerSetup:
         """How the table is created when it is not there.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raylake.clock import Deadline
+from raylake.errors import UnknownTopic
 from raylake.ingest.build import ConsumerSetup, OwnerSetup
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import TableView
@@ -113,11 +114,28 @@ class News:
     waiting: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The tables as Kafka has them at one moment.
+
+    Attributes:
+        plans: The tables with the partitions that exist.
+        missing: Listed topics that do not exist.
+    """
+
+    plans: list[TablePlan]
+    missing: Mapping[str, UnknownTopic]
+
+
 class Discovery(Protocol):
     """What the supervisor asks about Kafka; see :mod:`raylake.ingest.discovery`."""
 
     def tables(self) -> list[TablePlan]:
-        """The tables with the partitions that exist now."""
+        """The tables with the partitions that exist now; raises when a listed topic is missing."""
+        ...
+
+    def look(self) -> Seen:
+        """The tables with the partitions that exist now, and which listed topics are missing."""
         ...
 
     def setup(self, table: TablePlan) -> OwnerSetup:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from raylake.config.bronze import TopicPattern
 from raylake.errors import RayLakeError, TopicRecreated
@@ -18,6 +20,8 @@ from raylake.ingest.unit import PartitionState, SourcePartition
 log = logging.getLogger(__name__)
 
 GenerationOf = Callable[[SourcePartition], int | None]
+Question = Callable[[], Any]
+"""Something to ask of Kafka, wherever that is done."""
 
 
 class LakeTables:
@@ -51,7 +55,7 @@ class LakeTables:
         """The owner of a table."""
         return self._fleet.owner(table)
 
-    def ensure(self, plan: TablePlan) -> None:
+    def ensure(self, plan: TablePlan) -> Generator[Question, Any, None]:
         """Let the table have an owner and its partitions be admitted; again where that failed.
 
         A table that cannot be opened yet stays out: one for a topic found by a pattern that holds
@@ -67,7 +71,7 @@ class LakeTables:
             return
         if plan.name not in self.plans:
             try:
-                setup = self._discovery.setup(plan)
+                setup = yield partial(self._discovery.setup, plan)
             except NothingToInfer as error:
                 if not (plan.config.fans_out and isinstance(plan.config.topics, TopicPattern)):
                     raise
@@ -75,10 +79,19 @@ class LakeTables:
                 return
             self.views[plan.name] = self._fleet.start_owner(setup)
             self.plans[plan.name] = replace(plan, sources=())
-        self._admit(plan)
+        yield from self._admit(plan)
         self._planned[plan.name] = plan
 
-    def _admit(self, plan: TablePlan) -> None:
+    def with_missing(self, plan: TablePlan, missing: Container[str]) -> TablePlan:
+        """A plan with the partitions that the table takes of topics that are missing now.
+
+        They keep their place, stopped, until the topic is back or is another one.
+        """
+        known = self.plans.get(plan.name)
+        kept = [s for s in known.sources if s.topic in missing] if known is not None else []
+        return replace(plan, sources=tuple(sorted({*plan.sources, *kept}))) if kept else plan
+
+    def _admit(self, plan: TablePlan) -> Generator[Question, Any, None]:
         """Admit the partitions that the table has not admitted yet (I9).
 
         A topic that was created again is left out when the table stops there (I6). Nobody is to
@@ -92,7 +105,7 @@ class LakeTables:
             plan = self._without_recreated(plan, missing, admitted)
             missing = [source for source in missing if source in plan.sources]
         if missing:
-            origins = self._discovery.origins(plan, missing, admitted)
+            origins = yield partial(self._discovery.origins, plan, missing, admitted)
             owner.admit(origins)
             log.info("%s admits %s", plan.name, {str(s): o for s, o in origins.items()})
         self.plans[plan.name] = plan
@@ -195,11 +208,6 @@ class LakeTables:
                     return True
         return False
 
-    def refresh(self) -> None:
-        """Take tables that are new and partitions that were added; raises as :meth:`ensure`."""
-        for plan in self._discovery.tables():
-            self.ensure(plan)
-
     def reached(
         self, ends: Iterable[Mapping[SourcePartition, PartitionState]]
     ) -> dict[SourcePartition, int]:
@@ -216,6 +224,6 @@ class LakeTables:
         return [self.owner(name).ends(list(plan.sources)) for name, plan in self.plans.items()]
 
     def aborts(self, source: SourcePartition) -> bool:
-        """Whether a table of the partition ends the run when it is stopped by a dead letter."""
+        """Whether a table of the partition ends the run when the partition is stopped."""
         of_source = [p for p in self.plans.values() if source in p.sources]
         return any(plan.config.on_failure == "abort" for plan in of_source)

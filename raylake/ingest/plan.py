@@ -21,7 +21,7 @@ from raylake.config.addresses import (
 from raylake.config.bronze import BronzeTable, SchemaFile, TopicPattern
 from raylake.config.models import Pipeline
 from raylake.delta.spec import TableSpec, bronze_properties
-from raylake.errors import ConfigError
+from raylake.errors import ConfigError, UnknownTopic
 from raylake.ingest.earlier import EarlierBreakers
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster, TopicInfo
@@ -144,8 +144,15 @@ class TablePlan:
         )
 
 
-def table_plans(config: Pipeline, cluster: Cluster) -> list[TablePlan]:
+def table_plans(
+    config: Pipeline, cluster: Cluster, missing: dict[str, UnknownTopic] | None = None
+) -> list[TablePlan]:
     """The tables of a pipeline with the partitions that exist now.
+
+    Args:
+        config: The pipeline file.
+        cluster: Kafka.
+        missing: Takes listed topics that do not exist; without it they are an error.
 
     Raises:
         ConfigError: A topic does not exist, a format does not work yet, two sections are one table.
@@ -158,7 +165,7 @@ def table_plans(config: Pipeline, cluster: Cluster) -> list[TablePlan]:
                 f"bronze.{key}: format {table.format} does not work in this release",
                 hint=f"formats that work: {', '.join(WORKING_FORMATS)}",
             )
-        plans += _plans_of(config, key, table, _topics_of(table, cluster))
+        plans += _plans_of(config, key, table, _topics_of(table, cluster, missing))
     places: dict[str, str] = {}
     for plan in plans:
         if plan.path in places:
@@ -170,10 +177,30 @@ def table_plans(config: Pipeline, cluster: Cluster) -> list[TablePlan]:
     return plans
 
 
-def _topics_of(table: BronzeTable, cluster: Cluster) -> Mapping[str, TopicInfo]:
+def _topics_of(
+    table: BronzeTable, cluster: Cluster, missing: dict[str, UnknownTopic] | None
+) -> Mapping[str, TopicInfo]:
     if isinstance(table.topics, TopicPattern):
         return cluster.topics(pattern=table.topics.pattern)
-    return cluster.topics(table.topics)
+    wanted = list(table.topics)
+    while True:
+        try:
+            return cluster.topics(wanted)
+        except UnknownTopic as error:
+            gone = set(wanted) & set(error.context.get("topics", ()))
+            if missing is None or not gone:
+                raise
+            missing |= {topic: _gone(topic) for topic in gone}
+            wanted = [topic for topic in wanted if topic not in gone]
+
+
+def _gone(topic: str) -> UnknownTopic:
+    return UnknownTopic(
+        f"topic {topic!r} does not exist any more; its partitions are stopped, the others go on",
+        hint="was it deleted on purpose? Take it out of `topics`, or create it again: what is read "
+        "of the new one is decided by `on_topic_recreated`",
+        topics=[topic],
+    )
 
 
 def _plans_of(

@@ -91,7 +91,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
                 "next": end.next,
                 "origin": end.origin,
                 "target": loop.targets.get(source),
-                "end": loop.stable_ends.get(source),
+                "end": loop.topics.stable_ends.get(source),
                 "blocked_by_open_transaction": _blocked(loop, source, end.next),
                 "max_event_ms": end.max_event_ms,
             }
@@ -102,8 +102,9 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
 
 def _blocked(loop: SupervisorLoop, source: SourcePartition, reached: int) -> bool:
     """Whether only an open transaction keeps records back (FAILURES 8)."""
-    stable = loop.stable_ends.get(source)
-    return stable is not None and reached >= stable and loop.high_ends.get(source, 0) > stable
+    seen = loop.topics
+    stable = seen.stable_ends.get(source)
+    return stable is not None and reached >= stable and seen.high_ends.get(source, 0) > stable
 
 
 def _newest(

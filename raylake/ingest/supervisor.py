@@ -28,12 +28,12 @@ from raylake.ingest.lake_tables import LakeTables
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.replacements import Replacements
+from raylake.ingest.topic_watch import Ask, TopicWatch, answer_now
 from raylake.ingest.unit import SourcePartition
 from raylake.ingest.unstarted import Unstarted
 
 log = logging.getLogger(__name__)
 
-METADATA_REFRESH_S = 5.0
 RESTART_AGAIN_S = 1.0
 MAX_ERRORS = 20
 LEAVE_SHARE = 0.25
@@ -62,20 +62,26 @@ class SupervisorLoop:
         discovery: Topics and offsets.
         clock: Time.
         consumers: How many consumers.
+        ask: Answers what is asked of ``discovery``, one question after the other.
     """
 
     def __init__(
-        self, run: RunPlan, fleet: Fleet, discovery: Discovery, clock: Clock, consumers: int
+        self,
+        run: RunPlan,
+        fleet: Fleet,
+        discovery: Discovery,
+        clock: Clock,
+        consumers: int,
+        ask: Ask = answer_now,
     ) -> None:
         self.run = run
         self.outcome: Outcome | None = None
         self.state = "starting"
         self.tables = LakeTables(fleet, discovery)
+        self.topics = TopicWatch(self.tables, discovery, ask, self._committed, clock)
         self.crew = Crew(run, fleet, self.tables)
         self.owners: dict[str, Any] = {}
         self.targets: dict[SourcePartition, int] = {}
-        self.stable_ends: dict[SourcePartition, int] = {}
-        self.high_ends: dict[SourcePartition, int] = {}
         self.errors: list[dict[str, Any]] = []
         self._fleet = fleet
         self._discovery = discovery
@@ -87,7 +93,6 @@ class SupervisorLoop:
         self._drain_deadline: Deadline | None = None
         self._stop_asked = False
         self._aborted = False
-        self._refreshed_at = clock.monotonic()
         self._queue_lost = False
 
     @property
@@ -98,7 +103,9 @@ class SupervisorLoop:
     @property
     def stopped(self) -> dict[SourcePartition, RayLakeError]:
         """Partitions that are stopped, with the error."""
-        return {**self.tables.recreated, **self.crew.stopped}
+        missing = self.topics.missing
+        gone = {s: missing[s.topic] for s in self.tables.sources if s.topic in missing}
+        return {**self.tables.recreated, **self.crew.stopped, **gone}
 
     def start(self) -> None:
         """Open the tables, admit partitions, start consumers and give them their partitions.
@@ -106,11 +113,11 @@ class SupervisorLoop:
         Raises:
             RayLakeError: What stands in the way; nothing was ingested.
         """
-        plans = self._discovery.tables()
+        plans = self.topics.begin()
         self.crew.begin(self._open(plans))
-        self._look_at_ends()
+        self.topics.run(self.topics.look_at_ends(self.tables.sources))
         if self.run.available_now:
-            self.targets = dict(self.stable_ends)
+            self.targets = dict(self.topics.stable_ends)
         self.crew.take_tables()
         for _ in range(self._consumers):
             self.crew.spawn()
@@ -184,7 +191,7 @@ class SupervisorLoop:
                 for name in sorted(self.tables.plans) if lost else ():
                     self.tables.restart(name, self.crew.generation_of, hurry=False)
                 for plan in plans:
-                    self.tables.ensure(plan)
+                    self.topics.run(self.tables.ensure(plan))
                 if self.run.available_now:
                     self.tables.hurry()
                 return self.tables.generation()
@@ -238,28 +245,15 @@ class SupervisorLoop:
             self._restart_at_s = self._clock.monotonic() + RESTART_AGAIN_S
 
     def _refresh(self) -> None:
-        due_at_s = self._refreshed_at + METADATA_REFRESH_S
-        if self.run.available_now or self._clock.monotonic() < due_at_s:
+        if self.run.available_now:
             return
-        self._refreshed_at = self._clock.monotonic()
-        try:
-            self.tables.refresh()
-            self._look_at_ends()
-        except (Retryable, OutcomeUnknown, UnknownTopic) as error:
-            # A topic that was deleted is stopped by its consumer; the others go on.
-            self.note(error)
-            return
-        finally:
+        if self.topics.advance(self.note):
             # What was done before an error is done.
             self.crew.take_tables()
-        ends = [report.ends for report in self.owners.values()]
-        self._discovery.publish(self.tables.reached(ends))
+            self.crew.revive(self.topics.missing)
 
-    def _look_at_ends(self) -> None:
-        sources = sorted(self.tables.sources)
-        # In this order a partition that grows meanwhile does not look held back for long.
-        self.high_ends = dict(self._discovery.high_ends(sources))
-        self.stable_ends = dict(self._discovery.stable_ends(sources))
+    def _committed(self) -> dict[SourcePartition, int]:
+        return self.tables.reached(report.ends for report in self.owners.values())
 
     def _caught_up(self) -> bool:
         if not self.run.available_now or not self.crew.settled:
@@ -272,16 +266,20 @@ class SupervisorLoop:
 
     def _end_if_all_stopped(self) -> None:
         """A run of which nothing can go on without an operator ends, and says why."""
-        stopped = self.stopped
-        poisoned = {s for s, e in stopped.items() if isinstance(e, TooManyDeadLetters)}
-        for_good = stopped.keys() - poisoned
-        self._aborted = any(self.tables.aborts(source) for source in poisoned)
+        stopped = self.tables.recreated | {
+            source: error
+            for source, error in self.crew.stopped.items()
+            # A broker that has just come back may not know its topics yet: ask twice.
+            if not isinstance(error, UnknownTopic) or source.topic in self.topics.missing
+        }
+        for_good = {s for s, e in stopped.items() if not isinstance(e, TooManyDeadLetters)}
+        self._aborted = any(self.tables.aborts(source) for source in stopped)
         if self._aborted or (for_good and for_good >= self.tables.sources):
             self._begin_drain()
 
     def _publish(self) -> None:
         try:
-            self._discovery.publish(self.tables.reached(self.tables.ends()))
+            self.topics.publish(self.tables.reached(self.tables.ends()))
         except OwnerLost as error:
             log.info("the last offsets are not published: %s", error.message)
 

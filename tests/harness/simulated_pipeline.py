@@ -20,14 +20,14 @@ import pyarrow as pa
 
 from raylake.clock import Deadline, ManualClock
 from raylake.config import Pipeline, load_bytes
-from raylake.errors import RayLakeError
+from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
 from raylake.ingest.breaker import Breaker, BreakerPolicy
 from raylake.ingest.build import OwnerSetup
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
-from raylake.ingest.fleet import News
+from raylake.ingest.fleet import News, Seen
 from raylake.ingest.outbox import Dependency
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
@@ -380,6 +380,13 @@ class SimulatedDiscovery:
             for name, topics in self._world.tables.items()
         ]
 
+    def look(self) -> Seen:
+        plans, missing = self.tables(), self._world.missing
+        there = [
+            replace(p, sources=tuple(s for s in p.sources if s.topic not in missing)) for p in plans
+        ]
+        return Seen(there, {topic: UnknownTopic(f"{topic} is gone") for topic in missing})
+
     def setup(self, table: TablePlan) -> Any:
         return OwnerSetup(None, table, None)  # type: ignore[arg-type]
 
@@ -408,6 +415,7 @@ class World:
         frozen: Owners written off that live on.
         zombies: Consumers written off that take a few more steps.
         calm: No more faults.
+        missing: Topics that were deleted.
     """
 
     rng: random.Random
@@ -425,6 +433,7 @@ class World:
     calm: bool = False
     poison: PoisonPolicy = ALL_POISON_PASSES
     record_loss: bool = True
+    missing: set[str] = field(default_factory=set)
     runs: int = 0
     supervisor: Any = None
 

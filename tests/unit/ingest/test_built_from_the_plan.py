@@ -9,7 +9,7 @@ import pytest
 
 from raylake.clock import ManualClock
 from raylake.config import Loaded, load_bytes
-from raylake.errors import ConfigError, Refused
+from raylake.errors import ConfigError, Refused, UnknownTopic
 from raylake.ingest.breaker import BreakerState
 from raylake.ingest.build import (
     ConsumerSetup,
@@ -75,6 +75,23 @@ def test_each_table_gets_its_topics_partitions() -> None:
         "bronze.x": ["x[0]", "x[1]"],
         "bronze.y": ["y[0]", "y[1]"],
     }
+
+
+def test_a_listed_topic_that_is_missing_is_an_error_or_noted_beside_the_others() -> None:
+    class Fewer(Topics):
+        def topics(self, names: Any = (), *, pattern: str | None = None) -> dict[str, TopicInfo]:
+            if gone := [name for name in names if name == "y"]:
+                raise UnknownTopic("unknown topic", topics=gone)
+            return super().topics(names, pattern=pattern)
+
+    file = loaded("  a: {topics: [x, y]}\n  b: {topics: [y], table: '{topic}'}")
+    with pytest.raises(UnknownTopic):
+        table_plans(file.config, Fewer("x"))  # type: ignore[arg-type]
+    missing: dict[str, UnknownTopic] = {}
+    (plan,) = table_plans(file.config, Fewer("x"), missing)  # type: ignore[arg-type]
+    assert {source.topic for source in plan.sources} == {"x"}
+    assert "'y' does not exist" in missing["y"].message
+    assert "on_topic_recreated" in missing["y"].hint
 
 
 def test_two_tables_at_one_place_are_refused() -> None:

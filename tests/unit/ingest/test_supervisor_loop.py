@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -30,6 +31,7 @@ from raylake.ingest.replacements import MAX_REPLACEMENTS
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.status_document import document
 from raylake.ingest.supervisor import SupervisorLoop
+from raylake.ingest.topic_watch import Ask, answer_now
 from tests.harness.simulated_kafka import DEAD, GOOD
 from tests.harness.simulated_lake import SimulatedTable
 from tests.harness.simulated_pipeline import (
@@ -45,12 +47,19 @@ from tests.unit.ingest.pieces import TABLE, calm_world, drain_timeout_s, produce
 class Run:
     """A supervisor and its world, everybody stepped in turn."""
 
-    def __init__(self, world: World, *, available_now: bool = False, consumers: int = 2) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        available_now: bool = False,
+        consumers: int = 2,
+        ask: Ask = answer_now,
+    ) -> None:
         self.world = world
         plan = RunPlan(configured(), "sha", "sim.yaml", "run-1", available_now)
         self.fleet = SimulatedFleet(world)
         self.discovery = SimulatedDiscovery(world)
-        self.loop = SupervisorLoop(plan, self.fleet, self.discovery, world.clock, consumers)
+        self.loop = SupervisorLoop(plan, self.fleet, self.discovery, world.clock, consumers, ask)
 
     def round(self) -> None:
         self.loop.tick()
@@ -142,17 +151,109 @@ def test_an_admission_that_fails_is_made_again() -> None:
     run.until(lambda: ends(run) == [6, 6, 4])
 
 
-def test_a_deleted_topic_stops_nothing_else() -> None:
+def test_a_deleted_topic_is_named_and_stops_nothing_else() -> None:
     run = running()
-    tables = run.discovery.tables
+    run.world.tables[TABLE] = ("x", "y")
+    run.until(lambda: len(ends(run)) == 3)
+    run.world.missing.add("y")
+    run.world.kafka.grow("x", 1)
+    produce(run.world, 4, 2)
+    run.until(lambda: ends(run) == [6, 6, 4, 0])
+    gone = run.world.kafka.sources("y")[0]
+    assert isinstance(run.loop.stopped[gone], UnknownTopic)
+    assert gone in run.loop.tables.sources, "it keeps its place"
+    assert gone not in run.loop.topics.stable_ends
+    assert [e["code"] for e in run.loop.errors] == ["unknown_topic"], "told once"
+    run.world.missing.clear()
+    run.until(lambda: run.loop.stopped == {})
 
-    def unknown() -> NoReturn:
-        raise UnknownTopic("topic x is gone")
 
-    run.discovery.tables = unknown  # type: ignore[method-assign]
-    run.until(lambda: any(e["code"] == "unknown_topic" for e in run.loop.errors))
-    run.discovery.tables = tables  # type: ignore[method-assign]
+def test_a_topic_that_a_consumer_missed_for_a_moment_is_read_again() -> None:
+    run = running()
     run.until(lambda: ends(run) == [6, 6])
+    at = source(run.world)
+    holder = next(c for c in run.world.consumers.values() if at in c.loop._intake.sources)
+    holder.loop._intake.stop([at], UnknownTopic("x is unknown"))
+    produce(run.world, 3)
+    run.until(lambda: at in run.loop.stopped)
+    run.loop._end_if_all_stopped()
+    assert run.loop.state == "running"
+    run.until(lambda: ends(run) == [9, 6])
+    assert run.loop.stopped == {}
+
+
+def test_a_run_whose_topics_are_all_gone_ends_and_says_why() -> None:
+    run = running(1)
+    run.until(lambda: ends(run) == [6])
+    run.world.missing.add("x")
+    for consumer in run.world.consumers.values():
+        held = sorted(consumer.loop._intake.sources)
+        consumer.loop._intake.stop(held, UnknownTopic("x is unknown"))
+    outcome = run.end()
+    assert (outcome.state, outcome.error.code) == ("failed", "unknown_topic")
+
+
+def test_an_error_about_one_table_leaves_the_others_alone() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    ensure, refused = run.loop.tables.ensure, []
+
+    def fails(plan: TablePlan) -> Any:
+        if plan.name == TABLE and not refused:
+            refused.append(plan)
+            raise DependencyUnreachable("no space left")
+        return ensure(plan)
+
+    run.loop.tables.ensure = fails  # type: ignore[method-assign]
+    run.world.kafka.grow("x", 1)
+    run.world.tables["bronze.b"] = ("x", "y")
+    run.until(lambda: len(refused) == 1)
+    assert "bronze.b" in run.world.lake.logs
+    run.until(lambda: len(ends(run)) == 3)
+
+
+class Kept:
+    """Questions on their way to a Kafka that does not answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, Future[Any]]] = []
+        self.silent = False
+
+    def __call__(self, question: Callable[[], Any]) -> Future[Any]:
+        if not self.silent:
+            return answer_now(question)
+        self.asked.append((question, Future()))
+        return self.asked[-1][1]
+
+    def answer(self) -> None:
+        question, future = self.asked.pop(0)
+        future.set_result(question())
+
+
+def test_failure_13_while_kafka_keeps_a_question_the_run_is_looked_after_and_may_be_stopped() -> (
+    None
+):
+    kafka = Kept()
+    run = running(ask=kafka)
+    run.until(lambda: ends(run) == [6, 6])
+    kafka.silent = True
+    run.until(lambda: bool(kafka.asked))
+    run.world.kafka.grow("x", 1)
+    run.world.consumers["consumer-0"].alive = False
+    run.world.consumers["consumer-0"].report = None
+    run.world.owners[TABLE].alive = False
+    produce(run.world, 3)
+    run.until(lambda: ends(run)[0] == 9)
+    for _ in range(200):
+        run.round()
+    assert len(kafka.asked) == 1, "one question at a time"
+    for _ in range(2):
+        kafka.answer()
+        run.until(lambda: len(kafka.asked) == 1)
+    assert ends(run) == [9, 6, 0], "the answers were taken"
+    run.loop.stop()
+    run.loop.topics.publish = lambda _offsets: None  # type: ignore[method-assign]
+    assert run.end().state == "stopped"
 
 
 @pytest.mark.parametrize("found_by_pattern", [True, False])
@@ -169,10 +270,10 @@ def test_only_a_topic_found_by_a_pattern_may_wait_for_its_first_record(
     config: Any = SimpleNamespace(fans_out=True, topics=topics, on_topic_recreated="stop")
     plan = TablePlan("bronze.c", "/simulated/c", config, (source(run.world),))
     if found_by_pattern:
-        run.loop.tables.ensure(plan)
+        run.loop.topics.run(run.loop.tables.ensure(plan))
     else:
         with pytest.raises(NothingToInfer):
-            run.loop.tables.ensure(plan)
+            run.loop.topics.run(run.loop.tables.ensure(plan))
     assert "bronze.c" not in run.loop.tables.plans
 
 
@@ -185,7 +286,7 @@ def test_failure_11_a_topic_created_again_is_stopped_or_begun_as_configured(poli
     produce(run.world, 2)
     (plan,) = run.discovery.tables()
     config: Any = SimpleNamespace(fans_out=False, on_topic_recreated=policy)
-    run.loop.tables.ensure(replace(plan, config=config))
+    run.loop.topics.run(run.loop.tables.ensure(replace(plan, config=config)))
     stopped = run.loop.tables.recreated
     states = run.world.lake.logs[TABLE][-1].states
     if policy == "stop":
