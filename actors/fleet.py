@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -24,6 +25,7 @@ from raylake.ingest.fleet import News
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost, TableView
 from raylake.ingest.reports import Granted
+from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition
 
 log = logging.getLogger("raylake.fleet")
@@ -55,6 +57,7 @@ class RayFleet:
         self._asked: dict[tuple[str, str], _Asked] = {}
         self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
         self._processes: dict[tuple[str, str], ActorProcess] = {}
+        self._switches = Switches.of(run.earlier.held)
 
     def start_queue(self, run: RunPlan) -> None:
         """Start the dead-letter queue, or find it.
@@ -79,7 +82,7 @@ class RayFleet:
         name = setup.table.name
         actor = _detached(TableOwner, owner_name(table_id), setup)
         try:
-            view: TableView = result(actor.start.remote(), START_TIMEOUT_S)
+            view: TableView = result(actor.start.remote(self._switches), START_TIMEOUT_S)
         except RayLakeError:
             ray.kill(actor)
             raise
@@ -96,7 +99,7 @@ class RayFleet:
         name = f"raylake/{self._run.config.pipeline}/{setup.name}"
         actor_class: Any = PartitionConsumer
         options = actor_class.options(name=name, num_cpus=1)
-        actor = options.remote(setup, dict(table_ids))
+        actor = options.remote(replace(setup, switches=self._switches), dict(table_ids))
         self._consumers[setup.name] = actor
         self._starting[setup.name] = _Asked(actor.process.remote())
 
@@ -124,6 +127,13 @@ class RayFleet:
         """Drain a consumer, or take that back; returns at once."""
         actor = self._consumers[consumer]
         (actor.drain if on else actor.resume).remote()
+
+    def switch(self, switches: Switches) -> None:
+        """Trip and close breakers by hand, in processes that start later too; returns at once."""
+        self._switches = Switches(switches.held)
+        for actor in [*self._consumers.values(), *(c.known() for c in self._owners.values())]:
+            if actor is not None:
+                actor.switch.remote(switches)
 
     def news(self) -> News:
         """What arrived since the last call; asks again where an answer came."""
@@ -273,6 +283,11 @@ class OwnerCalls:
     def hurry(self) -> None:
         """Commit as soon as anything waits."""
         self._call("hurry")
+
+    def set_watermark(self, value_ms: int, *, dry_run: bool) -> int | None:
+        """Move the watermark; returns what it was."""
+        was_ms: int | None = self._call("set_watermark", value_ms, dry_run)
+        return was_ms
 
     def _call(self, method: str, *arguments: Any) -> Any:
         try:

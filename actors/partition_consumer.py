@@ -20,6 +20,7 @@ from raylake.ingest.build import ConsumerSetup, build_consumer, build_feed, lost
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.plan import TablePlan
 from raylake.ingest.reports import ConsumerReport, Granted
+from raylake.ingest.switches import Switches
 from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger("raylake.consumer")
@@ -84,6 +85,11 @@ class PartitionConsumer:
             self._loop.add_table(plan.name, feed, lost_letters(self._setup.run, plan, clock))
 
         self._tell(add)
+
+    @_command
+    def switch(self, switches: Switches) -> None:
+        """Trip and close breakers by hand."""
+        self._tell(lambda: self._loop.switch(switches))
 
     @_command
     def resume(self) -> None:

@@ -15,15 +15,20 @@ from actors.fleet import RayFleet
 from actors.metrics import RayMetrics
 from actors.process import ActorProcess
 from raylake.clock import SystemClock
-from raylake.errors import AlreadyRunning, RayLakeError, Terminal
+from raylake.errors import AlreadyRunning, DependencyUnreachable, RayLakeError, Terminal
 from raylake.ingest.discovery import KafkaDiscovery
 from raylake.ingest.earlier import EarlierBreakers
+from raylake.ingest.operations import Operations
+from raylake.ingest.orders import OrderBox, order_folder
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
 from raylake.ingest.status_document import document
 from raylake.ingest.supervisor import Outcome, SupervisorLoop
+from raylake.telemetry.endpoints import Endpoints
 from raylake.telemetry.export import MetricsExport, RunReports
+from raylake.telemetry.health import Health, liveness, missing_processes, readiness
 from raylake.telemetry.metrics import Both, MemoryMetrics
+from raylake.telemetry.prometheus import PrometheusMetrics
 
 log = logging.getLogger("raylake.supervisor")
 
@@ -50,9 +55,19 @@ class Supervisor:
             run, self._fleet, self._discovery, self._clock, consumers, self._kafka.submit
         )
         self._metrics = MemoryMetrics()
-        self._export = MetricsExport(Both(self._metrics, RayMetrics()), run.config.pipeline)
+        served = PrometheusMetrics()
+        sinks = Both(self._metrics, Both(RayMetrics(), served))
+        self._export = MetricsExport(sinks, run.config.pipeline)
         self._exported: dict[str, float] = {}
         self._written_at = -STATUS_INTERVAL_S
+        self._ticked_at = self._clock.monotonic()
+        self._shown: dict[str, Any] = {}
+        checks = {"/healthz": self._healthz, "/readyz": lambda: readiness(self._shown)}
+        self._endpoints = Endpoints(run.config.ingest.http, served.registry, checks)
+        orders = OrderBox(order_folder(run.status_file), self._clock)
+        self._operations = Operations(
+            self._loop, self._fleet, orders, self._clock, self._write_status
+        )
         self._silent = False
         self._process = ActorProcess.of_this()
         self._ended = threading.Event()
@@ -73,8 +88,12 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """The status document as of now."""
-        shown = document(self._loop, self._job, self._clock.now())
-        return {**shown, "metrics": self._exported}
+        loop = self._loop
+        shown = document(loop, self._job, self._clock.now())
+        heard = loop.owners.keys() - loop.tables.lost
+        missing = missing_processes(loop.crew.names, loop.crew.reports, loop.tables.plans, heard)
+        more = {"held": self._operations.held, "http": self._endpoints.url, "missing": missing}
+        return {**shown, **more, "metrics": self._exported}
 
     def stop(self) -> None:
         """Drain and end."""
@@ -87,6 +106,8 @@ class Supervisor:
             loop.start()
             while loop.outcome is None:
                 loop.tick()
+                self._operations.step()
+                self._ticked_at = self._clock.monotonic()
                 if self._clock.monotonic() >= self._written_at + STATUS_INTERVAL_S:
                     self._write_status()
                 self._clock.sleep(TICK_S)
@@ -99,6 +120,7 @@ class Supervisor:
             log.exception("the supervisor failed")
             loop.finish(Terminal(f"the supervisor failed: {type(error).__name__}: {error}"))
         finally:
+            self._endpoints.close()
             self._write_status()
             self._kafka.submit(self._discovery.close)
             self._kafka.shutdown(wait=False)
@@ -109,10 +131,29 @@ class Supervisor:
         if self._silent:
             return
         loop = self._loop
+        if loop.outcome is None:
+            self._serve()
         reports = RunReports(loop.crew.reports, loop.owners, loop.restarts, loop.topics.stable_ends)
         self._export.export(reports, self._clock.now())
         self._exported = self._metrics.snapshot()
+        self._shown = self.status()
         try:
-            write_status(self._run.status_file, self.status())
+            write_status(self._run.status_file, self._shown)
         except OSError as error:
             log.warning("the status document cannot be written: %s", error)
+
+    def _serve(self) -> None:
+        try:
+            self._endpoints.start()
+        except OSError as error:
+            address = self._run.config.ingest.http
+            self._loop.note(
+                DependencyUnreachable(
+                    f"health and metrics cannot be served at {address}: {error}",
+                    hint="`ingest: {http: …}` takes another port, 0 for a free one, or off",
+                )
+            )
+
+    def _healthz(self) -> Health:
+        age_s = self._clock.monotonic() - self._ticked_at
+        return liveness(self._loop.state, age_s, self._run.config.ingest.drain_timeout_s)

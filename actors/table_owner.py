@@ -19,6 +19,7 @@ from raylake.clock import SystemClock
 from raylake.ingest.build import OwnerSetup, attach_owner, build_owner_loop
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.ports import Answer, TableView
+from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 
 T = TypeVar("T")
@@ -60,19 +61,21 @@ class TableOwner:
         self._starting = asyncio.Lock()
         self._idle = IdleExit(lambda: self.leave(LEAVE_S))
 
-    async def start(self) -> TableView:
+    async def start(self, switches: Switches) -> TableView:
         """Attach the table, take its epoch and begin; raises what attaching raises."""
         self._idle.touch()
         async with self._starting:
             if not self._attached.is_set():
-                await asyncio.to_thread(self._start)
+                await asyncio.to_thread(self._start, switches)
                 self._attached.set()
+        await self.switch(switches)
         return await self.view()
 
-    def _start(self) -> None:
+    def _start(self, switches: Switches) -> None:
         self._table = attach_owner(self._setup, self._clock)
         dead_letters = RayDeadLetters(self._setup.run.config.pipeline)
         self._loop = build_owner_loop(self._setup, self._table, dead_letters, self._clock)
+        switches.apply_to_stores(self._setup.table.name, self._loop.stores)
         self._thread = threading.Thread(target=self._loop.run, name="owner", daemon=True)
         self._thread.start()
 
@@ -128,6 +131,17 @@ class TableOwner:
             return self._view()
 
         return await self._between_commits(evolve)
+
+    async def set_watermark(self, value_ms: int, dry_run: bool) -> int | None:
+        """Move the watermark, in a commit of its own; returns what it was."""
+        return await self._between_commits(
+            lambda: self._loop.set_watermark(value_ms, dry_run=dry_run)
+        )
+
+    async def switch(self, switches: Switches) -> None:
+        """Trip and close breakers by hand."""
+        name = self._setup.table.name
+        await self._between_commits(lambda: switches.apply_to_stores(name, self._loop.stores))
 
     async def submit(self, unit: Unit) -> Answer:
         """Take a unit; answered after the commit that decides it."""

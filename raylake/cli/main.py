@@ -36,6 +36,8 @@ COMMANDS: Final = {
     "stop": Entry("raylake.cli.stop", "Drain a pipeline that runs on this machine."),
     "stop-all": Entry("raylake.cli.stop_all", "Drain every pipeline of a lake on this machine."),
     "verify": Entry("raylake.cli.verify", "Prove that every offset is accounted for."),
+    "breaker": Entry("raylake.cli.breaker", "Circuit breakers: list, trip and reset them."),
+    "watermark": Entry("raylake.cli.watermark", "Watermarks: show them, and repair one."),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show and count them."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),
     "job": Entry("raylake.cli.job", "A job's entry point, as `ray job submit` starts it."),

@@ -21,6 +21,7 @@ from raylake.config.checks import cross_check
 from raylake.config.findings import Invalid
 from raylake.config.kafka import Kafka
 from raylake.config.later import GoldTable, Maintenance, SilverTable
+from raylake.config.listen import ListenAddress
 from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes
 
 FORMAT: Final = 1
@@ -64,6 +65,8 @@ class Ingest(Model):
         takeover_after_s: A foreign owner younger than this is not taken over (DESIGN I11).
         checkpoint_interval_commits: Commits between two checkpoints of a table's log.
         log_retention_s: Age at which log entries may go; 1 day locally, 7 days in stores.
+        http: Where the supervisor serves ``/healthz``, ``/readyz`` and ``/metrics``: ``host:port``,
+            port 0 for a free one (``status`` shows it), or ``off``. There is no authentication.
     """
 
     consumers: Annotated[
@@ -78,6 +81,7 @@ class Ingest(Model):
     takeover_after_s: DurationOrZeroS = Field(default=30.0, alias="takeover_after")
     checkpoint_interval_commits: Count = Field(default=100, alias="checkpoint_interval")
     log_retention_s: DurationS = Field(default=DAY_S, alias="log_retention")
+    http: ListenAddress = "127.0.0.1:0"
 
 
 class DeadLetters(Model):

@@ -197,6 +197,18 @@ class OwnedTable:
         )
         return result
 
+    def set_watermark(self, value_ms: int) -> None:
+        """Move the watermark by decision, back as well as forward, in a commit of its own.
+
+        Args:
+            value_ms: The new watermark; ms since the epoch (DESIGN §8).
+
+        Raises:
+            Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
+        """
+        self._core.until_landed(lambda: owner_steps.set_watermark_once(self._core, value_ms))
+        self._core.sync()
+
     def evolve(self, additions: pa.Schema) -> tuple[pa.Schema, str]:
         """Add columns, also inside structs; idempotent where the table has them already.
 

@@ -120,6 +120,17 @@ def evolve_once(core: OwnerCore, state: TableState, additions: pa.Schema) -> Non
         refresh(core, state)
 
 
+def set_watermark_once(core: OwnerCore, value_ms: int) -> None:
+    """Move the watermark; the commit keeps what it was."""
+    core.refresh()
+
+    def landed(_version: int) -> None:
+        core.watermark_ms = value_ms
+
+    extra = {"watermark_ms": value_ms, "watermark_was_ms": core.watermark_ms}
+    core.write(Draft("watermark", extra=extra), landed)
+
+
 def release_once(core: OwnerCore) -> None:
     """Say that this owner leaves."""
     core.refresh()

@@ -29,7 +29,8 @@ from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.poison import MIN_JUDGED_RECORDS, PoisonGate, PoisonPolicy
 from raylake.ingest.ports import DeadLetterPort, OwnerPort
-from raylake.ingest.retry import Pace, RetryCounters, RetryPolicy
+from raylake.ingest.retry import Dependency, Pace, RetryCounters, RetryPolicy
+from raylake.ingest.switches import Switches
 from raylake.ingest.unit import SourcePartition
 from raylake.ingest.watermark import Watermark, WatermarkPolicy
 from raylake.kafka.fetch import Connection, FetchSettings, PollFetcher
@@ -66,12 +67,14 @@ class ConsumerSetup:
         name: The consumer's name.
         tables: The tables that it feeds.
         breakers: Breakers that were not closed, of an earlier run or of a consumer that is gone.
+        switches: Breakers that are held open by hand.
     """
 
     run: RunPlan
     name: str
     tables: tuple[TablePlan, ...]
     breakers: Snapshots = field(default_factory=dict)
+    switches: Switches = field(default_factory=Switches)
 
 
 def breaker_policy(config: Pipeline) -> BreakerPolicy:
@@ -164,7 +167,12 @@ def build_owner_loop(
         dead_letters,
         watermark,
         checkpointer=table.checkpointer(setup.run.config.ingest.checkpoint_interval_commits),
-        stores=_stores(setup.run.config, clock, setup.run.earlier.owners.get(setup.table.name, {})),
+        stores=_stores(
+            setup.run.config,
+            clock,
+            setup.run.earlier.owners.get(setup.table.name, {}),
+            table.retries,
+        ),
         clock=clock,
         commit_interval_s=setup.table.config.commit_interval_s,
     )
@@ -205,6 +213,8 @@ def build_consumer(
         clock=clock,
         lost_letter={t.name: lost_letters(setup.run, t, clock) for t in setup.tables},
     )
+    loop.switch(setup.switches)
+    return loop
 
 
 def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: Clock) -> TableFeed:
@@ -245,18 +255,23 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
             config.max_batch_bytes, config.commit_interval_s, config.idle_commit_interval_s
         ),
         PoisonGate(poison_policy(run.config, table), clock, table=table.name),
-        _stores(run.config, clock, {name: one for name, one in mine.items() if one}),
+        _stores(
+            run.config, clock, {name: one for name, one in mine.items() if one}, RetryCounters()
+        ),
         clock,
     )
     feed.earlier = setup.breakers
     return feed
 
 
-def _stores(config: Pipeline, clock: Clock, earlier: Snapshots) -> dict[str, Dependency]:
+def _stores(
+    config: Pipeline, clock: Clock, earlier: Snapshots, counters: RetryCounters
+) -> dict[str, Dependency]:
     found: dict[str, Dependency] = {}
     for name in STORES:
         breaker = restored(Breaker(name, breaker_policy(config), clock), earlier, name)
-        found[name] = Dependency(breaker, Pace(retry_policy(config, name), clock))
+        pace = Pace(retry_policy(config, name), clock, counters.of(name))
+        found[name] = Dependency(breaker, pace)
     return found
 
 

@@ -21,6 +21,8 @@ from raylake.ingest.breaker import BreakerState
 from raylake.ingest.feed import TableFeed
 from raylake.ingest.intake import FETCH_WAIT_S, Intake
 from raylake.ingest.reports import ConsumerReport, Granted
+from raylake.ingest.retry import Dependency
+from raylake.ingest.switches import Switches
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.port import FetchedBatch, Fetcher
 
@@ -60,6 +62,7 @@ class ConsumerLoop:
         self._budget = budget
         self._clock = clock
         self._lost_letter = dict(lost_letter)
+        self._switches = Switches()
         self._leaving: set[SourcePartition] = set()
         self._released: set[SourcePartition] = set()
         self._paused = False
@@ -73,6 +76,18 @@ class ConsumerLoop:
         if name not in self._feeds:
             self._feeds[name] = feed
             self._lost_letter[name] = lost_letter
+            self._switch(name, feed, Switches(self._switches.held))
+
+    def switch(self, switches: Switches) -> None:
+        """Trip and close breakers by hand, those of tables that come later too."""
+        self._switches = switches
+        switches.apply("broker", self._intake.broker.breaker)
+        for name, feed in self._feeds.items():
+            self._switch(name, feed, switches)
+
+    def _switch(self, table: str, feed: TableFeed, switches: Switches) -> None:
+        switches.apply_to_stores(table, feed.stores)
+        feed.gate.switch(switches)
 
     def grant(self, granted: Granted) -> None:
         """Read these partitions from now on, beside those that are held."""
@@ -242,7 +257,8 @@ class ConsumerLoop:
                 self._fetch_again_s = self._clock.monotonic() + feed.take_again_in_s
                 return
             if verdict is not None:
-                self._intake.poison(batch.source, f"{name}: {verdict.reason}")
+                reason = f"{name}: {verdict.reason}"
+                self._intake.poison(batch.source, reason, by_hand=verdict.by_hand)
                 return
         self._error = ""
 

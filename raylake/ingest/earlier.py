@@ -20,12 +20,14 @@ class EarlierBreakers:
     """Breakers that were not closed when the status document was last written.
 
     Attributes:
+        held: Tripped by hand, by name, with ``reason`` and ``since``; they stay open.
         owners: By table, then by store.
         consumers: By name, over all consumers, since partitions move between them.
     """
 
     owners: Mapping[str, Snapshots] = field(default_factory=dict)
     consumers: Snapshots = field(default_factory=dict)
+    held: Snapshots = field(default_factory=dict)
 
     @classmethod
     def read(cls, status_file: Path) -> Self:
@@ -41,7 +43,8 @@ class EarlierBreakers:
         consumers: dict[str, Mapping[str, Any]] = {}
         for consumer in (document.get("consumers") or {}).values():
             consumers.update(not_closed(consumer.get("breakers") or {}))
-        return cls({name: found for name, found in owners.items() if found}, consumers)
+        held = dict(document.get("held") or {})
+        return cls({name: found for name, found in owners.items() if found}, consumers, held)
 
 
 def not_closed(snapshots: Snapshots) -> dict[str, Mapping[str, Any]]:

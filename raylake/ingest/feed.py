@@ -220,7 +220,8 @@ class TableFeed:
         offsets = batch.records.column("offset").to_numpy()
         verdict = self.gate.judge(batch.source, offsets, made.dead_rows)
         if not verdict.allowed:
-            return replace(verdict, reason=f"{verdict.reason}{_first_of(made)}")
+            first = "" if verdict.by_hand else _first_of(made)
+            return replace(verdict, reason=f"{verdict.reason}{first}")
         counts = _counts(batch, made)
         span = OffsetRange(
             batch.source, batch.start, batch.end, counts, batch.leader_epoch, made.max_event_ms

@@ -12,6 +12,7 @@ from raylake.ingest.build import ConsumerSetup, OwnerSetup
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import TableView
 from raylake.ingest.reports import ConsumerReport, Granted
+from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition
 
 
@@ -42,6 +43,10 @@ class OwnerControl(Protocol):
 
     def hurry(self) -> None:
         """Commit as soon as anything waits."""
+        ...
+
+    def set_watermark(self, value_ms: int, *, dry_run: bool) -> int | None:
+        """Move the watermark (DESIGN §8), ms since the epoch; returns what it was."""
         ...
 
 
@@ -82,6 +87,10 @@ class Fleet(Protocol):
 
     def drain(self, consumer: str, *, on: bool) -> None:
         """Drain a consumer, or take that back; returns at once."""
+        ...
+
+    def switch(self, switches: Switches) -> None:
+        """Trip and close breakers by hand, in processes that start later too; returns at once."""
         ...
 
     def news(self) -> News:

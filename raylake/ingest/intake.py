@@ -29,6 +29,12 @@ class TooManyDeadLetters(Refused):
     code = "too_many_dead_letters"
 
 
+class HeldByHand(Refused):
+    """A partition that somebody stopped until it is let go on."""
+
+    code = "held_by_hand"
+
+
 class Intake:
     """The partitions of one consumer. Not thread-safe.
 
@@ -156,7 +162,7 @@ class Intake:
         self.error = ""
         return True
 
-    def poison(self, source: SourcePartition, reason: str) -> None:
+    def poison(self, source: SourcePartition, reason: str, *, by_hand: bool = False) -> None:
         """Stop a partition until the gate lets it through again."""
         hint = (
             "look at `raylake preview`; correct `format` or `schema`, or let them be dead letters: "
@@ -164,7 +170,11 @@ class Intake:
         )
         log.error("%s", reason)
         self.poisoned.add(source)
-        self.stopped[source] = TooManyDeadLetters(reason, hint=hint, partition=str(source))
+        if by_hand:
+            release = "`raylake breaker reset` lets it go on"
+            self.stopped[source] = HeldByHand(reason, hint=release, partition=str(source))
+        else:
+            self.stopped[source] = TooManyDeadLetters(reason, hint=hint, partition=str(source))
         self._fetcher.pause([source])
         self.seek(source)
 

@@ -74,8 +74,10 @@ class OrderBox:
 
     def answer(self, order: Order, result: Mapping[str, Any] | RayLakeError) -> None:
         """Tell who gave the order what came of it."""
-        failed = isinstance(result, RayLakeError)
-        said = {"error": result.to_dict()} if failed else {"result": result}
+        if isinstance(result, RayLakeError):
+            said: dict[str, Any] = {"error": result.to_dict()}
+        else:
+            said = {"result": dict(result)}
         try:
             _write(self._path(order.order_id, "answer"), said)
         except OSError as error:
@@ -123,12 +125,16 @@ class OrderBox:
             path.unlink()
         except FileNotFoundError:
             return None  # Taken back.
-        until, arguments = (said or {}).get("until"), (said or {}).get("arguments")
-        readable = isinstance(until, int | float) and isinstance(arguments, dict)
-        if not readable or until < self._clock.now():
+        said = said or {}
+        until, arguments = said.get("until"), said.get("arguments")
+        if (
+            not isinstance(until, int | float)
+            or not isinstance(arguments, dict)
+            or until < self._clock.now()
+        ):
             log.warning("order %s is too late or unreadable and is left out", path.stem)
             return None
-        return Order(path.stem, str((said or {}).get("name")), arguments)
+        return Order(path.stem, str(said.get("name")), arguments)
 
     def _sweep(self) -> None:
         """Remove answers that nobody waited for."""

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from raylake import faults
@@ -47,7 +47,7 @@ class CommittingTable(Protocol):
 
     @property
     def retries(self) -> RetryCounters:
-        """Counts commits that were tried again."""
+        """Counts what its owner tries again."""
         ...
 
     def commit(
@@ -57,6 +57,10 @@ class CommittingTable(Protocol):
         watermark: Callable[[Sequence[Unit]], int | None] | None = None,
     ) -> list[UnitOutcome]:
         """Commit what may be committed and answer each unit."""
+        ...
+
+    def set_watermark(self, value_ms: int) -> None:
+        """Move the watermark in a commit of its own; ms since the epoch."""
         ...
 
     def pending_dead_letters(self, after_version: int) -> PendingDeadLetters:
@@ -81,6 +85,10 @@ class Watermark(Protocol):
 
     def committed(self, units: Sequence[Unit]) -> int | None:
         """The units are in the table: move the watermark."""
+        ...
+
+    def set(self, value_ms: int) -> None:
+        """The deliberate repair: move it, back as well as forward."""
         ...
 
 
@@ -172,6 +180,14 @@ class OwnerLoop:
         for source in sources:
             self._watermark.add(source)
 
+    def set_watermark(self, value_ms: int, *, dry_run: bool) -> int | None:
+        """Move the watermark (DESIGN §8); from within a :meth:`call`. Returns what it was."""
+        was_ms = self._table.watermark_ms
+        if not dry_run:
+            self._table.set_watermark(value_ms)
+            self._watermark.set(value_ms)
+        return was_ms
+
     def hurry(self) -> None:
         """From now on commit as soon as anything waits (drain, ``available_now``)."""
         with self._changed:
@@ -188,11 +204,9 @@ class OwnerLoop:
                 oldest_waiting_at=self._units[0].since if self._units else None,
                 breakers={name: store.breaker.snapshot() for name, store in self.stores.items()},
                 error=str(self.failure) if self.failure else self._state.error,
-                retries={
-                    **self._table.retries.snapshot(),
-                    **{name: asdict(store.pace.count) for name, store in self.stores.items()},
-                },
+                retries=self._table.retries.snapshot(),
                 checkpoint_error=self._checkpointer.error,
+                watermark_ms=self._table.watermark_ms,
             )
 
     def redo(self, stored: int, *, live_files: int = 0) -> None:
@@ -318,7 +332,6 @@ class OwnerLoop:
                 self._units.popleft()
             took_s = self._clock.monotonic() - started
             self._state.count(landed, outcomes, self._clock.now(), took_s)
-            self._state.watermark_ms = watermark_ms
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.future.set_result(Answer(outcome, watermark_ms))
         self._follow_up(landed)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from raylake.clock import Clock
 from raylake.ingest.breaker import Breaker, BreakerPolicy, BreakerState
+from raylake.ingest.switches import Switches, poison_name
 from raylake.ingest.unit import SourcePartition
 
 MIN_JUDGED_RECORDS = 100
@@ -55,12 +56,14 @@ class Verdict:
         seen: Records over which the share was taken.
         dead: Dead letters among them.
         reason: Why not, for people; empty when allowed.
+        by_hand: Whether somebody tripped it.
     """
 
     allowed: bool
     seen: int
     dead: int
     reason: str = ""
+    by_hand: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +90,8 @@ class PoisonGate:
 
     def __init__(self, policy: PoisonPolicy, clock: Clock, *, table: str = "") -> None:
         self.policy = policy
-        self._prefix = f"poison/{table}/" if table else "poison/"
+        self._table = table
+        self._switches = Switches()
         self._clock = clock
         self._breaker_policy = BreakerPolicy(open_s=policy.open_s, half_open_calls=1)
         self._partitions: dict[SourcePartition, _Judged] = {}
@@ -107,7 +111,7 @@ class PoisonGate:
             return Verdict(True, len(judged.dead), int(judged.dead.sum()))
         probing = judged.breaker.state is not BreakerState.CLOSED
         if not judged.breaker.allow():
-            return Verdict(False, 0, 0, judged.breaker.reason)
+            return Verdict(False, 0, 0, judged.breaker.reason, judged.breaker.by_hand)
         kept = int(np.searchsorted(judged.offsets, offsets[0]))
         fresh = np.zeros(len(offsets), np.bool_)
         fresh[np.asarray(dead_rows, np.intp)] = True
@@ -126,8 +130,14 @@ class PoisonGate:
         return verdict
 
     def breaker(self, source: SourcePartition) -> Breaker:
-        """The partition's breaker: its state, when it is judged again, manual trip."""
+        """The partition's breaker: its state, when it is judged again."""
         return self._judged(source).breaker
+
+    def switch(self, switches: Switches) -> None:
+        """Stop partitions by hand, those that come later too, and let partitions go on."""
+        self._switches = Switches(switches.held)
+        for source, judged in self._partitions.items():
+            switches.apply(self._name(source), judged.breaker)
 
     def accept(self, source: SourcePartition) -> None:
         """Close it, and let the next ``window_records`` records pass whatever they are."""
@@ -150,14 +160,18 @@ class PoisonGate:
         for source in sources:
             stopped = snapshot.get(self._name(source))
             if stopped is not None:
-                self._judged(source).breaker.restore(stopped)
+                breaker = self._judged(source).breaker
+                breaker.restore(stopped)
+                self._switches.apply(self._name(source), breaker)
 
     def _name(self, source: SourcePartition) -> str:
-        return f"{self._prefix}{source.topic}/{source.topic_id}/{source.partition}"
+        return poison_name(self._table, source)
 
     def _judged(self, source: SourcePartition) -> _Judged:
         if source not in self._partitions:
-            breaker = Breaker(self._name(source), self._breaker_policy, self._clock)
+            name = self._name(source)
+            breaker = Breaker(name, self._breaker_policy, self._clock)
+            self._switches.apply(name, breaker)
             self._partitions[source] = _Judged(breaker)
         return self._partitions[source]
 

@@ -23,7 +23,7 @@ from raylake.errors import (
 )
 from raylake.ingest.crew import Crew
 from raylake.ingest.fleet import Discovery, Fleet, News
-from raylake.ingest.intake import TooManyDeadLetters
+from raylake.ingest.intake import HeldByHand, TooManyDeadLetters
 from raylake.ingest.lake_tables import LakeTables
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost
@@ -270,7 +270,8 @@ class SupervisorLoop:
             source: error
             for source, error in self.crew.stopped.items()
             # A broker that has just come back may not know its topics yet: ask twice.
-            if not isinstance(error, UnknownTopic) or source.topic in self.topics.missing
+            if not isinstance(error, HeldByHand)
+            and (not isinstance(error, UnknownTopic) or source.topic in self.topics.missing)
         }
         for_good = {s for s, e in stopped.items() if not isinstance(e, TooManyDeadLetters)}
         self._aborted = any(self.tables.aborts(source) for source in stopped)

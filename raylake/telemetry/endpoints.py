@@ -64,7 +64,7 @@ class Endpoints:
             return
         kind = _Server6 if ":" in self._place[0] else _Server
         server = kind(self._place, _Quiet)
-        server.set_app(self._answer)
+        server.set_app(self.answer)
         threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
         self._server = server
         log.info("health and metrics at %s", self.url)
@@ -76,7 +76,8 @@ class Endpoints:
             server.shutdown()
             server.server_close()
 
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (WSGI)."""
         path = str(environ.get("PATH_INFO", ""))
         if path == "/metrics":
             answer: Iterable[bytes] = self._metrics(environ, start_response)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -28,13 +28,13 @@ from raylake.ingest.build import OwnerSetup
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.fleet import News, Seen
-from raylake.ingest.outbox import Dependency
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.poison import PoisonGate, PoisonPolicy
 from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.reports import ConsumerReport, Granted
 from raylake.ingest.retry import Dependency, Pace, RetryPolicy
+from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 from raylake.ingest.watermark import Watermark, WatermarkPolicy
 from tests.harness.simulated_kafka import SimulatedFetcher, SimulatedKafka
@@ -284,8 +284,9 @@ class ConsumerProcess:
 class SimulatedFleet:
     """``Fleet``: processes of the world; owners and the queue outlive the supervisor."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, held: Mapping[str, Any] | None = None) -> None:
         self._world = world
+        self._switches = Switches.of(held or {})
 
     def start_queue(self, run: RunPlan) -> None:
         self._world.kept_waiting()
@@ -298,6 +299,7 @@ class SimulatedFleet:
         owner = world.owners.get(name)
         if owner is None or not owner.alive:
             owner = world.owners[name] = OwnerProcess(world, name)
+        self._switches.apply_to_stores(name, owner.loop.stores)
         return owner.call(lambda: owner.table.view)
 
     def owner(self, table: str) -> OwnerCalls:
@@ -305,7 +307,9 @@ class SimulatedFleet:
 
     def start_consumer(self, setup: Any, table_ids: Mapping[str, str]) -> None:
         world = self._world
-        world.consumers[setup.name] = ConsumerProcess(world, setup.name, setup.tables)
+        made = ConsumerProcess(world, setup.name, setup.tables)
+        made.loop.switch(self._switches)
+        world.consumers[setup.name] = made
 
     def discard(self, consumer: str) -> None:
         gone = self._world.consumers.pop(consumer, None)
@@ -327,6 +331,14 @@ class SimulatedFleet:
     def drain(self, consumer: str, *, on: bool) -> None:
         loop = self._world.consumers[consumer].loop
         self._world.consumers[consumer].commands.append(loop.drain if on else loop.resume)
+
+    def switch(self, switches: Switches) -> None:
+        self._switches = Switches(switches.held)
+        for there in self._world.consumers.values():
+            loop = there.loop
+            there.commands.append(partial(loop.switch, switches))
+        for name, owner in self._world.owners.items():
+            switches.apply_to_stores(name, owner.loop.stores)
 
     def news(self) -> News:
         world, news = self._world, News()
