@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,9 @@ from actors.process import ActorProcess
 from actors.table_owner import TableOwner
 from raylake.client.cluster import NAMESPACE
 from raylake.clock import Deadline, SystemClock
-from raylake.errors import RayLakeError
+from raylake.errors import Fenced, LogDamaged, RayLakeError
 from raylake.ingest.build import ConsumerSetup, OwnerSetup, prepare_table
-from raylake.ingest.fleet import News
+from raylake.ingest.fleet import Left, News
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost, TableView
 from raylake.ingest.reports import Granted
@@ -162,30 +162,30 @@ class RayFleet:
             self._queue = None
         return news
 
-    def leave(self, deadline: Deadline) -> Mapping[str, Any]:
-        """Release tables and end every process of this run; the owners' last reports, by table."""
-        last: dict[str, Any] = {}
+    def leave(self, deadline: Deadline) -> Left:
+        """Release tables and end every process of this run."""
+        left = Left()
         for actor in self._consumers.values():
             with contextlib.suppress(RayLakeError):
                 result(actor.close.remote(), min(5.0, deadline.left_s()))
             ray.kill(actor)
         for name, calls in self._owners.items():
-            with contextlib.suppress(RayLakeError):
+            with _taken(left):
                 # The release itself takes a moment.
                 left_s = deadline.left_s()
                 result(calls.actor().leave.remote(left_s * 0.8), max(1.0, left_s))
-                last[name] = result(calls.ask_report(), max(1.0, deadline.left_s()))
+                left.owners[name] = result(calls.ask_report(), max(1.0, deadline.left_s()))
             if calls.known() is not None:
                 ray.kill(calls.known())
         if self._queue is not None:
-            with contextlib.suppress(RayLakeError):
+            with _taken(left):
                 result(self._queue.leave.remote(), max(1.0, deadline.left_s()))
             ray.kill(self._queue)
         self._consumers.clear()
         self._starting.clear()
         self._owners.clear()
         self._queue = None
-        return last
+        return left
 
     def _has_started(self, consumer: str, news: News) -> bool:
         """Whether a consumer has a process; until then its silence means nothing."""
@@ -232,6 +232,17 @@ class RayFleet:
         process = self._processes.pop(key, None)
         if process is not None:
             process.kill()
+
+
+@contextlib.contextmanager
+def _taken(left: Left) -> Iterator[None]:
+    """Keeps what shows that a table is no longer this run's; whatever else fails is left."""
+    try:
+        yield
+    except (Fenced, LogDamaged) as error:
+        left.error = left.error or error
+    except RayLakeError as error:
+        log.warning("%s", error.message)
 
 
 class OwnerCalls:

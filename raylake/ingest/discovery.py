@@ -13,9 +13,10 @@ from raylake.codecs import infer_schema, schema_text
 from raylake.config.bronze import Earliest, FromOffsets
 from raylake.delta import log_files
 from raylake.errors import ConfigError, RayLakeError, UnknownTopic
-from raylake.ingest.build import OwnerSetup
+from raylake.ingest.build import OwnerSetup, retry_policy
 from raylake.ingest.fleet import Seen
 from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan, table_plans
+from raylake.ingest.retry import RetryCounters
 from raylake.ingest.start_positions import resolve
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster
@@ -39,7 +40,12 @@ class KafkaDiscovery:
         kafka = run.config.kafka
         self._run = run
         self._clock = clock
-        self._cluster = Cluster(kafka.bootstrap, kafka.security, kafka.connect_timeout_s)
+        self._cluster = Cluster(
+            kafka.bootstrap,
+            kafka.security,
+            kafka.connect_timeout_s,
+            retry_policy(run.config, "broker"),
+        )
         self._setups: dict[str, OwnerSetup] = {}
 
     def tables(self) -> list[TablePlan]:
@@ -117,6 +123,11 @@ class KafkaDiscovery:
         """Values from the beginning of each partition, bounded in number and time."""
         for batch in sample_batches(self._run, table, self._cluster, self._clock, records):
             yield from batch.column("value").to_pylist()
+
+    @property
+    def retries(self) -> RetryCounters:
+        """Counts questions that were asked again."""
+        return self._cluster.retries
 
     def close(self) -> None:
         """Close connections."""

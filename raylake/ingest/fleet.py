@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raylake.clock import Deadline
-from raylake.errors import UnknownTopic
+from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.build import ConsumerSetup, OwnerSetup
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import TableView
 from raylake.ingest.reports import ConsumerReport, Granted
+from raylake.ingest.retry import RetryCounters
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition
 
@@ -97,8 +98,8 @@ class Fleet(Protocol):
         """What arrived since the last call; never waits."""
         ...
 
-    def leave(self, deadline: Deadline) -> Mapping[str, Any]:
-        """Release tables and end every process of this run; the owners' last reports, by table."""
+    def leave(self, deadline: Deadline) -> Left:
+        """Release tables and end every process of this run."""
         ...
 
 
@@ -136,8 +137,26 @@ class Seen:
     missing: Mapping[str, UnknownTopic]
 
 
+@dataclass(slots=True)
+class Left:
+    """What was heard while the processes of a run were ended.
+
+    Attributes:
+        owners: The last reports of the tables' owners, by table.
+        error: Why a table was not this run's to release: another one took it, or it was damaged.
+    """
+
+    owners: dict[str, Any] = field(default_factory=dict)
+    error: RayLakeError | None = None
+
+
 class Discovery(Protocol):
     """What the supervisor asks about Kafka; see :mod:`raylake.ingest.discovery`."""
+
+    @property
+    def retries(self) -> RetryCounters:
+        """Counts questions that were asked again."""
+        ...
 
     def tables(self) -> list[TablePlan]:
         """The tables with the partitions that exist now; raises when a listed topic is missing."""

@@ -45,9 +45,9 @@ class FollowUp:
         return sum(bool(commit.files) for commit in list(self._waiting))
 
     @property
-    def keep_from(self) -> int | None:
-        """The first version whose log file a redo would read; None while that is not known."""
-        return None if self._stored is None else self._stored + 1
+    def keep_from(self) -> int:
+        """The first version whose log file a redo would read; 0 while that is not known."""
+        return 0 if self._stored is None else self._stored + 1
 
     @property
     def blocked(self) -> bool:

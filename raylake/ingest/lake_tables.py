@@ -11,6 +11,7 @@ from typing import Any
 
 from raylake.config.bronze import TopicPattern
 from raylake.errors import RayLakeError, TopicRecreated
+from raylake.ingest.ending import Behind
 from raylake.ingest.fleet import Discovery, Fleet, OwnerControl
 from raylake.ingest.plan import NothingToInfer, TablePlan
 from raylake.ingest.ports import OwnerLost, TableView
@@ -197,16 +198,18 @@ class LakeTables:
         self,
         targets: Mapping[SourcePartition, int],
         stopped: Mapping[SourcePartition, RayLakeError],
-    ) -> bool:
-        """Whether a table lacks something that was aimed at, stopped partitions aside."""
+    ) -> list[Behind]:
+        """What the tables lack of what was aimed at, stopped partitions aside."""
+        found = []
         for name, plan in self.plans.items():
             ends: Mapping[SourcePartition, PartitionState] = self.owner(name).ends(
                 list(plan.sources)
             )
             for source in plan.sources:
-                if source not in stopped and ends[source].next < targets.get(source, 0):
-                    return True
-        return False
+                target = targets.get(source, 0)
+                if source not in stopped and ends[source].next < target:
+                    found.append(Behind(name, source, ends[source].next, target))
+        return found
 
     def reached(
         self, ends: Iterable[Mapping[SourcePartition, PartitionState]]

@@ -264,15 +264,9 @@ class OwnerLoop:
         if closing is None:
             return True
         if closing.expired() or not (self._units or self._calls or not self._letters.done):
-            self._release()
+            _release(self._table)
             return False
         return True
-
-    def _release(self) -> None:
-        try:
-            self._table.release()
-        except (Retryable, OutcomeUnknown) as error:
-            log.warning("the table is left without a word in its log: %s", error.message)
 
     def _wait_s(self) -> float:
         if self._calls:
@@ -342,8 +336,7 @@ class OwnerLoop:
             self._letters.landed(version, [f for unit in landed for f in unit.dead_letter_files])
         self._letters.settle(self._table.pending_dead_letters)
         if landed and version is not None:
-            keep_from = self._letters.keep_from
-            self._checkpointer.committed(version, keep_from=0 if keep_from is None else keep_from)
+            self._checkpointer.committed(version, keep_from=self._letters.keep_from)
 
     def _refused(self, future: Future[Any]) -> bool:
         """Answer at once where nothing is taken any more."""
@@ -371,6 +364,13 @@ class OwnerLoop:
             if not future.done():
                 future.set_exception(self.failure or _gone())
         self._checkpointer.close()
+
+
+def _release(table: CommittingTable) -> None:
+    try:
+        table.release()
+    except (Retryable, OutcomeUnknown) as error:
+        log.warning("the table is left without a word in its log: %s", error.message)
 
 
 def _gone() -> OwnerLost:

@@ -35,6 +35,7 @@ class OwnerState:
     commit_durations_s: tuple[float, ...] = ()
     live_files: int = 0
     checkpoint_error: str = ""
+    last_refusal: str = ""
 
     def count(
         self,
@@ -45,7 +46,9 @@ class OwnerState:
     ) -> None:
         """Take what one commit decided, and how long it took."""
         self.error = ""
-        self.units_refused += sum(outcome.status == "refused" for outcome in outcomes)
+        refusals = [outcome.reason for outcome in outcomes if outcome.status == "refused"]
+        self.units_refused += len(refusals)
+        self.last_refusal = refusals[-1] if refusals else self.last_refusal
         if landed:
             self.commits += 1
             kept = self.commit_durations_s[1 - KEPT_COMMIT_DURATIONS :]

@@ -168,9 +168,7 @@ class Pace:
         count: Where it counts; one of its own when left out.
     """
 
-    def __init__(
-        self, policy: RetryPolicy, clock: Clock, count: RetryCount | None = None
-    ) -> None:
+    def __init__(self, policy: RetryPolicy, clock: Clock, count: RetryCount | None = None) -> None:
         self.policy = policy
         self.count = RetryCount() if count is None else count
         self._clock = clock

@@ -43,10 +43,10 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
 
 
 def _retries(loop: SupervisorLoop) -> dict[str, dict[str, int]]:
-    """What the processes that report tried again, by dependency (SPEC B1)."""
-    found = [report.state.retries for report in loop.owners.values()]
+    """What the supervisor and the processes that report tried again, by dependency (SPEC B1)."""
+    found = [loop.retries.snapshot(), *(owner.state.retries for owner in loop.owners.values())]
     for report in loop.crew.reports.values():
-        found += [report.retries, *(t["retries"] for t in report.tables.values())]
+        found += [report.retries, *(table["retries"] for table in report.tables.values())]
     return add_up(found)
 
 
@@ -77,6 +77,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
         "breakers": state.breakers,
         "retries": state.retries,
         "error": state.error,
+        "last_refusal": state.last_refusal,
         "checkpoint_error": state.checkpoint_error,
         "totals": {
             "rows": totals.rows,

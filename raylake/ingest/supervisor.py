@@ -18,23 +18,24 @@ from raylake.errors import (
     OutcomeUnknown,
     RayLakeError,
     Retryable,
-    Terminal,
     UnknownTopic,
 )
+from raylake.ingest.build import retry_policy
 from raylake.ingest.crew import Crew
+from raylake.ingest.ending import TakeBacks, drained_too_long, kept_refusing
 from raylake.ingest.fleet import Discovery, Fleet, News
 from raylake.ingest.intake import HeldByHand, TooManyDeadLetters
 from raylake.ingest.lake_tables import LakeTables
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.replacements import Replacements
+from raylake.ingest.retry import Pace
 from raylake.ingest.topic_watch import Ask, TopicWatch, answer_now
 from raylake.ingest.unit import SourcePartition
 from raylake.ingest.unstarted import Unstarted
 
 log = logging.getLogger(__name__)
 
-RESTART_AGAIN_S = 1.0
 MAX_ERRORS = 20
 LEAVE_SHARE = 0.25
 """Of ``drain_timeout``: what is kept for releasing tables after consumers are drained."""
@@ -88,17 +89,15 @@ class SupervisorLoop:
         self._clock = clock
         self._consumers = consumers
         self._replacements = Replacements(clock)
+        self.restarts = self._replacements.counts
         self._unstarted = Unstarted()
-        self._restart_at_s = 0.0
+        self.retries = discovery.retries
+        self._restarting = Pace(retry_policy(run.config, "store"), clock, self.retries.of("store"))
+        self._take_backs = TakeBacks(run.config.ingest.drain_timeout_s, clock)
         self._drain_deadline: Deadline | None = None
         self._stop_asked = False
         self._aborted = False
         self._queue_lost = False
-
-    @property
-    def restarts(self) -> dict[str, int]:
-        """Processes that were replaced, by kind."""
-        return self._replacements.counts
 
     @property
     def stopped(self) -> dict[SourcePartition, RayLakeError]:
@@ -154,23 +153,23 @@ class SupervisorLoop:
 
     def finish(self, error: RayLakeError | None = None) -> Outcome:
         """End every process and say how it went."""
-        stopped = self.stopped
+        clean = error is None
         if error is not None:
             self.note(error)
-            outcome = Outcome("failed", error)
-        elif self._stop_asked and not self._aborted:
-            outcome = Outcome("stopped")
-        elif stopped:
-            outcome = Outcome("failed", next(iter(stopped.values())))
-        else:
-            outcome = Outcome("done")
+        elif not self._stop_asked or self._aborted:
+            error = next(iter(self.stopped.values()), None)
+        outcome = Outcome("failed" if error else "stopped" if self._stop_asked else "done", error)
         try:
-            if error is None:
+            if clean:
                 self._publish()
             budget_s = self.run.config.ingest.drain_timeout_s
             if self._drain_deadline is not None:
                 budget_s *= LEAVE_SHARE
-            self.owners |= self._fleet.leave(Deadline.after(budget_s, self._clock))
+            left = self._fleet.leave(Deadline.after(budget_s, self._clock))
+            self.owners |= left.owners
+            if left.error is not None and error is None:
+                self.note(left.error)
+                outcome = Outcome("failed", left.error)
         finally:
             self.state = outcome.state
             self.outcome = outcome
@@ -229,7 +228,7 @@ class SupervisorLoop:
         self._replacements.lost(kind, last)
 
     def _replace_lost(self) -> None:
-        if self._clock.monotonic() < self._restart_at_s:
+        if self._restarting.wait_s():
             return
         hurry = self.run.available_now or self._drain_deadline is not None
         try:
@@ -240,9 +239,11 @@ class SupervisorLoop:
                 self.tables.restart(name, self.crew.generation_of, hurry=hurry)
         except (Retryable, OutcomeUnknown) as error:
             self.note(error)
+            self._restarting.failed(error.message)
             if isinstance(error, OwnerLost):
                 self._lost("owner")
-            self._restart_at_s = self._clock.monotonic() + RESTART_AGAIN_S
+        else:
+            self._restarting.succeeded()
 
     def _refresh(self) -> None:
         if self.run.available_now:
@@ -269,8 +270,8 @@ class SupervisorLoop:
         stopped = self.tables.recreated | {
             source: error
             for source, error in self.crew.stopped.items()
-            # A broker that has just come back may not know its topics yet: ask twice.
             if not isinstance(error, HeldByHand)
+            # A broker that has just come back may not know its topics yet: ask twice.
             and (not isinstance(error, UnknownTopic) or source.topic in self.topics.missing)
         }
         for_good = {s for s, e in stopped.items() if not isinstance(e, TooManyDeadLetters)}
@@ -293,19 +294,13 @@ class SupervisorLoop:
 
     def _watch_drain(self, deadline: Deadline) -> None:
         if deadline.expired():
-            self.finish(_drained_too_long())
+            self.finish(drained_too_long(self.crew.names, self.crew.reports, self.owners))
         elif self.crew.drained and not self.tables.lost:
-            if self._stop_asked or not self.tables.behind(self.targets, self.stopped):
-                self.finish()
+            behind = [] if self._stop_asked else self.tables.behind(self.targets, self.stopped)
+            if self._take_backs.exhausted(behind):
+                self.finish(kept_refusing(behind, self.owners))
                 return
             # A refusal undid something: read it again.
             self._drain_deadline = None
             self.state = "running"
             self.crew.drain(on=False)
-
-
-def _drained_too_long() -> Terminal:
-    return Terminal(
-        "the drain took longer than drain_timeout; what was not committed is read again",
-        hint="raise ingest.drain_timeout, or look at `raylake logs`",
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,13 +14,20 @@ from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec
 from kafka.protocol.consumer import IsolationLevel
 
-from raylake.errors import ConfigError, TopicRecreated, UnknownTopic
+from raylake.clock import Deadline, SystemClock
+from raylake.errors import ConfigError, Retryable, TopicRecreated, UnknownTopic
+from raylake.ingest.retry import Retrier, RetryCounters, RetryPolicy
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.connection import Connection, explain, is_transient
 
 _T = TypeVar("_T")
-_RETRY_PAUSE_S = 0.1
+BRIEFLY = RetryPolicy("fixed", attempts=1000, initial_s=0.1, max_s=0.1)
+"""For those who ask at a prompt: again and again within ``connect_timeout_s``."""
 _UNKNOWN_TOPIC = kafka_errors.UnknownTopicOrPartitionError.errno
+
+
+class _Passing(Retryable):
+    """The cluster cannot answer yet; never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +59,20 @@ class Cluster:
     Args:
         bootstrap: ``host:port``, several separated by commas.
         security: The pipeline file's ``kafka.security``.
-        connect_timeout_s: How long one question may take.
+        connect_timeout_s: How long one question may take, asked again included.
+        retry: How a question that the cluster cannot answer yet is asked again.
     """
 
     def __init__(
-        self, bootstrap: str, security: Any = None, connect_timeout_s: float = 10.0
+        self,
+        bootstrap: str,
+        security: Any = None,
+        connect_timeout_s: float = 10.0,
+        retry: RetryPolicy = BRIEFLY,
     ) -> None:
         self._connection = Connection(bootstrap, security, connect_timeout_s)
+        self._clock = SystemClock()
+        self._retrier = Retrier("broker", retry, self._clock, only=_Passing)
         self._admin: KafkaAdminClient | None = None
 
     def __enter__(self) -> Self:
@@ -192,6 +205,11 @@ class Cluster:
 
         self._ask(f"committing the offsets of group {group_id!r}", alter)
 
+    @property
+    def retries(self) -> RetryCounters:
+        """Counts questions that were asked again."""
+        return self._retrier.counters
+
     def close(self) -> None:
         """Close the connection; the next question makes a new one."""
         if self._admin is not None:
@@ -218,21 +236,28 @@ class Cluster:
         return {wanted[tp]: int(found.offset) for tp, found in answer.items()}
 
     def _ask(self, what: str, question: Callable[[KafkaAdminClient], _T]) -> _T:
-        deadline = time.monotonic() + self._connection.connect_timeout_s
-        while True:
-            try:
-                if self._admin is None:
-                    self._admin = KafkaAdminClient(**self._connection.settings())
-                return question(self._admin)
-            except kafka_errors.UnknownTopicOrPartitionError as error:
-                raise UnknownTopic(f"unknown topic or partition while {what}: {error}") from error
-            except kafka_errors.KafkaError as error:
-                if is_transient(error) and time.monotonic() < deadline:
-                    time.sleep(_RETRY_PAUSE_S)
-                    continue
-                advertised = self._advertised()
-                self.close()
-                raise explain(error, self._connection, what, advertised) from error
+        deadline = Deadline.after(self._connection.connect_timeout_s, self._clock)
+        try:
+            return self._retrier.call(lambda: self._ask_once(question), deadline=deadline)
+        except kafka_errors.UnknownTopicOrPartitionError as error:
+            raise UnknownTopic(f"unknown topic or partition while {what}: {error}") from error
+        except (_Passing, kafka_errors.KafkaError) as error:
+            advertised = self._advertised()
+            self.close()
+            cause = error.context["cause"] if isinstance(error, _Passing) else error
+            raise explain(cause, self._connection, what, advertised) from cause
+
+    def _ask_once(self, question: Callable[[KafkaAdminClient], _T]) -> _T:
+        try:
+            if self._admin is None:
+                self._admin = KafkaAdminClient(**self._connection.settings())
+            return question(self._admin)
+        except kafka_errors.UnknownTopicOrPartitionError:
+            raise
+        except kafka_errors.KafkaError as error:
+            if is_transient(error):
+                raise _Passing(f"{type(error).__name__}: {error}", cause=error) from error
+            raise
 
     def _advertised(self) -> list[tuple[str, int]]:
         if self._admin is None:

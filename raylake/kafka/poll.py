@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
 
+from raylake.ingest.retry import RetryPolicy
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster
 from raylake.kafka.connection import Connection, explain, is_transient, unreachable
@@ -17,6 +18,9 @@ from raylake.kafka.port import FetchedBatch, FetchSettings, Lag, Position
 from raylake.kafka.records import to_arrow
 from raylake.kafka.session import PollSession
 from raylake.kafka.silence import SilenceWatch, loss_of
+
+ONCE = RetryPolicy("none")
+"""Whoever fetches decides when it is tried again."""
 
 
 class PollFetcher:
@@ -47,7 +51,7 @@ class PollFetcher:
         self._silence = SilenceWatch(connection.connect_timeout_s)
         self._session = PollSession(connection, self._settings)
         self._cluster = Cluster(
-            connection.bootstrap, connection.security, connection.connect_timeout_s
+            connection.bootstrap, connection.security, connection.connect_timeout_s, ONCE
         )
 
     def assign(self, positions: Mapping[SourcePartition, Position]) -> None:

@@ -25,7 +25,9 @@ def take_over(scope: Scope) -> OwnedTable:
     table = DeltaTable(scope.table())
     spec = TableSpec(str(scope.table()), arrow_schema(table.schema()), (), {})
     identity = OwnerIdentity.of_this_process(scope.name, "another-run")
-    return OwnedTable.attach(spec, identity, clock=SystemClock(), durability="sync", claim=TAKE_OVER)
+    return OwnedTable.attach(
+        spec, identity, clock=SystemClock(), durability="sync", claim=TAKE_OVER
+    )
 
 
 def frozen(scope: Scope) -> list[dict[str, Any]]:

@@ -20,20 +20,20 @@ import pyarrow as pa
 
 from raylake.clock import Deadline, ManualClock
 from raylake.config import Pipeline, load_bytes
-from raylake.errors import RayLakeError, UnknownTopic
+from raylake.errors import Fenced, LogDamaged, RayLakeError, UnknownTopic
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
 from raylake.ingest.breaker import Breaker, BreakerPolicy
 from raylake.ingest.build import OwnerSetup
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
-from raylake.ingest.fleet import News, Seen
+from raylake.ingest.fleet import Left, News, Seen
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.poison import PoisonGate, PoisonPolicy
 from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.reports import ConsumerReport, Granted
-from raylake.ingest.retry import Dependency, Pace, RetryPolicy
+from raylake.ingest.retry import Dependency, Pace, RetryCounters, RetryPolicy
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 from raylake.ingest.watermark import Watermark, WatermarkPolicy
@@ -361,16 +361,18 @@ class SimulatedFleet:
         news.queue_lost = not world.queue.alive
         return news
 
-    def leave(self, deadline: Deadline) -> dict[str, Any]:
-        world = self._world
+    def leave(self, deadline: Deadline) -> Left:
+        world, left = self._world, Left()
         world.consumers.clear()
         for owner in world.owners.values():
             owner.loop.close(deadline.left_s())
             while owner.alive:
                 owner.step()
                 world.clock.sleep(0.1)
+            if isinstance(owner.loop.failure, Fenced | LogDamaged):
+                left.error = owner.loop.failure
         world.owners.clear()
-        return {}
+        return left
 
 
 class SimulatedDiscovery:
@@ -378,6 +380,7 @@ class SimulatedDiscovery:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.retries = RetryCounters()
 
     def tables(self) -> list[TablePlan]:
         self._world.kafka.reachable()
