@@ -71,7 +71,10 @@ def test_bytes_are_no_longer_buffered_when_no_consumer_holds_any() -> None:
 
 def test_dead_letters_by_reason_and_retries_by_dependency() -> None:
     report = consumer(
-        "consumer-0", 0, dead_by={"decode/NotJson": 3, "late/Late": 1}, retries={"store": {"retries": 4}}
+        "consumer-0",
+        0,
+        dead_by={"decode/NotJson": 3, "late/Late": 1},
+        retries={"store": {"retries": 4}},
     )
     metrics = export(RunReports({"consumer-0": report}))
     letters = "raylake_dead_letters_total"
