@@ -7,27 +7,12 @@ import signal
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
 
-from raylake.clock import SystemClock
-from raylake.delta.identity import TAKE_OVER, OwnerIdentity
-from raylake.delta.owned_table import OwnedTable
-from raylake.delta.schema import arrow_schema
-from raylake.delta.spec import TableSpec
 from tests.harness.producing import DIRTY
 from tests.harness.scope import MakeScope, Scope
+from tests.harness.successor import Successor
 
 DATA = {"kind": "data"}
-
-
-def take_over(scope: Scope) -> OwnedTable:
-    """Another run's owner, in this process."""
-    table = DeltaTable(scope.table())
-    spec = TableSpec(str(scope.table()), arrow_schema(table.schema()), (), {})
-    identity = OwnerIdentity.of_this_process(scope.name, "another-run")
-    return OwnedTable.attach(
-        spec, identity, clock=SystemClock(), durability="sync", claim=TAKE_OVER
-    )
 
 
 def frozen(scope: Scope) -> list[dict[str, Any]]:
@@ -38,21 +23,25 @@ def frozen(scope: Scope) -> list[dict[str, Any]]:
 @pytest.mark.spec("A3", "B1")
 @pytest.mark.parametrize(
     ("point", "match"),
-    [("owner.after_check", DATA), ("owner.before_commit", {})],
-    ids=["stale handle: between check and write", "refreshed handle: before the check"],
+    [("owner.after_check", DATA), ("owner.before_commit", {}), ("owner.after_commit", DATA)],
+    ids=["stale handle: between check and write", "refreshed handle: before the check", "written"],
 )
 def test_failure_02_a_frozen_owner_that_wakes_up_is_fenced(
     scope: Scope, point: str, match: dict[str, str]
 ) -> None:
+    """The successor has committed everything before the late one goes on."""
     scope.produce(800, DIRTY)
     scope.arm(point, "stop", match=match)
     job = scope.start()
     (fault,) = scope.run_until(lambda: frozen(scope), "the owner was frozen")
-    successor = take_over(scope)
+    successor = Successor(scope)
+    assert successor.ingest() > 0
+    newest = len(scope.commits())
     os.kill(fault["pid"], signal.SIGCONT)
     job.ends_with(6)
     assert scope.status()["error"]["code"] == "fenced"
-    successor.release()
+    assert len(scope.commits()) == newest, "the late owner wrote on"
+    successor.table.release()
     scope.drain()
     scope.audit()
     scope.verify("all")
