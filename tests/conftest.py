@@ -13,8 +13,8 @@ from tests.harness.spec_report import known_rows
 pytest_plugins = [
     "tests.harness.broker",
     "tests.harness.cluster",
-    "tests.harness.scope",
     "tests.harness.chaos_report",
+    "tests.harness.scope",
     "tests.harness.disk",
 ]
 
