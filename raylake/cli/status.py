@@ -67,4 +67,6 @@ def picture(found: RunStatus) -> RenderableType:
     if found.life == "dead":
         parts.append(Text("hint: nothing is lost; `raylake run` goes on where the tables stand"))
     parts.append(Text(f"consumers: {consumers(found.document)}"))
+    if found.document.get("http"):
+        parts.append(Text(f"health and metrics: {found.document['http']}"))
     return Group(*parts, tables_table(found.document), *troubles(found.document))

@@ -110,6 +110,8 @@ def troubles(document: Mapping[str, Any]) -> list[RenderableType]:
     for name, consumer in document.get("consumers", {}).items():
         lines += [f"{name}: {b}" for b in _breakers(consumer.get("breakers", {}))]
         lines += [f"{name}: {consumer['error']}"] if consumer.get("error") else []
+    for name, held in document.get("held", {}).items():
+        lines.append(f"breaker {name} is held open by hand: {held.get('reason', '')}")
     stopped = document.get("stopped", {})
     lines += [f"{source} is stopped: {why['message']}" for source, why in stopped.items()]
     restarts = {k: n for k, n in document.get("restarts", {}).items() if n}

@@ -148,7 +148,7 @@ def _run(config: Pipeline, clock: Clock) -> RunStatus | None:
 
 
 def _places(config: Pipeline) -> dict[str, Path]:
-    return {one.name: Path(one.path) for one in pipeline_tables(config)}
+    return {one.name or one.path: Path(one.path) for one in pipeline_tables(config)}
 
 
 def _place(places: dict[str, Path], table: str) -> Path:

@@ -180,7 +180,8 @@ class BreakerConfig(Model):
         calls: Fewest calls within the window before it may open.
         window_s: Span over which calls are counted.
         open_s: Time until it lets probes through.
-        half_open_calls: Probes that must succeed before it closes.
+        half_open_calls: Probes that it lets through at most. It closes when they all succeeded, or
+            3 s after the first one did when there is too little to do for more.
     """
 
     failure_rate: Ratio = 0.5

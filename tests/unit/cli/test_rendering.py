@@ -71,6 +71,16 @@ def test_what_was_committed_last_is_named_per_partition() -> None:
     ]
 
 
+def test_what_is_held_by_hand_and_where_health_is_served_are_shown() -> None:
+    held = {"broker": {"reason": "maintenance", "since": 1.0}}
+    document = status_document(held=held, http="http://127.0.0.1:9464")
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(picture(RunStatus(document, "alive", 1.0)))
+    assert "breaker broker is held open by hand: maintenance" in captured.get()
+    assert "health and metrics: http://127.0.0.1:9464" in captured.get()
+
+
 def test_troubles_name_breakers_stops_restarts_and_the_error() -> None:
     document = status_document(
         stopped={"orders[0]": {"message": "offsets are gone"}},
