@@ -177,6 +177,23 @@ def test_the_same_run_may_replace_its_own_owner(scope: Scope) -> None:
     assert scope.attach(identity=ALIVE_ELSEWHERE).epoch == 2
 
 
+@pytest.mark.parametrize("claim", [Claim(replaces="run-1"), Claim(None, "run-1")])
+def test_who_replaces_an_owner_replaces_none_of_another_run_not_even_one_that_left(
+    scope: Scope, claim: Claim
+) -> None:
+    scope.attach("run-1")
+    assert scope.attach("run-1b", claim=claim).epoch == 2, "taken up by another job"
+    assert scope.attach("run-1b", claim=claim).epoch == 3, "its own, of a start that was lost"
+    foreign = scope.attach("run-2", take_over=True)
+    with pytest.raises(Fenced, match="run run-2 of pipeline 'orders'"):
+        scope.attach("run-1", claim=claim)
+    foreign.release()
+    with pytest.raises(Fenced, match="run-2"):
+        scope.attach("run-1", claim=claim)
+    assert foreign.epoch == 4
+    assert scope.attach("run-3").epoch == 5, "a run that is started by a person may"
+
+
 def test_another_pipelines_topic_is_refused(scope: Scope) -> None:
     owner = scope.owner()
     with pytest.raises(Refused, match="already ingested here by pipeline 'orders'"):

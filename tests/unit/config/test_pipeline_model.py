@@ -314,3 +314,39 @@ def test_schedules(text: str) -> None:
 def test_schedules_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="schedule"):
         check_cron(text)
+
+
+def test_retries_may_differ_by_dependency() -> None:
+    config = load_text(
+        bronze("topics: [a]")
+        + "retry: {attempts: 4, max: 5s, broker: {strategy: fixed, initial: 1s},"
+        + " store: {strategy: none}, conflicts: {attempts: 20}}\n"
+    ).config
+    rules = {
+        name: config.retry.of(name)  # type: ignore[arg-type]
+        for name in ("broker", "store", "dead_letters", "conflicts")
+    }
+    assert {n: (r.strategy, r.attempts, r.initial_s, r.max_s) for n, r in rules.items()} == {
+        "broker": ("fixed", 4, 1.0, 5.0),
+        "store": ("none", 4, 0.2, 5.0),
+        "dead_letters": ("exponential", 4, 0.2, 5.0),
+        "conflicts": ("exponential", 20, 0.02, 2.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("retry", "loc", "said"),
+    [
+        ("{stor: {max: 1s}}", "retry.stor", "did you mean 'store'?"),
+        ("{store: {strateg: none}}", "retry.store.strateg", "did you mean 'strategy'?"),
+        ("{store: {initial: 40s}}", "retry.store", "initial is 40 s here and max 30 s"),
+        ("{max: 2s, broker: {initial: 3s}}", "retry.broker", "max 2 s"),
+        ("{conflicts: {initial: 5s}}", "retry.conflicts", "max 2 s"),
+    ],
+)
+def test_what_is_wrong_about_one_dependencys_retries_is_told_there(
+    retry: str, loc: str, said: str
+) -> None:
+    problem = refusal(bronze("topics: [a]") + f"retry: {retry}\n").one
+    assert problem["loc"] == loc
+    assert said in f"{problem['message']} {problem['hint']}"

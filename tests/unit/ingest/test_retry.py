@@ -6,7 +6,15 @@ import pytest
 
 from raylake.clock import Deadline, ManualClock
 from raylake.errors import DependencyUnreachable, OutcomeUnknown, RayLakeError, Retryable, Terminal
-from raylake.ingest.retry import Retrier, RetryCounters, RetryPolicy
+from raylake.ingest.breaker import Breaker, BreakerPolicy, BreakerState
+from raylake.ingest.retry import (
+    Dependency,
+    Pace,
+    Retrier,
+    RetryCounters,
+    RetryPolicy,
+    add_up,
+)
 
 
 class SleepLog(ManualClock):
@@ -133,6 +141,73 @@ def test_dependencies_are_counted_apart(clock: SleepLog) -> None:
         ("broker", 0),
         ("store", 1),
     ]
+
+
+def test_only_the_kind_that_is_asked_for_is_tried_again(clock: SleepLog) -> None:
+    retrier = Retrier("conflicts", RetryPolicy(), clock, only=DependencyUnreachable)
+    assert retrier.call(Flaky(2, DependencyUnreachable("no answer"))) == "done"
+    flaky = Flaky(1)
+    with pytest.raises(Retryable):
+        retrier.call(flaky)
+    assert flaky.calls == 1
+
+
+def test_a_loop_that_never_gives_up_waits_longest_after_a_row_of_attempts(clock: SleepLog) -> None:
+    pace = Pace(RetryPolicy("fixed", attempts=3, initial_s=1, max_s=20), clock)
+    rows = []
+    for _ in range(7):
+        exhausted = pace.failed("down")
+        rows.append((exhausted, pace.wait_s()))
+        clock.sleep(pace.wait_s())
+    assert rows == [(False, 1), (False, 1), (True, 20)] * 2 + [(False, 1)]
+    pace.succeeded()
+    pace.succeeded()
+    count = pace.count
+    assert (count.retries, count.recovered, count.exhausted) == (7, 1, 2)
+    assert (pace.wait_s(), count.last_error) == (0, "down")
+
+
+@pytest.mark.parametrize(
+    ("policy", "failures"),
+    [(RetryPolicy("fixed", 3, 0.1, 0.1), 3), (RetryPolicy("none"), 1), (RetryPolicy(), 10)],
+)
+def test_where_files_wait_the_breaker_opens_when_the_attempts_are_used_up(
+    clock: SleepLog, policy: RetryPolicy, failures: int
+) -> None:
+    never_by_itself = BreakerPolicy(calls=1000, window_s=1e6, open_s=30.0, half_open_calls=1)
+    store = Dependency(Breaker("store", never_by_itself, clock), Pace(policy, clock))
+    for _ in range(failures):
+        assert store.breaker.state is BreakerState.CLOSED
+        clock.sleep(store.pace.wait_s())
+        assert store.allow()
+        store.failed("disk full")
+        assert store.held_up
+    assert store.breaker.state is BreakerState.OPEN
+    assert store.breaker.retry_in_s == pytest.approx(30.0)
+    clock.sleep(30.1)
+    assert store.allow(), "from now on probes are the tries"
+    store.failed("disk full")
+    assert store.breaker.retry_in_s == pytest.approx(30.0)
+    clock.sleep(30.1)
+    assert store.allow()
+    store.succeeded()
+    assert not store.held_up
+    assert store.pace.count.recovered == 1
+
+
+def test_attempts_that_are_used_up_do_not_let_go_what_is_held_by_hand(clock: SleepLog) -> None:
+    store = Dependency(Breaker("store", BreakerPolicy(), clock), Pace(RetryPolicy("none"), clock))
+    store.breaker.trip("by hand")
+    store.failed("an answer from before")
+    assert store.breaker.retry_in_s is None
+
+
+def test_what_several_processes_counted_adds_up(clock: SleepLog) -> None:
+    counters = RetryCounters()
+    Retrier("store", RetryPolicy(), clock, counters).call(Flaky(2))
+    assert add_up([counters.snapshot(), {}, counters.snapshot()]) == {
+        "store": {"retries": 4, "recovered": 2, "exhausted": 0}
+    }
 
 
 @pytest.mark.parametrize(

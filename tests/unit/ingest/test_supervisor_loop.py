@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from raylake.clock import ManualClock
 from raylake.config.bronze import TopicPattern
 from raylake.errors import (
     DependencyUnreachable,
@@ -23,6 +24,7 @@ from raylake.errors import (
     UnknownTopic,
 )
 from raylake.ingest.earlier import EarlierBreakers
+from raylake.ingest.ending import Behind, TakeBacks, kept_refusing
 from raylake.ingest.fleet import News
 from raylake.ingest.intake import TooManyDeadLetters
 from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan
@@ -32,6 +34,7 @@ from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.status_document import document
 from raylake.ingest.supervisor import SupervisorLoop
 from raylake.ingest.topic_watch import Ask, answer_now
+from raylake.ingest.unit import SourcePartition
 from tests.harness.simulated_kafka import DEAD, GOOD
 from tests.harness.simulated_lake import SimulatedTable
 from tests.harness.simulated_pipeline import (
@@ -459,6 +462,51 @@ def test_a_drain_that_undid_something_is_taken_back_and_done_again() -> None:
     audit(run.world)
 
 
+def test_a_table_that_refuses_for_ever_ends_the_run_within_drain_timeout_by_name() -> None:
+    run = running(available_now=True)
+    run.until_drain_begins()
+    sources = run.world.kafka.sources("x")
+    owner = run.world.owners[TABLE]
+    owner.table.set_generation(sources, 99)
+    began = run.world.clock.monotonic()
+    run.until(lambda: bool(owner.loop.state().last_refusal))
+    run.loop.owners[TABLE] = SimpleNamespace(state=owner.loop.state(), ends={})
+    outcome = run.end(3000)
+    assert outcome.state == "failed"
+    assert isinstance(outcome.error, Refused), "what was refused protects data: exit code 5"
+    assert f"{TABLE} stands at 0 of 6 of {sources[0]}" in outcome.error.message
+    assert "generation" in outcome.error.message, "the owner's reason"
+    assert drain_timeout_s() <= run.world.clock.monotonic() - began < 1.5 * drain_timeout_s()
+    audit(run.world)
+
+
+def test_a_table_that_gets_on_may_refuse_for_longer() -> None:
+    clock = ManualClock()
+    backs = TakeBacks(60.0, clock)
+    at = SourcePartition("x", "id", 0)
+    for reached in range(5):
+        assert not backs.exhausted([Behind(TABLE, at, reached, 9)])
+        clock.sleep(59.0)
+    still = [Behind(TABLE, at, 4, 9)]
+    assert not backs.exhausted(still)
+    clock.sleep(1.0)
+    assert backs.exhausted(still)
+    assert backs.exhausted([]), "nothing is behind: nothing to take back"
+    assert kept_refusing([], {}) is None
+    assert isinstance(kept_refusing(still, {}), Terminal)
+
+
+def test_a_table_lost_to_another_run_is_found_out_at_the_end_too() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    SimulatedTable(run.world.lake, TABLE)
+    run.loop.stop()
+    outcome = run.end()
+    assert outcome.state == "failed"
+    assert isinstance(outcome.error, Fenced)
+    assert run.loop.errors[-1]["code"] == "fenced"
+
+
 def test_an_owner_lost_at_the_very_end_does_not_undo_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -489,6 +537,8 @@ def test_a_drain_has_its_time() -> None:
     outcome = run.end(3000)
     assert outcome.state == "failed"
     assert "drain_timeout" in outcome.error.message
+    assert "bronze.a of x" in outcome.error.message
+    assert "in consumer-" in outcome.error.message
     assert run.world.clock.monotonic() - began < 2.2 * drain_timeout_s()
 
 
