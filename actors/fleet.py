@@ -38,11 +38,12 @@ QUEUE = ("queue", "queue")
 
 
 class _Asked:
-    """A question on its way, and since when."""
+    """A question on its way, since when, and for how long at most where it is the first."""
 
-    def __init__(self, ref: Any) -> None:
+    def __init__(self, ref: Any, patience_s: float = 0.0) -> None:
         self.ref = ref
         self.since = time.monotonic()
+        self.patience_s = patience_s
 
 
 class RayFleet:
@@ -60,28 +61,34 @@ class RayFleet:
         self._switches = Switches.of(run.earlier.held)
 
     def start_queue(self, run: RunPlan) -> None:
-        """Start the dead-letter queue, or find it.
+        """Start the dead-letter queue, or find it; returns at once.
 
         It attaches its table when the first owner asks: by then the owner has made sure that no
         other run lives, so a second run that is refused takes nothing from the first (I11).
         """
-        name = queue_name(run.config.pipeline)
-        queue = _detached(DeadLetterQueue, name, run)
+        self._queue = _detached(DeadLetterQueue, queue_name(run.config.pipeline), run)
+        self._asked[QUEUE] = _Asked(self._queue.ping.remote(), START_TIMEOUT_S)
+
+    def _await_queue(self) -> None:
+        """Wait until the queue has answered once, where one was started."""
+        if self._queue is None or QUEUE in self._processes:
+            return
         try:
-            self._processes[QUEUE] = result(queue.ping.remote(), START_TIMEOUT_S)
+            self._processes[QUEUE] = result(self._asked[QUEUE].ref, START_TIMEOUT_S)
         except OwnerLost:
-            # Else the next try would find the same silent actor.
-            self._end(QUEUE, queue)
+            # Else the next try would find the same silent actor; the next news tells of it, too.
+            self._end(QUEUE, self._queue)
             raise
-        self._queue = queue
         self._asked.pop(QUEUE, None)
 
     def start_owner(self, setup: OwnerSetup) -> TableView:
         """Start a table's owner; raises what attaching raises, after ending the actor."""
         table_id = prepare_table(setup, SystemClock())
         name = setup.table.name
+        # Its process starts while the queue's does.
         actor = _detached(TableOwner, owner_name(table_id), setup)
         try:
+            self._await_queue()
             view: TableView = result(actor.start.remote(self._switches), START_TIMEOUT_S)
         except RayLakeError:
             ray.kill(actor)
@@ -213,7 +220,7 @@ class RayFleet:
                 return None
             ready, _ = ray.wait([asked.ref], timeout=0)
             silent_s = time.monotonic() - asked.since
-            if not ready and silent_s < self._silent_s:
+            if not ready and silent_s < max(self._silent_s, asked.patience_s):
                 return None
             heard = result(asked.ref, None if ready else 0)
             self._asked[key] = _Asked(ask())
