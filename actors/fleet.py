@@ -22,6 +22,7 @@ from raylake.clock import Deadline, SystemClock
 from raylake.errors import Fenced, LogDamaged, RayLakeError
 from raylake.ingest.build import ConsumerSetup, OwnerSetup, prepare_table
 from raylake.ingest.fleet import Left, News
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost, TableView
 from raylake.ingest.reports import Granted
@@ -34,6 +35,7 @@ SILENT_ENV = "RAYLAKE_SILENT_S"
 SILENT_S = 30.0
 """A process that has not answered for this long is written off."""
 START_TIMEOUT_S = 60.0
+CLOSE_S = 5.0
 QUEUE = ("queue", "queue")
 
 
@@ -172,15 +174,17 @@ class RayFleet:
     def leave(self, deadline: Deadline) -> Left:
         """Release tables and end every process of this run."""
         left = Left()
+        closing = [actor.close.remote() for actor in self._consumers.values()]
+        if closing:
+            ray.wait(closing, num_returns=len(closing), timeout=min(CLOSE_S, deadline.left_s()))
         for actor in self._consumers.values():
-            with contextlib.suppress(RayLakeError):
-                result(actor.close.remote(), min(5.0, deadline.left_s()))
             ray.kill(actor)
         for name, calls in self._owners.items():
             with _taken(left):
                 # The release itself takes a moment.
                 left_s = deadline.left_s()
                 result(calls.actor().leave.remote(left_s * 0.8), max(1.0, left_s))
+            with _taken(left):
                 left.owners[name] = result(calls.ask_report(), max(1.0, deadline.left_s()))
             if calls.known() is not None:
                 ray.kill(calls.known())
@@ -297,6 +301,11 @@ class OwnerCalls:
     def set_generation(self, sources: list[SourcePartition], generation: int) -> None:
         """Refuse units of these partitions that carry an older generation."""
         self._call("set_generation", sources, generation)
+
+    def state(self) -> OwnerState:
+        """What it does; never waits for a commit."""
+        state: OwnerState = result(self.ask_report()).state
+        return state
 
     def hurry(self) -> None:
         """Commit as soon as anything waits."""

@@ -147,7 +147,7 @@ class Supervisor:
             self._endpoints.start()
         except OSError as error:
             address = self._run.config.ingest.http
-            self._loop.note(
+            self._loop.troubles.note(
                 DependencyUnreachable(
                     f"health and metrics cannot be served at {address}: {error}",
                     hint="`ingest: {http: …}` takes another port, 0 for a free one, or off",

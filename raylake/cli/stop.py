@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from raylake.cli.files import load_file, status_file
-from raylake.cli.output import FileArgument, Output, OutputOption, print_json, stdout
+from raylake.cli.output import (
+    FileArgument,
+    Output,
+    OutputOption,
+    print_json,
+    printable,
+    stdout,
+)
 from raylake.cli.status import headline
 from raylake.cli.views import committed_last
 from raylake.client.runs import stop_run
@@ -40,5 +47,8 @@ def stop(
         return
     console = stdout()
     console.print(headline(found))
+    left = found.document.get("error")
+    if left:
+        console.print(f"{printable(left['message'], 1000)}\nhint: {printable(left['hint'], 1000)}")
     for line in committed_last(found.document):
         console.print(line)

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from raylake import faults
-from raylake.clock import Clock
+from raylake.clock import Clock, Deadline
 from raylake.errors import OffsetsLost, OutcomeUnknown, Retryable
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.breaker import BreakerState
@@ -27,6 +27,9 @@ from raylake.ingest.unit import SourcePartition
 from raylake.kafka.port import FetchedBatch, Fetcher
 
 log = logging.getLogger(__name__)
+
+DRAIN_PATIENCE_S = 5.0
+"""What is held waits so long for a broker to answer while draining; then it is left."""
 
 LostLetters = Callable[[SourcePartition, int, int, str], pa.Table]
 
@@ -66,8 +69,9 @@ class ConsumerLoop:
         self._leaving: set[SourcePartition] = set()
         self._released: set[SourcePartition] = set()
         self._paused = False
-        self._draining = False
-        self._swept = False
+        self._draining = self._swept = False
+        self._patience = Deadline.after(0.0, clock)
+        self._left: dict[SourcePartition, int] = {}
         self._fetch_again_s = 0.0
         self._error = ""
 
@@ -115,12 +119,14 @@ class ConsumerLoop:
         """Stop fetching, hand everything over; the state is ``drained`` when it is answered."""
         if not self._draining:
             self._draining, self._swept = True, False
+            self._patience = Deadline.after(DRAIN_PATIENCE_S, self._clock)
             self._intake.pause()
 
     def resume(self) -> None:
         """Take a drain back."""
         if self._draining:
             self._draining = False
+            self._left.clear()
             self._intake.resume()
 
     def step(self) -> None:
@@ -155,13 +161,9 @@ class ConsumerLoop:
         """What the supervisor wants to know; ``released`` is told once."""
         released, self._released = tuple(sorted(self._released)), set()
         breakers = {"broker": self._intake.broker.breaker.snapshot()}
-        tables: dict[str, dict[str, Any]] = {}
         for name, feed in self._feeds.items():
             breakers |= {f"{name}/{k}": s.breaker.snapshot() for k, s in feed.stores.items()}
             breakers |= feed.gate.snapshot()
-            retries = {k: asdict(s.pace.count) for k, s in feed.stores.items()}
-            held = feed.held_bytes
-            tables[name] = {**asdict(feed.counters), "held_bytes": held, "retries": retries}
         opened = {k: v for k, v in breakers.items() if v["state"] != BreakerState.CLOSED.value}
         errors = [self._error, self._intake.error, *(f.error for f in self._feeds.values())]
         return ConsumerReport(
@@ -171,10 +173,11 @@ class ConsumerLoop:
             {s: self._wanted(s) for s in sorted(self._intake.sources)},
             dict(self._intake.stopped),
             released,
-            tables,
+            {name: _shown(feed) for name, feed in self._feeds.items()},
             self._budget.snapshot(),
             opened,
             next((e for e in errors if e), ""),
+            left=dict(self._left),
             retries={"broker": asdict(self._intake.broker.pace.count)},
         )
 
@@ -205,6 +208,16 @@ class ConsumerLoop:
             for feed in self._feeds.values():
                 feed.flush(drain=self._draining)
             self._swept = self._draining
+        elif self._draining and self._patience.expired():
+            self._leave_unchecked()
+            self._swept = True
+
+    def _leave_unchecked(self) -> None:
+        """Drop what nobody says the topic of; it is read again (docs/adr/0004)."""
+        left = [feed.leave() for feed in self._feeds.values()]
+        self._left = {source: count for counts in left for source, count in counts.items()}
+        for source in sorted(self._left):
+            self._intake.seek(source)
 
     def _same_topics(self) -> bool:
         """Whether what is held may be handed over; drops what may be of another incarnation."""
@@ -269,15 +282,29 @@ class ConsumerLoop:
                 self._intake.revive(source)
 
     def _take_loss(self, source: SourcePartition, error: OffsetsLost) -> bool:
-        """Record lost offsets where every table of the partition wants that."""
-        asked, log_start = int(error.context["asked"]), int(error.context["log_start"])
         feeds = {name: f for name, f in self._feeds.items() if source in f.sources}
-        letters = {name: self._lost_letter.get(name) for name in feeds}
-        if asked >= log_start or any(letter is None for letter in letters.values()):
-            return False
-        for name, feed in feeds.items():
-            letter, start = letters[name], feed.expected(source)
-            if letter is not None and start < log_start:
-                feed.lose(source, log_start, letter(source, start, log_start, error.message))
-        log.error("%s: recorded as lost and going on: %s", source, error.message)
-        return True
+        return _recorded_as_lost(feeds, self._lost_letter, source, error)
+
+
+def _recorded_as_lost(
+    feeds: Mapping[str, TableFeed],
+    lost_letter: Mapping[str, LostLetters | None],
+    source: SourcePartition,
+    error: OffsetsLost,
+) -> bool:
+    """Record lost offsets where every table of the partition wants that."""
+    asked, log_start = int(error.context["asked"]), int(error.context["log_start"])
+    letters = {name: lost_letter.get(name) for name in feeds}
+    if asked >= log_start or any(letter is None for letter in letters.values()):
+        return False
+    for name, feed in feeds.items():
+        letter, start = letters[name], feed.expected(source)
+        if letter is not None and start < log_start:
+            feed.lose(source, log_start, letter(source, start, log_start, error.message))
+    log.error("%s: recorded as lost and going on: %s", source, error.message)
+    return True
+
+
+def _shown(feed: TableFeed) -> dict[str, Any]:
+    retries = {name: asdict(store.pace.count) for name, store in feed.stores.items()}
+    return {**asdict(feed.counters), "held_bytes": feed.held_bytes, "retries": retries}

@@ -86,6 +86,14 @@ class Crew:
         return found
 
     @property
+    def left(self) -> dict[SourcePartition, int]:
+        """Offsets that a drain left although they were read, by partition."""
+        found: dict[SourcePartition, int] = {}
+        for report in self.reports.values():
+            found |= report.left
+        return found
+
+    @property
     def drained(self) -> bool:
         """Whether every consumer handed everything over."""
         reports = [self.reports.get(name) for name in self.names]

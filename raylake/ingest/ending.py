@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylake.clock import Clock, Deadline
-from raylake.errors import RayLakeError, Refused, Terminal
+from raylake.errors import DependencyUnreachable, RayLakeError, Refused, Terminal
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.unit import SourcePartition
 
 MAX_NAMED = 5
+
+
+class LeftOver(DependencyUnreachable):
+    """A run has drained and left something, because Kafka or a store did not answer."""
+
+    code = "left_over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,38 @@ def kept_refusing(behind: list[Behind], owners: Mapping[str, Any]) -> RayLakeErr
     return Refused(
         f"{message}; the last refusal: {reason}",
         hint="nothing was lost or doubled; look at `raylake logs`, and at `raylake verify`",
+    )
+
+
+def left_over(
+    unchecked: Mapping[SourcePartition, int], owners: Mapping[str, Any]
+) -> LeftOver | None:
+    """The error of a run that leaves something to the next one; None when it leaves nothing.
+
+    Args:
+        unchecked: Offsets that were read and not handed over, by partition.
+        owners: The last report of each table's owner.
+    """
+    said = []
+    if unchecked:
+        said.append(
+            f"no broker answered, so {sum(unchecked.values()):,} offsets that were read of "
+            f"{_named(str(source) for source in sorted(unchecked))} were not handed over: "
+            "the next start reads them again"
+        )
+    pending = {name: owner.state.pending_dead_letters for name, owner in sorted(owners.items())}
+    waiting = [f"{name} ({commits} commits)" for name, commits in pending.items() if commits]
+    if waiting:
+        said.append(
+            f"the dead-letter table did not take the dead letters of {_named(waiting)}: "
+            "the tables' logs name them, and the next start stores them"
+        )
+    if not said:
+        return None
+    return LeftOver(
+        f"drained, but not everything is stored: {'; '.join(said)}",
+        hint="nothing is lost and what was committed stays; start the pipeline again when "
+        f"{'the brokers answer' if unchecked else 'the dead-letter table can be written'}",
     )
 
 

@@ -181,6 +181,13 @@ class TableFeed:
             if source in self._batcher.sources:
                 self._batcher.drop(source)
 
+    def leave(self) -> dict[SourcePartition, int]:
+        """Discard what is held and not on its way; how many offsets of each partition that is."""
+        read_up_to = {source: self.expected(source) for source in self.sources}
+        self.drop(sorted(read_up_to))
+        left = {source: at - self.expected(source) for source, at in read_up_to.items()}
+        return {source: count for source, count in left.items() if count}
+
     def lose(self, source: SourcePartition, end: int, dead: pa.Table) -> None:
         """Count ``[expected, end)`` as lost (``on_data_loss: record``).
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from raylake.clock import Deadline
 from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.build import ConsumerSetup, OwnerSetup
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import TableView
 from raylake.ingest.reports import ConsumerReport, Granted
@@ -40,6 +41,10 @@ class OwnerControl(Protocol):
 
     def set_generation(self, sources: list[SourcePartition], generation: int) -> None:
         """Refuse units of these partitions that carry an older generation."""
+        ...
+
+    def state(self) -> OwnerState:
+        """What it does; never waits for a commit."""
         ...
 
     def hurry(self) -> None:

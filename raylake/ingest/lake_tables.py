@@ -11,6 +11,7 @@ from typing import Any
 
 from raylake.config.bronze import TopicPattern
 from raylake.errors import RayLakeError, TopicRecreated
+from raylake.ingest.breaker import BreakerState
 from raylake.ingest.ending import Behind
 from raylake.ingest.fleet import Discovery, Fleet, OwnerControl
 from raylake.ingest.plan import NothingToInfer, TablePlan
@@ -210,6 +211,15 @@ class LakeTables:
                 if source not in stopped and ends[source].next < target:
                     found.append(Behind(name, source, ends[source].next, target))
         return found
+
+    def letters_coming(self) -> bool:
+        """Whether dead letters are on their way into their table, which takes them."""
+        states = [self.owner(name).state() for name in self.plans]
+        return any(
+            state.pending_dead_letters
+            and state.breakers["dead_letters"]["state"] == BreakerState.CLOSED.value
+            for state in states
+        )
 
     def reached(
         self, ends: Iterable[Mapping[SourcePartition, PartitionState]]

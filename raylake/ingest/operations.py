@@ -47,7 +47,7 @@ class Operations:
             try:
                 self._box.answer(order, self.perform(order.name, order.arguments))
             except RayLakeError as error:
-                self._loop.note(error)
+                self._loop.troubles.note(error)
                 self._box.answer(order, error)
 
     def perform(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

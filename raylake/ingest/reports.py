@@ -46,6 +46,7 @@ class ConsumerReport:
         breakers: The breakers that are not closed.
         error: The last transient error; empty when all is well.
         retries: What was tried again of what no table has for itself, by dependency.
+        left: Offsets that a drain left although they were read, by partition.
         failure: A terminal error: the consumer is of no more use.
         pid: Its process; 0 when unknown.
         host: The host of its process.
@@ -63,6 +64,7 @@ class ConsumerReport:
     breakers: dict[str, dict[str, Any]] = field(default_factory=dict)
     error: str = ""
     retries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left: dict[SourcePartition, int] = field(default_factory=dict)
     failure: RayLakeError | None = None
     pid: int = 0
     host: str = ""

@@ -36,7 +36,7 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         },
         "stopped": {str(s): e.to_dict() for s, e in sorted(loop.stopped.items())},
         "restarts": dict(loop.restarts),
-        "errors": list(loop.errors),
+        "errors": list(loop.troubles.errors),
         "error": None if error is None else error.to_dict(),
         "retries": _retries(loop),
     }

@@ -22,21 +22,20 @@ from raylake.errors import (
 )
 from raylake.ingest.build import retry_policy
 from raylake.ingest.crew import Crew
-from raylake.ingest.ending import TakeBacks, drained_too_long, kept_refusing
+from raylake.ingest.ending import TakeBacks, drained_too_long, kept_refusing, left_over
 from raylake.ingest.fleet import Discovery, Fleet, News
 from raylake.ingest.intake import HeldByHand, TooManyDeadLetters
 from raylake.ingest.lake_tables import LakeTables
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost
-from raylake.ingest.replacements import Replacements
 from raylake.ingest.retry import Pace
 from raylake.ingest.topic_watch import Ask, TopicWatch, answer_now
+from raylake.ingest.troubles import Troubles
 from raylake.ingest.unit import SourcePartition
 from raylake.ingest.unstarted import Unstarted
 
 log = logging.getLogger(__name__)
 
-MAX_ERRORS = 20
 LEAVE_SHARE = 0.25
 """Of ``drain_timeout``: what is kept for releasing tables after consumers are drained."""
 
@@ -47,7 +46,7 @@ class Outcome:
 
     Attributes:
         state: ``done`` (caught up), ``stopped`` (drained on request) or ``failed``.
-        error: Why it failed.
+        error: Why it failed, or what a stopped run left to the next one.
     """
 
     state: str
@@ -83,13 +82,11 @@ class SupervisorLoop:
         self.crew = Crew(run, fleet, self.tables)
         self.owners: dict[str, Any] = {}
         self.targets: dict[SourcePartition, int] = {}
-        self.errors: list[dict[str, Any]] = []
+        self.troubles = Troubles(clock)
+        self.restarts = self.troubles.counts
         self._fleet = fleet
-        self._discovery = discovery
         self._clock = clock
         self._consumers = consumers
-        self._replacements = Replacements(clock)
-        self.restarts = self._replacements.counts
         self._unstarted = Unstarted()
         self.retries = discovery.retries
         self._restarting = Pace(retry_policy(run.config, "store"), clock, self.retries.of("store"))
@@ -155,31 +152,31 @@ class SupervisorLoop:
         """End every process and say how it went."""
         clean = error is None
         if error is not None:
-            self.note(error)
-        elif not self._stop_asked or self._aborted:
-            error = next(iter(self.stopped.values()), None)
-        outcome = Outcome("failed" if error else "stopped" if self._stop_asked else "done", error)
+            self.troubles.note(error)
         try:
             if clean:
-                self._publish()
+                self.topics.publish_last()
             budget_s = self.run.config.ingest.drain_timeout_s
             if self._drain_deadline is not None:
                 budget_s *= LEAVE_SHARE
             left = self._fleet.leave(Deadline.after(budget_s, self._clock))
             self.owners |= left.owners
             if left.error is not None and error is None:
-                self.note(left.error)
-                outcome = Outcome("failed", left.error)
+                error = left.error
+                self.troubles.note(error)
         finally:
-            self.state = outcome.state
-            self.outcome = outcome
-        return outcome
+            self.outcome = self._verdict(error)
+            self.state = self.outcome.state
+        return self.outcome
 
-    def note(self, error: RayLakeError) -> None:
-        """Keep an error for the status document."""
-        entry = {"at": self._clock.now(), **error.to_dict()}
-        if not self.errors or self.errors[-1]["message"] != error.message:
-            self.errors = [*self.errors[1 - MAX_ERRORS :], entry]
+    def _verdict(self, error: RayLakeError | None) -> Outcome:
+        left = left_over(self.crew.left, self.owners)
+        if left is not None:
+            self.troubles.note(left)
+        if error is None and self._stop_asked and not self._aborted:
+            return Outcome("stopped", left)
+        why = error or next(iter(self.stopped.values()), left)
+        return Outcome("done") if why is None else Outcome("failed", why)
 
     def _open(self, plans: Sequence[TablePlan]) -> int:
         """Open all tables; returns the newest generation that an owner was told."""
@@ -195,12 +192,12 @@ class SupervisorLoop:
                     self.tables.hurry()
                 return self.tables.generation()
             except OwnerLost as error:
-                self.note(error)
-                self._lost("owner")
+                self.troubles.note(error)
+                self.troubles.lost("owner")
                 lost = True
 
     def _take(self, news: News) -> None:
-        self._unstarted.take(news, self.note)
+        self._unstarted.take(news, self.troubles.note)
         for name, report in news.consumers.items():
             if name not in self.crew.names:
                 continue
@@ -209,23 +206,19 @@ class SupervisorLoop:
                 continue
             if isinstance(report.failure, Fenced | LogDamaged):
                 raise report.failure
-            self.note(report.failure)
-            self._lost("consumer")
+            self.troubles.note(report.failure)
+            self.troubles.lost("consumer")
             self.crew.replace(name)
         self.owners |= news.owners
         for name in sorted(news.lost_consumers & self.crew.names):
-            self._lost("consumer")
+            self.troubles.lost("consumer")
             self.crew.replace(name)
         for name in sorted(news.lost_owners - self.tables.lost):
-            self._lost("owner")
+            self.troubles.lost("owner")
             self.tables.lost.add(name)
         if news.queue_lost and not self._queue_lost:
-            self._lost("dead_letters")
+            self.troubles.lost("dead_letters")
             self._queue_lost = True
-
-    def _lost(self, kind: str) -> None:
-        last = self.errors[-1]["message"] if self.errors else "see the logs"
-        self._replacements.lost(kind, last)
 
     def _replace_lost(self) -> None:
         if self._restarting.wait_s():
@@ -238,17 +231,17 @@ class SupervisorLoop:
             for name in sorted(self.tables.lost):
                 self.tables.restart(name, self.crew.generation_of, hurry=hurry)
         except (Retryable, OutcomeUnknown) as error:
-            self.note(error)
+            self.troubles.note(error)
             self._restarting.failed(error.message)
             if isinstance(error, OwnerLost):
-                self._lost("owner")
+                self.troubles.lost("owner")
         else:
             self._restarting.succeeded()
 
     def _refresh(self) -> None:
         if self.run.available_now:
             return
-        if self.topics.advance(self.note):
+        if self.topics.advance(self.troubles.note):
             # What was done before an error is done.
             self.crew.take_tables()
             self.crew.revive(self.topics.missing)
@@ -279,12 +272,6 @@ class SupervisorLoop:
         if self._aborted or (for_good and for_good >= self.tables.sources):
             self._begin_drain()
 
-    def _publish(self) -> None:
-        try:
-            self.topics.publish(self.tables.reached(self.tables.ends()))
-        except OwnerLost as error:
-            log.info("the last offsets are not published: %s", error.message)
-
     def _begin_drain(self) -> None:
         self.state = "draining"
         budget_s = self.run.config.ingest.drain_timeout_s
@@ -293,10 +280,13 @@ class SupervisorLoop:
         self.tables.hurry()
 
     def _watch_drain(self, deadline: Deadline) -> None:
+        drained = self.crew.drained and not self.tables.lost
         if deadline.expired():
-            self.finish(drained_too_long(self.crew.names, self.crew.reports, self.owners))
-        elif self.crew.drained and not self.tables.lost:
-            behind = [] if self._stop_asked else self.tables.behind(self.targets, self.stopped)
+            late = drained_too_long(self.crew.names, self.crew.reports, self.owners)
+            self.finish(None if drained else late)
+        elif not drained:
+            return
+        elif behind := [] if self._stop_asked else self.tables.behind(self.targets, self.stopped):
             if self._take_backs.exhausted(behind):
                 self.finish(kept_refusing(behind, self.owners))
                 return
@@ -304,3 +294,5 @@ class SupervisorLoop:
             self._drain_deadline = None
             self.state = "running"
             self.crew.drain(on=False)
+        elif not self.tables.letters_coming():
+            self.finish()

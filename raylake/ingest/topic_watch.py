@@ -18,6 +18,7 @@ from raylake.errors import OutcomeUnknown, RayLakeError, Retryable, UnknownTopic
 from raylake.ingest.fleet import Discovery
 from raylake.ingest.lake_tables import LakeTables, Question
 from raylake.ingest.plan import TablePlan
+from raylake.ingest.ports import OwnerLost
 from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger(__name__)
@@ -129,10 +130,13 @@ class TopicWatch:
             note(error)
         return True
 
-    def publish(self, offsets: Mapping[SourcePartition, int]) -> None:
+    def publish_last(self) -> None:
         """Show the last offsets to lag tools, if that is done within a moment."""
         try:
+            offsets = self._tables.reached(self._tables.ends())
             self._ask(partial(self._discovery.publish, offsets)).result(PUBLISH_WAIT_S)
+        except OwnerLost as error:
+            log.info("the last offsets are not published: %s", error.message)
         except TimeoutError:
             log.warning("the last offsets are not published: Kafka has not answered in time")
 

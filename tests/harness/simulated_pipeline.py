@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.fleet import Left, News, Seen
 from raylake.ingest.owner_loop import OwnerLoop
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.poison import PoisonGate, PoisonPolicy
 from raylake.ingest.ports import Answer, OwnerLost, TableView
@@ -135,6 +137,11 @@ class OwnerProcess:
             raise OwnerLost("the owner died in a call")
         return future.result()
 
+    def report(self) -> SimpleNamespace:
+        """What the actor tells the supervisor."""
+        table = self.table
+        return SimpleNamespace(pid=1, epoch=1, state=self.loop.state(), ends=table.states())
+
     def submit(self, unit: Unit) -> SimulatedHandover:
         self._answering()
         return SimulatedHandover(self, self.loop.submit(unit), unit.consumer)
@@ -203,6 +210,9 @@ class OwnerCalls:
 
     def set_generation(self, sources: list[SourcePartition], generation: int) -> None:
         self._call(lambda owner: owner.table.set_generation(sources, generation))
+
+    def state(self) -> OwnerState:
+        return self._owner().loop.state()
 
     def hurry(self) -> None:
         self._owner().loop.hurry()
@@ -364,11 +374,12 @@ class SimulatedFleet:
     def leave(self, deadline: Deadline) -> Left:
         world, left = self._world, Left()
         world.consumers.clear()
-        for owner in world.owners.values():
+        for name, owner in world.owners.items():
             owner.loop.close(deadline.left_s())
             while owner.alive:
                 owner.step()
                 world.clock.sleep(0.1)
+            left.owners[name] = owner.report()
             if isinstance(owner.loop.failure, Fenced | LogDamaged):
                 left.error = owner.loop.failure
         world.owners.clear()

@@ -23,20 +23,21 @@ from raylake.errors import (
     TopicRecreated,
     UnknownTopic,
 )
+from raylake.ingest.consumer import DRAIN_PATIENCE_S
 from raylake.ingest.earlier import EarlierBreakers
 from raylake.ingest.ending import Behind, TakeBacks, kept_refusing
 from raylake.ingest.fleet import News
 from raylake.ingest.intake import TooManyDeadLetters
 from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost
-from raylake.ingest.replacements import MAX_REPLACEMENTS
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.status_document import document
 from raylake.ingest.supervisor import SupervisorLoop
 from raylake.ingest.topic_watch import Ask, answer_now
+from raylake.ingest.troubles import MAX_REPLACEMENTS
 from raylake.ingest.unit import SourcePartition
 from tests.harness.simulated_kafka import DEAD, GOOD
-from tests.harness.simulated_lake import SimulatedTable
+from tests.harness.simulated_lake import SimulatedQueue, SimulatedTable
 from tests.harness.simulated_pipeline import (
     SimulatedDiscovery,
     SimulatedFleet,
@@ -149,7 +150,7 @@ def test_an_admission_that_fails_is_made_again() -> None:
     run.world.kafka.grow("x", 1)
     produce(run.world, 4, 2)
     run.world.lake.failing.add("store")
-    run.until(lambda: any("no space left" in e["message"] for e in run.loop.errors))
+    run.until(lambda: any("no space left" in e["message"] for e in run.loop.troubles.errors))
     run.world.lake.failing.clear()
     run.until(lambda: ends(run) == [6, 6, 4])
 
@@ -166,7 +167,7 @@ def test_a_deleted_topic_is_named_and_stops_nothing_else() -> None:
     assert isinstance(run.loop.stopped[gone], UnknownTopic)
     assert gone in run.loop.tables.sources, "it keeps its place"
     assert gone not in run.loop.topics.stable_ends
-    assert [e["code"] for e in run.loop.errors] == ["unknown_topic"], "told once"
+    assert [e["code"] for e in run.loop.troubles.errors] == ["unknown_topic"], "told once"
     run.world.missing.clear()
     run.until(lambda: run.loop.stopped == {})
 
@@ -255,7 +256,7 @@ def test_failure_13_while_kafka_keeps_a_question_the_run_is_looked_after_and_may
         run.until(lambda: len(kafka.asked) == 1)
     assert ends(run) == [9, 6, 0], "the answers were taken"
     run.loop.stop()
-    run.loop.topics.publish = lambda _offsets: None  # type: ignore[method-assign]
+    run.loop.topics.publish_last = lambda: None  # type: ignore[method-assign]
     assert run.end().state == "stopped"
 
 
@@ -315,7 +316,7 @@ def test_a_consumer_that_is_gone_is_replaced_and_nothing_is_lost(how: str) -> No
     assert run.loop.restarts == {"consumer": 1, "owner": 0, "dead_letters": 0}
     assert sorted(run.world.consumers) == ["consumer-1", "consumer-2"]
     if how == "failed":
-        assert run.loop.errors[-1]["message"] == "it broke"
+        assert run.loop.troubles.errors[-1]["message"] == "it broke"
         assert "broker" in run.loop.crew._breakers, "its successor starts half-open"
 
 
@@ -504,7 +505,7 @@ def test_a_table_lost_to_another_run_is_found_out_at_the_end_too() -> None:
     outcome = run.end()
     assert outcome.state == "failed"
     assert isinstance(outcome.error, Fenced)
-    assert run.loop.errors[-1]["code"] == "fenced"
+    assert run.loop.troubles.errors[-1]["code"] == "fenced"
 
 
 def test_an_owner_lost_at_the_very_end_does_not_undo_the_end(
@@ -542,6 +543,89 @@ def test_a_drain_has_its_time() -> None:
     assert run.world.clock.monotonic() - began < 2.2 * drain_timeout_s()
 
 
+def test_failure_13_40_a_drain_without_a_broker_ends_soon_and_says_what_is_read_again() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    produce(run.world, 3)
+    run.until(lambda: any(c.loop._feeds[TABLE].holding for c in run.world.consumers.values()))
+    run.world.kafka.down = True
+    run.loop.stop()
+    began = run.world.clock.monotonic()
+    outcome = run.end()
+    assert run.world.clock.monotonic() - began < 2 * DRAIN_PATIENCE_S < drain_timeout_s() / 2
+    assert (outcome.state, outcome.error.exit_code, outcome.error.code) == (
+        "stopped",
+        4,
+        "left_over",
+    )
+    assert "3 offsets that were read of x[0] were not handed over" in outcome.error.message
+    assert "start the pipeline again" in outcome.error.hint
+    assert run.loop.troubles.errors[-1]["code"] == "left_over"
+    assert ends(run) == [6, 6]
+    assert run.world.lake.logs[TABLE][-1].kind == "release"
+    run.world.kafka.down = False
+    again = Run(run.world, available_now=True)
+    again.loop.start()
+    assert again.end().state == "done"
+    assert ends(run) == [9, 6]
+    audit(run.world)
+
+
+def test_a_drain_without_a_broker_that_leaves_nothing_is_a_drain() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    for _ in range(30):
+        run.round()
+    run.world.kafka.down = True
+    run.loop.stop()
+    outcome = run.end()
+    assert (outcome.state, outcome.error) == ("stopped", None)
+
+
+def silent(*_given: Any) -> NoReturn:
+    raise DependencyUnreachable("the dead-letter queue does not answer")
+
+
+def test_failure_17_dead_letters_that_are_not_stored_at_the_end_are_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = calm_world(1)
+    world.kafka.produce(source(world), [GOOD, DEAD])
+    run = Run(world, available_now=True)
+    monkeypatch.setattr(SimulatedQueue, "add", silent)
+    run.loop.start()
+    outcome = run.end()
+    assert (outcome.state, outcome.error.exit_code) == ("failed", 4)
+    assert f"{TABLE} (1 commits)" in outcome.error.message
+    assert ends(run) == [2]
+    monkeypatch.undo()
+    last = Run(world, available_now=True)
+    last.loop.start()
+    assert last.end().state == "done"
+    audit(world)
+
+
+def test_a_drain_waits_for_dead_letters_that_a_new_queue_can_still_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = running()
+    world = run.world
+    run.until(lambda: ends(run) == [6, 6])
+    monkeypatch.setattr(world.queue, "add", silent)
+    world.kafka.produce(source(world), [DEAD])
+    run.until(lambda: ends(run) == [7, 6])
+    run.loop.stop()
+    run.until(lambda: run.loop.state == "draining" and run.loop.crew.drained)
+    assert run.loop.tables.letters_coming()
+    run.loop.tick()
+    assert run.loop.outcome is None
+    world.queue.alive = False
+    outcome = run.end()
+    assert (outcome.state, outcome.error) == ("stopped", None)
+    assert world.lake.letters["id-bronze.a"]
+    audit(world)
+
+
 def test_a_run_whose_partitions_all_stopped_ends_and_says_why() -> None:
     world = calm_world(1, record_loss=False)
     produce(world, 6)
@@ -574,7 +658,7 @@ def test_a_run_that_failed_says_so_and_everything_is_ended() -> None:
     run = running()
     outcome = run.loop.finish(Refused("no"))
     assert (outcome.state, run.loop.state) == ("failed", "failed")
-    said = run.loop.errors[-1]
+    said = run.loop.troubles.errors[-1]
     assert (said["code"], said["message"], said["exit_code"]) == ("refused", "no", 5)
     assert run.world.consumers == {}
 
@@ -583,8 +667,8 @@ def test_an_error_said_twice_is_kept_once_and_the_newest_are_kept() -> None:
     run = running()
     for number in range(30):
         for _ in range(2):
-            run.loop.note(RayLakeError(f"error {number}"))
-    messages = [entry["message"] for entry in run.loop.errors]
+            run.loop.troubles.note(RayLakeError(f"error {number}"))
+    messages = [entry["message"] for entry in run.loop.troubles.errors]
     assert messages == [f"error {number}" for number in range(10, 30)]
 
 
@@ -608,9 +692,7 @@ def test_the_status_document_tells_the_run_as_plain_data() -> None:
     run.until(lambda: ends(run) == [6, 6])
     owner = run.world.owners[TABLE]
     run.round()
-    run.loop.owners[TABLE] = SimpleNamespace(
-        pid=1, epoch=1, state=owner.loop.state(), ends=owner.table.states()
-    )
+    run.loop.owners[TABLE] = owner.report()
     shown = document(run.loop, {"kind": "process"}, 2.0)
     table = shown["tables"][TABLE]
     assert table["totals"]["rows"] == 12
