@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 
 import psutil
 import pytest
 import yaml
 
 from tests.harness.producing import DIRTY
-from tests.harness.scope import TABLE, Job, Scope
+from tests.harness.scope import ROOT, TABLE, Job, Scope
+from tests.harness.successor import Successor
 
 LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
 TIMES = [pytest.param(3, id="3 times"), pytest.param(20, id="20 times", marks=LONG)]
@@ -66,10 +70,71 @@ def test_what_cannot_start_says_so_by_its_code(scope: Scope, times: int) -> None
         5: {**good, "bronze": {TABLE: elsewhere}},
         4: {**good, "kafka": {"bootstrap": "127.0.0.1:1", "connect_timeout": "1s"}},
     }
-    for _ in range(1 if times < 20 else times):
+    for _ in range(times):
         for code, document in wrong.items():
             scope.file.write_text(yaml.safe_dump(document))
             scope.start("--available-now").ends_with(code)
+
+
+@pytest.mark.spec("A3")
+@pytest.mark.parametrize("times", TIMES)
+def test_a_run_whose_table_was_taken_over_ends_with_6(scope: Scope, times: int) -> None:
+    for _ in range(times):
+        scope.produce(40)
+        job = scope.start("--take-over")
+        scope.until_caught_up()
+        successor = Successor(scope)
+        scope.produce(40)
+        job.ends_with(6)
+        assert "took the table over" in job.said
+        assert successor.ingest() == 40
+        successor.release()
+    scope.drain()
+    scope.audit()
+
+
+@pytest.mark.spec("A11")
+@pytest.mark.parametrize("times", TIMES)
+def test_a_run_that_cannot_drain_in_time_ends_with_1(scope: Scope, times: int) -> None:
+    scope.pipeline(ingest={"drain_timeout": "1s"})
+    for number in range(times):
+        job = scope.start()
+        scope.produce(40)
+        scope.until_caught_up()
+        scope.arm("consumer.handing_over", "delay", name=str(number), delay_s=6)
+        scope.produce(40)
+        scope.run_until(lambda number=number: len(scope.faults()) > number, "it is held up")
+        job.signal(signal.SIGTERM)
+        job.ends_with(1)
+        assert "drain_timeout" in job.said
+    scope.pipeline()
+    scope.drain()
+    scope.audit()
+
+
+@pytest.mark.spec("A3", "K1")
+@pytest.mark.parametrize("times", TIMES)
+def test_a_difference_ends_verify_with_3_and_none_with_0(scope: Scope, times: int) -> None:
+    scope.produce(40, DIRTY)
+    scope.drain()
+    last = sorted((scope.table() / "_delta_log").glob("*.json"))
+    (data,) = [path for path in last if '"add"' in path.read_text()][-1:]
+    whole = data.read_text()
+    rest = [line for line in whole.splitlines(keepends=True) if '"add"' not in line]
+    command = [sys.executable, "-P", "-m", "raylake", "verify", str(scope.file), "--level", "log"]
+    for _ in range(times):
+        for code, text in ((3, "".join(rest)), (0, whole)):
+            data.write_text(text)
+            done = subprocess.run(
+                command,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                cwd=scope.folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == code, done.stdout + done.stderr
 
 
 @pytest.mark.spec("A3")

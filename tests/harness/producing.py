@@ -5,7 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+import threading
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +106,57 @@ def produce(
         if transactional is not None:
             transactional.close()
     return len(sent)
+
+
+@dataclass
+class Steady:
+    """What :func:`steadily` has sent until now."""
+
+    sent: int = 0
+
+
+@contextmanager
+def steadily(
+    bootstrap: str, topic: str, record: Path, *, partitions: list[int], mix: Mix, seed: int
+) -> Iterator[Steady]:
+    """Produce some hundred records a second until the block ends, also while no broker answers.
+
+    The record file is written at the end, when the broker has acknowledged each of them.
+    """
+    choose = random.Random(seed)
+    producer = KafkaProducer(
+        bootstrap_servers=bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=20,
+        delivery_timeout_ms=600_000,
+        reconnect_backoff_max_ms=500,
+    )
+    told, over, sent = Steady(), threading.Event(), []
+
+    def work() -> None:
+        while not over.wait(0.005):
+            value, kind, fate = _record(choose, mix, told.sent)
+            partition = partitions[told.sent % len(partitions)]
+            key = str(told.sent).encode()
+            sent.append((producer.send(topic, value, key, partition=partition), value, kind, fate))
+            told.sent += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        try:
+            yield told
+        finally:
+            over.set()
+        working.result()
+    try:
+        producer.flush()
+        with RecordWriter(record, topic) as writer:
+            for future, value, kind, fate in sent:
+                place = future.get(timeout=120)
+                writer.add(place.partition, place.offset, value, kind, fate)
+    finally:
+        producer.close()
 
 
 def _record(choose: random.Random, mix: Mix, number: int) -> tuple[bytes | None, str, str]:
