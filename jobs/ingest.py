@@ -196,11 +196,12 @@ def _session_dir() -> Path:
 def _failed(error: RayLakeError, loaded: Loaded | None) -> int:
     said = {"code": error.code, "message": error.message}
     at = [] if loaded is None else places(loaded, said)
-    sys.stderr.write("".join([f"{error}\n", *(f"  at {place}\n" for place in at)]))
     marker = os.environ.get("RAYLAKE_ERROR_FILE")
     if marker:
         document = {"code": error.code, "message": error.message, "hint": error.hint}
         Path(marker).write_text(json.dumps(document))
+    with contextlib.suppress(OSError):  # the log may lie on the disk that is full
+        sys.stderr.write("".join([f"{error}\n", *(f"  at {place}\n" for place in at)]))
     return error.exit_code
 
 

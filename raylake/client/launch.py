@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ class RunProcess:
         self.request = request
         self.log = request.folder / "job.log"
         self.interrupted = 0
-        self._error_file = request.folder / "error.json"
+        self._error: dict[str, Any] | None = None
         try:
             request.folder.mkdir(parents=True, exist_ok=True)
             stream = self.log.open("wb")
@@ -93,6 +94,10 @@ class RunProcess:
                 hint="is `lake` right, and may this user write there?",
             ) from error
         environment = job_environment(os.environ, request.address)
+        # Not in the lake, which may be what has no room left.
+        handle, name = tempfile.mkstemp(prefix="raylake-error-", suffix=".json")
+        os.close(handle)
+        self._error_file = Path(name)
         with stream:
             self._child = subprocess.Popen(
                 request.command(),
@@ -114,6 +119,7 @@ class RunProcess:
             code = self._child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+        self._read_error()
         if code >= 0:
             return code
         return EXIT_INTERRUPTED if self.interrupted else 1
@@ -127,11 +133,15 @@ class RunProcess:
 
     def error(self) -> dict[str, Any] | None:
         """Why the job failed, in its own words: code, message, hint; None when it said nothing."""
+        return self._error
+
+    def _read_error(self) -> None:
         try:
             document = json.loads(self._error_file.read_bytes())
         except (OSError, ValueError):
-            return None
-        return document if isinstance(document, dict) else None
+            document = None
+        self._error = document if isinstance(document, dict) else self._error
+        self._error_file.unlink(missing_ok=True)
 
     def ended_by(self) -> str:
         """How the process ended and its last line, when the job itself gave no reason."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import jobs
+from raylake.client.launch import RunProcess, RunRequest
 from tests.harness.broker import LiveBroker
 from tests.integration.cli.conftest import Shell, pipeline_text
 
@@ -86,3 +87,19 @@ def test_a_wrong_file_is_2_before_anything_is_started(shell: Shell) -> None:
     assert done.code == 2
     assert json.loads(done.err)["error"]["context"]["problems"][0]["line"] == 3
     assert not (shell.folder / "lake").exists()
+
+
+@pytest.mark.spec("K7")
+def test_a_full_disk_below_the_logs_hides_neither_reason_nor_exit_code(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("pipeline: x\n")
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for name in ("job.log", "error.json"):
+        (folder / name).symlink_to("/dev/full")
+    process = RunProcess(RunRequest(file, "run", folder))
+    assert process.wait(120) == 2
+    error = process.error()
+    assert error is not None
+    assert error["code"] == "configuration"
+    assert "lake: this key is required" in error["message"]
