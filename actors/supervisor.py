@@ -104,6 +104,7 @@ class Supervisor:
         try:
             self._write_status()
             loop.start()
+            self._ticked_at = self._clock.monotonic()
             while loop.outcome is None:
                 loop.tick()
                 self._operations.step()

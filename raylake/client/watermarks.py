@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from raylake.delta.metadata import last_metadata
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.spec import TableSpec
 from raylake.delta.txn_listing import admitted_partitions
-from raylake.errors import ConfigError, Refused
+from raylake.errors import AlreadyRunning, ConfigError, Refused
 from raylake.ingest.plan import new_run_id
 
 
@@ -119,10 +120,23 @@ def move_watermark(
     holders = {name for name, _ in admitted_partitions(root)} - {config.pipeline}
     if holders:
         raise Refused(f"{table}: the table at {root} belongs to pipeline {min(holders)!r}")
+    _refuse_living_owner(root)
     was_ms = _committed_ms(root)
     if not dry_run:
         was_ms = _move(config, root, value_ms, clock)
     return Moved(table, was_ms, value_ms, "command", dry_run)
+
+
+def _refuse_living_owner(root: Path) -> None:
+    """An owner may outlive its run on a cluster; a run that comes next would find it fenced."""
+    last: dict[str, Any] = last_metadata(root) or {}
+    holder = OwnerIdentity.from_json(last.get("identity") or {})
+    left = last.get("kind") in (None, "create", "release")
+    if not left and holder.host == socket.gethostname() and not holder.provably_dead():
+        raise AlreadyRunning(
+            f"{root}: {holder} owns this table, and lives",
+            hint="owners of a run that is gone leave by themselves within some minutes",
+        )
 
 
 def _move(config: Pipeline, root: Path, value_ms: int, clock: Clock) -> int | None:

@@ -58,6 +58,7 @@ class OrderBox:
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
         self._clock = clock
+        self._trouble = ""
 
     def take(self) -> list[Order]:
         """The orders that arrived, oldest first; each is given out once. Never raises."""
@@ -68,8 +69,13 @@ class OrderBox:
                 if order is not None:
                     found.append(order)
             self._sweep()
+        except FileNotFoundError:
+            return found  # Taken back meanwhile; the rest is taken next time.
         except OSError as error:
-            log.warning("orders cannot be read: %s", error)
+            # Asked several times a second: said once.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.warning("orders cannot be taken: %s", error)
         return found
 
     def answer(self, order: Order, result: Mapping[str, Any] | RayLakeError) -> None:
