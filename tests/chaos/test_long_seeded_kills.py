@@ -16,7 +16,7 @@ from tests.harness.waiting import NotInTimeError, until
 KILLS = 200
 # The supervisor gives up beyond 20 lost processes a minute.
 PACE_S = 3.2
-POINT_TIMEOUT_S = 60.0
+POINT_TIMEOUT_S = 120.0
 
 
 @pytest.mark.long
