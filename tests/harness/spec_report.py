@@ -3,7 +3,7 @@
 A test says which rows it shows with ``@pytest.mark.spec("A3", …)``; a property says it by its name,
 ``test_property_NN_…``. Tests are found by collecting them, not by searching their text. Tests under
 ``tests/unit`` and ``tests/property`` alone leave a row open; a property (rows L) may stand in
-``tests/property``.
+``tests/property``. What a row still lacks, tests or not, stands in ``spec_partly.txt``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,22 @@ from pathlib import Path
 import pytest
 
 ROWS = Path(__file__).with_name("spec_rows.txt")
+PARTLY = Path(__file__).with_name("spec_partly.txt")
 _PROPERTY = re.compile(r"test_property_(\d{2})_")
 
 
 def known_rows() -> dict[str, str]:
     """Row id → short title, in the specification's order."""
-    lines = ROWS.read_text(encoding="utf-8").splitlines()
+    return _table(ROWS)
+
+
+def partly_open() -> dict[str, str]:
+    """Row id → what the row still lacks."""
+    return _table(PARTLY)
+
+
+def _table(file: Path) -> dict[str, str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
     return dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
 
 
@@ -51,13 +61,14 @@ class Collected:
                     tests.append(name)
 
 
-def row_line(row: str, tests: Iterable[str]) -> str:
-    """One line of the report: ``A3 2 tests: path::name, …`` or ``A5 open``."""
+def row_line(row: str, tests: Iterable[str], lacks: str = "") -> str:
+    """One line: ``A3 2 tests: path::name, …``, ``A8 partly: 1 test: …; open: …`` or ``A5 open``."""
     every = sorted(tests)
     not_shown_by = ("tests/unit/",) if row.startswith("L") else ("tests/unit/", "tests/property/")
     shown = [test for test in every if not test.startswith(not_shown_by)]
     if shown:
-        return f"{row} {len(shown)} test{'s' * (len(shown) > 1)}: {', '.join(shown)}"
+        line = f"{len(shown)} test{'s' * (len(shown) > 1)}: {', '.join(shown)}"
+        return f"{row} partly: {line}; open: {lacks}" if lacks else f"{row} {line}"
     return f"{row} open (unit tests only: {len(every)})" if every else f"{row} open"
 
 
@@ -75,8 +86,9 @@ def collect(arguments: list[str]) -> tuple[Collected, str]:
 def main(arguments: list[str]) -> int:
     """Print the report; 1 when a test file could not be collected."""
     plugin, output = collect(arguments)
+    lacks = partly_open()
     for row in known_rows():
-        print(row_line(row, plugin.tests.get(row, ())))
+        print(row_line(row, plugin.tests.get(row, ()), lacks.get(row, "")))
     if plugin.errors:
         print(output, "not collected: " + ", ".join(plugin.errors), sep="\n", file=sys.stderr)
     return 1 if plugin.errors else 0

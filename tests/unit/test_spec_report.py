@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.spec_report import Collected, known_rows, row_line
+from tests.harness.spec_report import Collected, known_rows, partly_open, row_line
 
 _SPEC = Path(__file__).resolve().parents[3] / "shared" / "SPEC.md"
 
@@ -34,6 +34,21 @@ _SPEC = Path(__file__).resolve().parents[3] / "shared" / "SPEC.md"
 )
 def test_a_row_takes_one_line(row: str, tests: list[str], line: str) -> None:
     assert row_line(row, tests) == line
+
+
+def test_a_row_that_lacks_something_says_what() -> None:
+    test = "tests/integration/b.py::t"
+    assert row_line("A8", [test], "scaling") == f"A8 partly: 1 test: {test}; open: scaling"
+    assert row_line("A8", ["tests/unit/a.py::t"], "scaling") == "A8 open (unit tests only: 1)"
+    assert row_line("A8", [], "scaling") == "A8 open"
+
+
+def test_rows_that_lack_something_are_rows_and_say_what() -> None:
+    lacks = partly_open()
+    assert lacks
+    assert lacks.keys() <= known_rows().keys()
+    assert all(text.strip() for text in lacks.values())
+    assert list(lacks) == [row for row in known_rows() if row in lacks], "in the rows' order"
 
 
 class _Item:
