@@ -219,7 +219,8 @@ if __name__ == "__main__":
     code = main()
     if ray.is_initialized():
         ray.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     # Readers of Delta tables can abort a process at exit (DESIGN §3).
     os._exit(code)
