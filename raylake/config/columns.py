@@ -52,7 +52,7 @@ _PARTITION: Final = re.compile(r"(date|hour)\(([^()]+)\)")
 
 @dataclass(frozen=True, slots=True)
 class PartitionField:
-    """One expression of ``partition_by``.
+    """One expression of ``partition_by``, and the table's partition column that it makes.
 
     Attributes:
         transform: ``column`` (its own values), ``date`` or ``hour`` of a timestamp.

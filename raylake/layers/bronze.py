@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylake.codecs.port import Decoded
+from raylake.config.columns import PartitionField, parse_partition
 from raylake.kafka.fetch import FetchedBatch
 
 HEADERS = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.binary())]))
@@ -33,47 +33,6 @@ VALUE = pa.field("_value", pa.binary())
 EVENT_TIME_FLAGS = (pa.field("_late", pa.bool_()), pa.field("_event_time_flag", pa.string()))
 RESERVED = frozenset([*METADATA.names, VALUE.name, *(field.name for field in EVENT_TIME_FLAGS)])
 
-_TRANSFORM = re.compile(r"(date|hour)\(\s*([^()\s]+)\s*\)")
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionColumn:
-    """A partition column: a column of the table, or ``date``/``hour`` of a timestamp column.
-
-    Attributes:
-        name: The column's name in the table (``_timestamp_date`` for ``date(_timestamp)``).
-        source: The column that it is taken from.
-        transform: ``identity``, ``date`` or ``hour``.
-    """
-
-    name: str
-    source: str
-    transform: str
-
-    @classmethod
-    def parse(cls, text: str) -> PartitionColumn:
-        """Read ``country``, ``date(_timestamp)`` or ``hour(_timestamp)``."""
-        match = _TRANSFORM.fullmatch(text.strip())
-        if match is None:
-            return cls(text.strip(), text.strip(), "identity")
-        transform, source = match.group(1), match.group(2)
-        return cls(f"{source}_{transform}", source, transform)
-
-    @property
-    def field(self) -> pa.Field | None:
-        """The column to add to the table; None for an identity."""
-        if self.transform == "identity":
-            return None
-        return pa.field(self.name, pa.date32() if self.transform == "date" else TIMESTAMP)
-
-    def values(self, source: pa.Array) -> pa.Array:
-        """The column's values from its source's."""
-        if self.transform == "date":
-            return pc.cast(pc.floor_temporal(source, unit="day"), pa.date32())
-        if self.transform == "hour":
-            return pc.floor_temporal(source, unit="hour")
-        return source
-
 
 @dataclass(frozen=True, slots=True)
 class BronzeShape:
@@ -85,15 +44,20 @@ class BronzeShape:
         flags: Whether event time is watched, so that ``_late`` and ``_event_time_flag`` exist.
     """
 
-    partition_by: tuple[PartitionColumn, ...] = ()
+    partition_by: tuple[PartitionField, ...] = ()
     keep_value: bool = False
     flags: bool = False
 
     @classmethod
     def of(cls, partition_by: Sequence[str], *, keep_value: bool, flags: bool) -> BronzeShape:
         """The shape that a table's configuration asks for."""
-        columns = tuple(PartitionColumn.parse(text) for text in partition_by)
+        columns = tuple(parse_partition(text) for text in partition_by)
         return cls(columns, keep_value, flags)
+
+    @property
+    def derived(self) -> list[PartitionField]:
+        """The partition columns that are taken from another column."""
+        return [one for one in self.partition_by if one.transform != "column"]
 
     @property
     def partition_names(self) -> list[str]:
@@ -108,12 +72,14 @@ class BronzeShape:
             fields.append(VALUE)
         if self.flags:
             fields += list(EVENT_TIME_FLAGS)
-        fields += [column.field for column in self.partition_by if column.field is not None]
+        for one in self.derived:
+            kind = pa.date32() if one.transform == "date" else TIMESTAMP
+            fields.append(pa.field(one.name, kind))
         return pa.schema(fields)
 
     def payload(self, table: pa.Schema) -> pa.Schema:
         """The payload's part of a table's schema: the inverse of :meth:`schema`."""
-        derived = {c.name for c in self.partition_by if c.transform != "identity"}
+        derived = {one.name for one in self.derived}
         return pa.schema([f for f in table if f.name not in RESERVED and f.name not in derived])
 
 
@@ -175,9 +141,9 @@ def assemble(
     if flags is not None:
         columns["_late"] = flags.late
         columns["_event_time_flag"] = flags.flag
-    for column in shape.partition_by:
-        if column.transform != "identity":
-            columns[column.name] = column.values(columns[column.source])
+    for one in shape.derived:
+        unit = "day" if one.transform == "date" else "hour"
+        columns[one.name] = pc.floor_temporal(columns[one.column], unit=unit)
     arrays = [
         _fit(columns[field.name], field.type)
         if field.name in columns
