@@ -21,6 +21,7 @@ ENV = "RAYLAKE_FAULTS"
 POINTS = (
     "consumer.fetched",
     "consumer.writing",
+    "consumer.storing",
     "consumer.written",
     "consumer.handing_over",
     "consumer.handed_over",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import typer
 from rich.table import Table
@@ -18,6 +18,8 @@ from raylake.cli.output import (
     stdout,
 )
 from raylake.config import Loaded, Pipeline, TopicPattern, dead_letter_path, table_path
+from raylake.config.models import DependencyName, RetryRule
+from raylake.config.units import format_duration
 
 GUARANTEE: Final = (
     "Each record of each topic lands exactly once, as a row of its table or as a dead letter, "
@@ -84,8 +86,20 @@ def plan(loaded: Loaded) -> list[str]:
         )
         lines.append(f"bronze.{key}: {topics}, {table.format}, into {_place(config, key)}")
     lines.append(f"dead letters into {dead_letter_path(config)}")
+    lines += [
+        f"failures of {name}: {_retries(config.retry.of(name))}"
+        for name in get_args(DependencyName)
+    ]
     lines.append(f"status in {status_file(loaded)}")
     return lines
+
+
+def _retries(rule: RetryRule) -> str:
+    if rule.strategy == "none":
+        return "not tried again"
+    first, longest = format_duration(rule.initial_s), format_duration(rule.max_s)
+    apart = f"{first} apart" if rule.strategy == "fixed" else f"{first} doubling to {longest} apart"
+    return f"tried {rule.attempts} times in a row, {apart}"
 
 
 def _place(config: Pipeline, key: str) -> str:

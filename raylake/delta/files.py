@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raylake import faults
 from raylake.delta import log_files
 from raylake.delta.partition_values import folder, log_path, partition_text
 from raylake.delta.spec import Durability
@@ -86,6 +87,7 @@ def write_data_files(
             _write_one(root, values, part, options, written)
             for values, part in _split(data, partition_by, options.target_file_bytes)
         )
+        faults.reach("consumer.storing", files=len(files))
         if options.durability == "sync":
             for place in _folders(root, written):
                 log_files.sync_path(place)

@@ -74,6 +74,9 @@ def test_explain_gives_every_value_its_origin(
     text = capsys.readouterr().out
     assert "exactly once" in text
     assert "bronze.orders: orders.eu, orders.us, json, into /" in text
+    assert "failures of store: tried 10 times in a row, 200ms doubling to 30s apart" in text
+    assert main([*arguments, "--set", "retry.store.strategy=none"]) == 0
+    assert "failures of store: not tried again" in capsys.readouterr().out
 
 
 def test_a_flag_without_a_value_is_refused() -> None:
