@@ -56,18 +56,33 @@ def parse_duration(text: str) -> float:
     Raises:
         Invalid: There is no unit, the unit is unknown, or it is longer than 100 years.
     """
-    match = re.fullmatch(_DURATION, text.strip())
-    if match is None:
-        if _BARE.fullmatch(text.strip()):
-            raise Invalid(
-                f"a duration needs a unit, and {text.strip()!r} has none",
-                f"write {text.strip()}s (units: ms, s, m, h, d)",
-            )
-        raise Invalid(f"{text!r} is not a duration", "write 200ms, 5s, 10m, 1h or 7d")
-    seconds = float(Decimal(match[1]) * _MS[match[2]] / 1000)
+    bare = "write {}s (units: ms, s, m, h, d)"
+    ms = _amount(text, _DURATION, _MS, ("a duration", bare, "write 200ms, 5s, 10m, 1h or 7d"))
+    seconds = float(ms / 1000)
     if seconds > MAX_DURATION_S:
         raise Invalid(f"{text!r} is longer than 100 years")
     return seconds
+
+
+def _amount(
+    text: str, pattern: str, units: Mapping[str, int], words: tuple[str, str, str]
+) -> Decimal:
+    """A number with a unit, in the least of the units.
+
+    Args:
+        text: As it stands in the file.
+        pattern: Has the number and the unit as its groups.
+        units: What each unit is worth.
+        words: What it is, the hint for a bare number, the hint for anything else.
+    """
+    kind, bare, examples = words
+    stripped = text.strip()
+    match = re.fullmatch(pattern, stripped)
+    if match is not None:
+        return Decimal(match[1]) * units[match[2]]
+    if _BARE.fullmatch(stripped):
+        raise Invalid(f"{kind} needs a unit, and {stripped!r} has none", bare.format(stripped))
+    raise Invalid(f"{text!r} is not {kind}", examples)
 
 
 def format_duration(seconds: float) -> str:
@@ -87,15 +102,8 @@ def parse_size(text: str) -> int:
     Raises:
         Invalid: There is no unit, the unit is unknown, or it is more than 1 EiB.
     """
-    match = re.fullmatch(_SIZE, text.strip())
-    if match is None:
-        if _BARE.fullmatch(text.strip()):
-            raise Invalid(
-                f"a size needs a unit, and {text.strip()!r} has none",
-                f"write {text.strip()}MiB or {text.strip()}B (units: B, kB, MB, GB, KiB, MiB, GiB)",
-            )
-        raise Invalid(f"{text!r} is not a size", "write 64MiB, 128MB or 1GiB")
-    size = int(Decimal(match[1]) * _BYTES[match[2]])
+    bare = "write {0}MiB or {0}B (units: B, kB, MB, GB, KiB, MiB, GiB)"
+    size = int(_amount(text, _SIZE, _BYTES, ("a size", bare, "write 64MiB, 128MB or 1GiB")))
     if size > MAX_SIZE_BYTES:
         raise Invalid(f"{text!r} is more than 1 EiB")
     return size
