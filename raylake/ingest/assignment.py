@@ -69,7 +69,7 @@ def assign(
 
 @dataclass(frozen=True, slots=True)
 class ConsumerUp:
-    """A consumer is ready; its name is never used again once it went down."""
+    """A consumer is ready; its name is never used again once it held something and went down."""
 
     consumer: str
 

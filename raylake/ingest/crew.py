@@ -56,13 +56,25 @@ class Crew:
         self._effects: deque[Effect | Widen] = deque()
         self._breakers = dict(run.earlier.consumers)
         self._told: dict[str, frozenset[SourcePartition]] = {}
+        self._started: set[str] = set()
+        self._left_out: set[str] = set()
         self._spawned = 0
         self._draining = False
 
     @property
     def names(self) -> frozenset[str]:
-        """The consumers that are up."""
+        """The consumers that partitions are given to; some may not have started yet."""
         return self._machine.consumers
+
+    @property
+    def everyone(self) -> frozenset[str]:
+        """All consumers, those that are left out until they start included."""
+        return self.names | self._left_out
+
+    @property
+    def unstarted(self) -> frozenset[str]:
+        """The consumers that have not been heard of yet."""
+        return self.everyone - self._started
 
     @property
     def settled(self) -> bool:
@@ -95,8 +107,8 @@ class Crew:
 
     @property
     def drained(self) -> bool:
-        """Whether every consumer handed everything over."""
-        reports = [self.reports.get(name) for name in self.names]
+        """Whether every consumer that ever held something handed everything over."""
+        reports = [self.reports.get(name) for name in self.everyone & self._started]
         return all(report is not None and report.state == "drained" for report in reports)
 
     def begin(self, generation: int) -> None:
@@ -115,7 +127,7 @@ class Crew:
         """Let the consumers know which tables there are and what these take now."""
         for name, plan in self._tables.plans.items():
             if name not in self._told:
-                for consumer in sorted(self.names):
+                for consumer in sorted(self.everyone):
                     self._fleet.add_table(consumer, plan, self._tables.ids[name])
             told = self._told.get(name, frozenset())
             self._widen(name, set(plan.sources) - told)
@@ -149,12 +161,31 @@ class Crew:
         self._fleet.discard(name)
         last = self.reports.pop(name, None)
         self._breakers |= last.breakers if last is not None else {}
+        self._started.discard(name)
+        self._left_out.discard(name)
         self.on(ConsumerDown(name))
         self.spawn()
+
+    def leave_out(self, names: Iterable[str]) -> None:
+        """Give the partitions of consumers that do not start to those that run.
+
+        Nothing was sent to such a consumer, so that it holds nothing when it starts after all; then
+        it gets its share.
+        """
+        for name in names:
+            if name in self.names and self.names & self._started:
+                log.warning("%s has not started: the others read its partitions", name)
+                self._left_out.add(name)
+                self._effects = deque(e for e in self._effects if e.consumer != name)
+                self.on(ConsumerDown(name))
 
     def heard(self, report: ConsumerReport) -> None:
         """Take a consumer's report."""
         self.reports[report.consumer] = report
+        self._started.add(report.consumer)
+        if report.consumer in self._left_out:
+            self._left_out.discard(report.consumer)
+            self.on(ConsumerUp(report.consumer))
         if report.released:
             self.on(Released(report.consumer, frozenset(report.released)))
 
@@ -169,20 +200,27 @@ class Crew:
         """Drain all consumers, or take that back."""
         self._draining = on
         self.reports.clear()
-        for name in sorted(self.names):
+        for name in sorted(self.everyone):
             self._fleet.drain(name, on=on)
 
     def apply(self) -> None:
-        """Do what the assignment asks for; waits where an owner is being replaced."""
+        """Do what the assignment asks for; waits where an owner is being replaced.
+
+        What concerns a consumer that has not started is kept until it has.
+        """
+        kept: deque[Effect | Widen] = deque()
         while self._effects:
             effect = self._effects[0]
-            if effect.consumer in self.names:
+            if effect.consumer in self.unstarted:
+                kept.append(effect)
+            elif effect.consumer in self.names:
                 try:
                     self._do(effect)
                 except OwnerLost as error:
                     log.info("waiting for an owner: %s", error.message)
-                    return
+                    break
             self._effects.popleft()
+        self._effects.extendleft(reversed(kept))
 
     def _do(self, effect: Effect | Widen) -> None:
         if isinstance(effect, Revoke):

@@ -6,6 +6,7 @@ from typing import Any
 
 from raylake import __version__
 from raylake.ingest.plan import TablePlan
+from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.retry import add_up
 from raylake.ingest.supervisor import SupervisorLoop
 from raylake.ingest.unit import PartitionState, SourcePartition, sum_counts
@@ -31,9 +32,7 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         "job": job,
         "available_now": loop.run.available_now,
         "tables": {name: _table(loop, name) for name in loop.tables.plans},
-        "consumers": {
-            name: _consumer(report) for name, report in sorted(loop.crew.reports.items())
-        },
+        "consumers": {name: _consumer(report) for name, report in sorted(_reports(loop).items())},
         "stopped": {str(s): e.to_dict() for s, e in sorted(loop.stopped.items())},
         "restarts": dict(loop.restarts),
         "errors": list(loop.troubles.errors),
@@ -118,6 +117,11 @@ def _newest(
         for source, end in sorted(ends.items())
         if source in plan.sources or (source.topic, source.partition) not in read
     }
+
+
+def _reports(loop: SupervisorLoop) -> dict[str, ConsumerReport]:
+    waiting = {name: ConsumerReport(name, "not started") for name in loop.crew.unstarted}
+    return waiting | loop.crew.reports
 
 
 def _consumer(report: Any) -> dict[str, Any]:

@@ -197,9 +197,9 @@ class SupervisorLoop:
                 lost = True
 
     def _take(self, news: News) -> None:
-        self._unstarted.take(news, self.troubles.note)
+        self.crew.leave_out(self._unstarted.take(news, self.troubles.note))
         for name, report in news.consumers.items():
-            if name not in self.crew.names:
+            if name not in self.crew.everyone:
                 continue
             if report.failure is None:
                 self.crew.heard(report)
@@ -210,7 +210,7 @@ class SupervisorLoop:
             self.troubles.lost("consumer")
             self.crew.replace(name)
         self.owners |= news.owners
-        for name in sorted(news.lost_consumers & self.crew.names):
+        for name in sorted(news.lost_consumers & self.crew.everyone):
             self.troubles.lost("consumer")
             self.crew.replace(name)
         for name in sorted(news.lost_owners - self.tables.lost):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from raylake.errors import DependencyUnreachable, RayLakeError, Terminal
 from raylake.ingest.fleet import News
 
+LEFT_OUT_AFTER_S = 15.0
+"""The partitions of a consumer that has not started by then are given to those that have."""
 TOLD_AFTER_S = 60.0
 GIVE_UP_AFTER_S = 120.0
 
@@ -18,8 +20,8 @@ class Unstarted:
         self._told: set[str] = set()
         self._any_started = False
 
-    def take(self, news: News, note: Callable[[RayLakeError], None]) -> None:
-        """Take what arrived.
+    def take(self, news: News, note: Callable[[RayLakeError], None]) -> list[str]:
+        """Take what arrived; returns the consumers that nobody should wait for any more.
 
         Args:
             news: What arrived from the fleet.
@@ -41,11 +43,12 @@ class Unstarted:
             if waited_s >= TOLD_AFTER_S and name not in self._told:
                 self._told.add(name)
                 note(_no_cpu(name))
+        return sorted(n for n, waited_s in news.waiting.items() if waited_s >= LEFT_OUT_AFTER_S)
 
 
 def _no_cpu(name: str) -> DependencyUnreachable:
     return DependencyUnreachable(
-        f"no free CPU for {name}: it has not started within {TOLD_AFTER_S:.0f} s, "
-        "and its partitions wait",
+        f"no free CPU for {name}: it has not started within {TOLD_AFTER_S:.0f} s; "
+        "the consumers that run read its partitions",
         hint="give the cluster more CPUs (each consumer takes one), or lower ingest.consumers",
     )

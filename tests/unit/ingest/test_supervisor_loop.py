@@ -36,6 +36,7 @@ from raylake.ingest.supervisor import SupervisorLoop
 from raylake.ingest.topic_watch import Ask, answer_now
 from raylake.ingest.troubles import MAX_REPLACEMENTS
 from raylake.ingest.unit import SourcePartition
+from raylake.ingest.unstarted import LEFT_OUT_AFTER_S
 from tests.harness.simulated_kafka import DEAD, GOOD
 from tests.harness.simulated_lake import SimulatedQueue, SimulatedTable
 from tests.harness.simulated_pipeline import (
@@ -318,6 +319,102 @@ def test_a_consumer_that_is_gone_is_replaced_and_nothing_is_lost(how: str) -> No
     if how == "failed":
         assert run.loop.troubles.errors[-1]["message"] == "it broke"
         assert "broker" in run.loop.crew._breakers, "its successor starts half-open"
+
+
+class Waiting(SimulatedFleet):
+    """A fleet in which some consumers wait for a CPU: nothing reaches them."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.no_cpu: dict[str, float] = {}
+
+    def start_consumer(self, setup: Any, table_ids: Any) -> None:
+        super().start_consumer(setup, table_ids)
+        if setup.name in ("consumer-1", "consumer-3"):
+            self.no_cpu[setup.name] = self._world.clock.monotonic()
+            self._world.consumers[setup.name].alive = False
+
+    def grant(self, consumer: str, granted: Any) -> None:
+        assert consumer not in self.no_cpu, "what is sent now would be obeyed much later"
+        super().grant(consumer, granted)
+
+    def news(self) -> News:
+        news, now_s = super().news(), self._world.clock.monotonic()
+        news.lost_consumers -= self.no_cpu.keys()
+        news.waiting = {name: now_s - since for name, since in self.no_cpu.items()}
+        return news
+
+    def cpu_for(self, consumer: str) -> None:
+        del self.no_cpu[consumer]
+        self._world.consumers[consumer].alive = True
+
+
+def waiting(consumers: int = 2, *, available_now: bool = False) -> tuple[Run, Waiting]:
+    world = calm_world(4)
+    for partition in range(4):
+        produce(world, 6, partition)
+    run = Run(world, available_now=available_now, consumers=consumers)
+    fleet = Waiting(world)
+    run.fleet = fleet
+    run.loop._fleet = run.loop.tables._fleet = run.loop.crew._fleet = fleet
+    run.loop.start()
+    return run, fleet
+
+
+def test_the_partitions_of_a_consumer_without_a_cpu_are_read_by_the_others_until_it_starts() -> (
+    None
+):
+    run, fleet = waiting()
+    run.until(lambda: ends(run).count(6) == 2)
+    assert run.loop.crew.names == {"consumer-0", "consumer-1"}
+    shown = document(run.loop, {}, 1.0)["consumers"]
+    assert shown["consumer-1"]["state"] == "not started"
+    run.until(lambda: ends(run) == [6, 6, 6, 6])
+    assert run.world.clock.monotonic() >= LEFT_OUT_AFTER_S
+    assert run.loop.crew.names == {"consumer-0"}
+    fleet.cpu_for("consumer-1")
+    run.until(lambda: run.loop.crew.names == {"consumer-0", "consumer-1"})
+    run.until(lambda: len(run.world.consumers["consumer-1"].loop._intake.sources) == 2)
+    for partition in range(4):
+        produce(run.world, 3, partition)
+    run.until(lambda: ends(run) == [9, 9, 9, 9])
+    assert [e["code"] for e in run.loop.troubles.errors] == []
+    run.loop.stop()
+    assert run.end().state == "stopped"
+    audit(run.world)
+
+
+@pytest.mark.parametrize("available_now", [True, False])
+def test_a_drain_does_not_wait_for_a_consumer_that_never_started(available_now: bool) -> None:
+    run, _ = waiting(available_now=available_now)
+    if not available_now:
+        run.until(lambda: ends(run) == [6, 6, 6, 6])
+        run.loop.stop()
+    outcome = run.end()
+    assert outcome.error is None
+    assert ends(run) == [6, 6, 6, 6]
+    audit(run.world)
+
+
+def test_a_consumer_that_is_left_out_may_be_lost_and_is_replaced() -> None:
+    run, fleet = waiting()
+    run.until(lambda: run.loop.crew.names == {"consumer-0"})
+    del fleet.no_cpu["consumer-1"]
+    run.until(lambda: len(run.loop.crew.names) == 2 and not run.loop.crew.unstarted)
+    assert run.loop.restarts["consumer"] == 1
+    run.until(lambda: ends(run) == [6, 6, 6, 6])
+    audit(run.world)
+
+
+def test_while_no_consumer_has_started_none_is_left_out() -> None:
+    run, fleet = waiting(1)
+    fleet.no_cpu["consumer-0"] = run.world.clock.monotonic()
+    run.world.consumers["consumer-0"].alive = False
+    for _ in range(300):
+        run.round()
+    assert run.loop.crew.names == {"consumer-0"}
+    fleet.cpu_for("consumer-0")
+    run.until(lambda: ends(run) == [6, 6, 6, 6])
 
 
 def test_a_fenced_consumer_ends_the_run() -> None:

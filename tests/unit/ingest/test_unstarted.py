@@ -7,7 +7,7 @@ import pytest
 from raylake.errors import RayLakeError, Terminal
 from raylake.ingest.fleet import News
 from raylake.ingest.reports import ConsumerReport
-from raylake.ingest.unstarted import GIVE_UP_AFTER_S, TOLD_AFTER_S, Unstarted
+from raylake.ingest.unstarted import GIVE_UP_AFTER_S, LEFT_OUT_AFTER_S, TOLD_AFTER_S, Unstarted
 
 
 def waits(consumer: str, seconds: float) -> News:
@@ -24,6 +24,14 @@ def test_a_consumer_that_waits_is_told_once_and_again_when_it_waits_anew() -> No
     assert [error.message.split(":")[0] for error in told] == ["no free CPU for consumer-0"]
     unstarted.take(waits("consumer-1", TOLD_AFTER_S), told.append)
     assert len(told) == 2
+
+
+def test_a_consumer_that_waits_for_some_seconds_is_left_out() -> None:
+    unstarted = Unstarted()
+    assert unstarted.take(waits("consumer-0", LEFT_OUT_AFTER_S - 1), lambda _: None) == []
+    both = {"consumer-1": LEFT_OUT_AFTER_S, "consumer-0": LEFT_OUT_AFTER_S + 1, "consumer-2": 0.0}
+    left_out = unstarted.take(News(waiting=both), lambda _: None)
+    assert left_out == ["consumer-0", "consumer-1"]
 
 
 def test_a_run_in_which_no_consumer_ever_started_gives_up() -> None:
