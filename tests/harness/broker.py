@@ -5,20 +5,23 @@ The first user starts the instance ``tests``; the last one to leave stops it and
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from raylake.kafka.artifacts import cache_folder, file_lock
+from raylake.kafka.connection import is_transient
 from raylake.kafka.dev import DevBroker
+from tests.harness.shared import shared
+from tests.harness.waiting import until
+
+TIMEOUT_S = 120.0
+"""Other tests' clusters and JVMs start on the same two cores."""
 
 
 class LiveBroker:
@@ -44,45 +47,39 @@ class LiveBroker:
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> None:
         new = NewTopic(name, partitions, 1, topic_configs=dict(config or {}))
-        self.admin.create_topics([new])
-        self.admin.wait_for_topics([name])
+        until(lambda: self._created(new), f"topic {name} is created", TIMEOUT_S)
+        self.admin.wait_for_topics([name], timeout_ms=TIMEOUT_S * 1000)
+
+    def _created(self, topic: NewTopic) -> bool:
+        """Whether it is there now: a busy broker may be late, or have closed an idle connection."""
+        try:
+            self.admin.create_topics([topic])
+        except TopicAlreadyExistsError:
+            return True
+        except KafkaError as error:
+            if not is_transient(error):
+                raise
+            self.close()
+            return False
+        return True
 
     def producer(self, **settings: Any) -> KafkaProducer:
         """A producer; the caller closes it."""
         return KafkaProducer(bootstrap_servers=self.bootstrap, **settings)
 
     def close(self) -> None:
-        if "admin" in self.__dict__:
-            self.admin.close()
-
-
-def _live_users(folder: Path) -> list[Path]:
-    users = []
-    for path in folder.glob("*.pid"):
-        if psutil.pid_exists(int(path.stem)):
-            users.append(path)
-        else:
-            path.unlink(missing_ok=True)
-    return users
+        admin = self.__dict__.pop("admin", None)
+        if admin is not None:
+            admin.close()
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[LiveBroker]:
     """The broker that all integration tests share."""
     dev = DevBroker(instance="tests")
-    users = cache_folder() / "dev" / "tests.users"
-    users.mkdir(parents=True, exist_ok=True)
-    lock = cache_folder() / "dev" / "tests.users.lock"
-    mine = users / f"{os.getpid()}.pid"
-    with file_lock(lock):
-        mine.touch()
-        info = dev.up()
-    live = LiveBroker(info.bootstrap, dev)
-    try:
-        yield live
-    finally:
-        live.close()
-        with file_lock(lock):
-            mine.unlink(missing_ok=True)
-            if not _live_users(users):
-                dev.down(wipe=True)
+    with shared("tests", lambda: dev.up(TIMEOUT_S), lambda _: bool(dev.down(wipe=True))) as info:
+        live = LiveBroker(info.bootstrap, dev)
+        try:
+            yield live
+        finally:
+            live.close()

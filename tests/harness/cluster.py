@@ -23,7 +23,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raylake.kafka.artifacts import cache_folder, file_lock
+from raylake.kafka.artifacts import cache_folder
+from tests.harness.shared import shared
 
 ROOT = Path(__file__).resolve().parents[2]
 CPUS = 32
@@ -116,36 +117,22 @@ def _recorded(state: Path) -> LiveCluster | None:
     return None
 
 
-def _live_users(folder: Path) -> list[Path]:
-    users = []
-    for path in folder.glob("*.pid"):
-        if psutil.pid_exists(int(path.stem)):
-            users.append(path)
-        else:
-            path.unlink(missing_ok=True)
-    return users
-
-
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[LiveCluster]:
     """The cluster that all tests share."""
-    home = cache_folder() / "dev"
-    users = home / "ray.users"
-    users.mkdir(parents=True, exist_ok=True)
-    state, lock = home / "ray.json", home / "ray.users.lock"
-    mine = users / f"{os.getpid()}.pid"
-    with file_lock(lock):
-        mine.touch()
+    state = cache_folder() / "dev" / "ray.json"
+
+    def begin() -> LiveCluster:
         cluster = _recorded(state)
         if cluster is None:
             # Ray's sockets need a short path.
             cluster = start(Path(tempfile.mkdtemp(prefix="rl-")))
             state.write_text(json.dumps(asdict(cluster)))
-    try:
+        return cluster
+
+    def last_leaves(cluster: LiveCluster) -> None:
+        end(cluster)
+        state.unlink(missing_ok=True)
+
+    with shared("ray", begin, last_leaves) as cluster:
         yield cluster
-    finally:
-        with file_lock(lock):
-            mine.unlink(missing_ok=True)
-            if not _live_users(users):
-                end(cluster)
-                state.unlink(missing_ok=True)

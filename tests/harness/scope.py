@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -30,40 +28,11 @@ from tests.harness import producing
 from tests.harness.broker import LiveBroker
 from tests.harness.chaos_report import Tally
 from tests.harness.cluster import LiveCluster
+from tests.harness.jobs import EXIT_TIMEOUT_S, Job, start_job
 from tests.harness.waiting import until
 
-ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = {"id": "long", "at": "timestamp", "note": "string"}
 TABLE = "events"
-EXIT_TIMEOUT_S = 120.0
-
-
-@dataclass
-class Job:
-    """An ingest job as a subprocess."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    expected: bool = False
-
-    def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int:
-        """Its exit code."""
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"the job does not end within {timeout_s:g} s: {self.said}")
-
-    def ends_with(self, code: int, timeout_s: float = EXIT_TIMEOUT_S) -> None:
-        """Wait; it must end with this exit code."""
-        ended = self.wait(timeout_s)
-        assert ended == code, f"exit code {ended} instead of {code}: {self.said}"
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text()[-3000:]
 
 
 @dataclass
@@ -196,21 +165,8 @@ class Scope:
 
     def start(self, *arguments: str, **environment: str) -> Job:
         """Start an ingest job."""
-        command = [sys.executable, "-P", "-m", "jobs.ingest", "--config", str(self.file)]
         log = self.folder / f"job-{len(self.jobs)}.log"
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        joined = {} if self.cluster is None else self.cluster.environment
-        own = {"RAYLAKE_FAULTS": str(self.fault_folder), "PYTHONPATH": str(ROOT)}
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [*command, *arguments],
-                env={**inherited, **joined, **own, **environment},
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
-        job = Job(process, log)
+        job = start_job(self.file, log, self.fault_folder, self.cluster, arguments, environment)
         self.jobs.append(job)
         return job
 
@@ -227,7 +183,9 @@ class Scope:
         def holds() -> Any:
             answer = condition()
             if not answer and job.process.poll() is not None:
-                pytest.fail(f"the job ended ({job.process.returncode}) before {what}: {job.said}")
+                pytest.fail(
+                    f"the job ended ({job.process.returncode}) before {what}: {job.said[-3000:]}"
+                )
             return answer
 
         return until(holds, what, timeout_s)

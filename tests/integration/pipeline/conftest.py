@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,43 +21,12 @@ from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster
 from tests.harness.broker import LiveBroker
 from tests.harness.cluster import LiveCluster
+from tests.harness.jobs import Job, start_job
 from tests.harness.waiting import until
 from tests.integration.pipeline.records import letters_of, rows_of
 
 ROOT = Path(__file__).resolve().parents[3]
-EXIT_TIMEOUT_S = 120.0
 RUN_TIMEOUT_S = 90.0
-
-
-class Run:
-    """A job under way, or ended."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process = process
-        self.log = log
-
-    @property
-    def said(self) -> str:
-        """What it printed."""
-        return self.log.read_text()
-
-    def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int:
-        """Its exit code."""
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"the job does not end within {timeout_s:g} s: {self.said[-3000:]}")
-
-    def ends_with(self, code: int) -> Run:
-        """Wait; it must end with this exit code."""
-        ended = self.wait()
-        assert ended == code, f"exit code {ended} instead of {code}: {self.said[-3000:]}"
-        return self
-
-    def stop(self) -> Run:
-        """SIGTERM: it drains and ends with 0."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.ends_with(0)
 
 
 class Bench:
@@ -75,7 +42,7 @@ class Bench:
         self.lake = folder / "lake"
         self.file = folder / f"{self.name}.yaml"
         self.faults = folder / "faults"
-        self.runs: list[Run] = []
+        self.runs: list[Job] = []
         self.document: dict[str, Any] = {}
         self.faults.mkdir(parents=True, exist_ok=True)
 
@@ -98,26 +65,15 @@ class Bench:
         }
         self.file.write_text(yaml.safe_dump(self.document, sort_keys=False))
 
-    def start(self, *arguments: str, **environment: str) -> Run:
+    def start(self, *arguments: str, **environment: str) -> Job:
         """Start the job."""
         log = self.folder / f"{self.name}-{len(self.runs)}.log"
-        command = [sys.executable, "-P", "-m", "jobs.ingest", "--config", str(self.file)]
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        joined = {} if self.cluster is None else self.cluster.environment
-        own = {"RAYLAKE_FAULTS": str(self.faults), "PYTHONPATH": str(ROOT)}
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [*command, *arguments],
-                env={**inherited, **joined, **own, **environment},
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
-        self.runs.append(Run(process, log))
+        self.runs.append(
+            start_job(self.file, log, self.faults, self.cluster, arguments, environment)
+        )
         return self.runs[-1]
 
-    def drain(self, *arguments: str, code: int = 0) -> Run:
+    def drain(self, *arguments: str, code: int = 0) -> Job:
         """Run until everything that is there now is in the tables."""
         return self.start("--available-now", *arguments).ends_with(code)
 

@@ -17,7 +17,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from raylake.kafka.client import Cluster
 from tests.harness.broker import LiveBroker
-from tests.integration.pipeline.conftest import Bench, MakeBench, Run
+from tests.harness.jobs import Job
+from tests.integration.pipeline.conftest import Bench, MakeBench
 from tests.integration.pipeline.records import offsets, produce
 
 AT_ONCE = 3
@@ -31,7 +32,7 @@ class Case:
     def __init__(self, bench: Bench, topic: str) -> None:
         self.bench = bench
         self.topic = topic
-        self.run: Run | None = None
+        self.run: Job | None = None
         self.seconds = 0.0
         self.before: set[str] = set()
         self.arguments = ["--available-now"]

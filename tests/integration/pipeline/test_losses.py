@@ -21,7 +21,8 @@ from raylake.ingest.plan import TablePlan
 from raylake.ingest.unit import Counts, OffsetRange, Unit
 from raylake.kafka.client import Cluster
 from tests.harness.broker import LiveBroker
-from tests.integration.pipeline.conftest import Bench, MakeBench, Run
+from tests.harness.jobs import Job
+from tests.integration.pipeline.conftest import Bench, MakeBench
 from tests.integration.pipeline.records import offsets, produce, recreate
 
 TABLES = ("fine", "gone", "recorded", "again", "anew", "beyond")
@@ -34,7 +35,7 @@ class World:
     bench: Bench
     topics: dict[str, str]
     running: dict[str, Any]
-    ended: Run
+    ended: Job
     last: dict[str, Any]
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from tests.harness.broker import LiveBroker
 from tests.harness.cluster import LiveCluster
-from tests.integration.pipeline.conftest import ROOT, Bench, MakeBench, Run
+from tests.harness.jobs import Job
+from tests.integration.pipeline.conftest import ROOT, Bench, MakeBench
 from tests.integration.pipeline.records import produce
 
 BUFFER_BYTES = 400 * 1024
@@ -55,10 +56,10 @@ class World:
     bench: Bench
     other: Bench
     names: list[str]
-    twice: dict[str, Run]
+    twice: dict[str, Job]
     paused: dict[str, Any]
     resumed: dict[str, Any]
-    end: Run
+    end: Job
     ticked: int
 
 
@@ -138,7 +139,7 @@ def paused_of(bench: Bench) -> dict[str, Any]:
     return document if "paused" in states else {}
 
 
-def both(names: list[str], one: Bench, two: Bench, second: Run) -> list[str]:
+def both(names: list[str], one: Bench, two: Bench, second: Job) -> list[str]:
     """The names when both pipelines are there, or the second one is through."""
     there = {f"raylake/{one.name}", f"raylake/{two.name}"} <= set(names)
     return names if there or second.process.poll() is not None else []
