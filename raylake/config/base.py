@@ -20,6 +20,8 @@ class Model(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
+        # Processes that are handed a configuration never validate one: half the cost of importing.
+        defer_build=True,
         extra="forbid",
         validate_by_name=True,
         validate_by_alias=True,

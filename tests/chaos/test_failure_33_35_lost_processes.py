@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import signal
 
+import psutil
 import pytest
 
 from tests.harness.producing import DIRTY, Mix
@@ -82,6 +84,9 @@ def test_failure_35_an_embedded_cluster_dies_with_its_driver_and_is_started_agai
     job = scope.start()
     scope.produce(600, DIRTY)
     scope.run_until(lambda: any(sum(t.values()) for t in scope.committed()), "a commit")
+    started = _below(job.process.pid)
+    assert "raylet" in started
+    assert not {"monitor.py", "log_monitor.py"} & started
     job.process.kill()
     job.wait()
     for process in ("supervisor", "consumer", "owner", "dead_letters"):
@@ -89,3 +94,12 @@ def test_failure_35_an_embedded_cluster_dies_with_its_driver_and_is_started_agai
     scope.drain()
     scope.audit()
     scope.verify("all")
+
+
+def _below(pid: int) -> set[str]:
+    """The files that a process's children run."""
+    found: set[str] = set()
+    for one in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found |= {word.rsplit("/")[-1] for word in one.cmdline()}
+    return found
