@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--rate", type=int, default=2000, help="records/s that are produced")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=("owner", "consumer"))

@@ -20,7 +20,7 @@ class Model(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
-        # Processes that are handed a configuration never validate one: half the cost of importing.
+        # Processes that are handed a configuration never validate one: a third of the import.
         defer_build=True,
         extra="forbid",
         validate_by_name=True,
