@@ -11,9 +11,12 @@ import psutil
 import pytest
 import yaml
 
+from tests.harness.cluster import ROOT
+from tests.harness.jobs import Job
 from tests.harness.producing import DIRTY
-from tests.harness.scope import ROOT, TABLE, Job, Scope
+from tests.harness.scope import TABLE, Scope
 from tests.harness.successor import Successor
+from tests.harness.waiting import until
 
 LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
 TIMES = [pytest.param(3, id="3 times"), pytest.param(20, id="20 times", marks=LONG)]
@@ -138,14 +141,23 @@ def test_a_difference_ends_verify_with_3_and_none_with_0(scope: Scope, times: in
 
 
 @pytest.mark.spec("A3")
-def test_a_second_start_is_refused_with_5_and_harms_nothing(scope: Scope) -> None:
+@pytest.mark.parametrize("times", TIMES)
+def test_failure_39_of_racing_starts_one_runs_and_each_other_one_is_refused_with_5(
+    scope: Scope, times: int
+) -> None:
     scope.produce(200)
-    job = scope.start()
+    racing = [scope.start() for _ in range(times)]
+
+    def under_way() -> list[Job]:
+        return [job for job in racing if job.process.poll() is None]
+
+    until(lambda: len(under_way()) < 2, "all but one were refused", 60.0 + 10.0 * times)
+    (alive,) = under_way()
+    refused = [job.ends_with(5) for job in racing if job is not alive]
+    scope.jobs.append(alive)
     scope.until_caught_up()
-    again = scope.start()
-    again.ends_with(5)
-    assert "already" in again.said
-    assert job.process.poll() is None
-    job.signal(signal.SIGTERM)
-    job.ends_with(0)
+    refused.append(scope.start().ends_with(5))
+    assert all("already" in job.said for job in refused)
+    assert alive.process.poll() is None
+    alive.stop()
     scope.audit()
