@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import pyarrow as pa
 
 from raylake import faults
-from raylake.clock import Clock
 from raylake.delta.checkpointer import Checkpointer
-from raylake.delta.identity import COURTEOUS, Claim, OwnerIdentity
+from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import PREFIX
-from raylake.delta.opening import attach_core
-from raylake.delta.owner_core import CONFLICTS, Draft, OwnerCore
+from raylake.delta.opening import Attaching, attach_core
+from raylake.delta.owner_core import Draft, OwnerCore
 from raylake.delta.owner_steps import release_once
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
 from raylake.delta.schema import arrow_schema
-from raylake.delta.spec import Durability, TableSpec
+from raylake.delta.spec import TableSpec
 from raylake.delta.unit_check import check_file
 from raylake.errors import LogDamaged
-from raylake.ingest.retry import RetryPolicy
 from raylake.ingest.unit import DataFile
 
 DEAD_LETTER_PARTITION_BY = ("date", "hour", "pipeline", "stage")
@@ -80,24 +78,14 @@ class DeadLetterTable:
         path: str,
         identity: OwnerIdentity,
         *,
-        clock: Clock,
-        durability: Durability = "sync",
-        claim: Claim = COURTEOUS,
-        conflicts: RetryPolicy = CONFLICTS,
         checkpoint_interval_commits: int = 100,
+        **attaching: Unpack[Attaching],
     ) -> Self:
         """Open or create the table and commit a new epoch; as ``OwnedTable.attach``."""
         spec = dead_letter_spec(path)
-        core = attach_core(
-            spec,
-            identity,
-            clock=clock,
-            durability=durability,
-            claim=claim,
-            conflicts=conflicts,
-        )
+        core = attach_core(spec, identity, **attaching)
         interval = checkpoint_interval_commits
-        return cls(core, spec, Checkpointer(path, interval_commits=interval, clock=clock))
+        return cls(core, spec, Checkpointer(path, interval_commits=interval, clock=core.clock))
 
     @property
     def schema(self) -> pa.Schema:

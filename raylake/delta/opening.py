@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundError
@@ -13,12 +13,12 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundEr
 from raylake.clock import Clock
 from raylake.delta import log_files, metadata
 from raylake.delta.features import refuse_properties, refuse_unsupported
-from raylake.delta.identity import Claim, OwnerIdentity
+from raylake.delta.identity import COURTEOUS, Claim, OwnerIdentity
 from raylake.delta.ledger import OWNER_APP
 from raylake.delta.local_table import LocalTable
 from raylake.delta.log_guard import check_chain, check_tail
 from raylake.delta.metadata import last_metadata
-from raylake.delta.owner_core import NO_HOOKS, OwnerCore
+from raylake.delta.owner_core import CONFLICTS, NO_HOOKS, OwnerCore
 from raylake.delta.probe import probe_store
 from raylake.delta.schema import arrow_schema, delta_schema, differences, refuse_names
 from raylake.delta.spec import Durability, TableSpec
@@ -33,24 +33,40 @@ from raylake.errors import (
 from raylake.ingest.retry import RetryPolicy
 
 
+class Attaching(TypedDict, total=False):
+    """How an owner attaches to its table.
+
+    Attributes:
+        clock: Time.
+        durability: ``sync``: every answer is on the disk before it is given. The default.
+        claim: By what right the table is taken from an owner that may be alive.
+        conflicts: How a commit that another writer's came before is tried again.
+    """
+
+    clock: Required[Clock]
+    durability: Durability
+    claim: Claim
+    conflicts: RetryPolicy
+
+
 def attach_core(
     spec: TableSpec,
     identity: OwnerIdentity,
     *,
     clock: Clock,
-    durability: Durability,
-    claim: Claim,
-    conflicts: RetryPolicy,
+    durability: Durability = "sync",
+    claim: Claim = COURTEOUS,
+    conflicts: RetryPolicy = CONFLICTS,
 ) -> OwnerCore:
     """Probe the store, open or create the table, and commit a new epoch, alone (I3, I10, I11).
 
     Args:
         spec: The table.
         identity: The new owner.
-        clock: Time.
-        durability: Whether answers wait for the disk.
-        claim: By what right.
-        conflicts: How a commit that another writer's came before is tried again.
+        clock: As all that follow, see :class:`Attaching`.
+        durability: See there.
+        claim: See there.
+        conflicts: See there.
 
     Raises:
         Refused: Or one of its kinds; nothing was changed.

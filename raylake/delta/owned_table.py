@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import Self, Unpack
 
 import pyarrow as pa
 
 from raylake import faults
-from raylake.clock import Clock
 from raylake.delta import owner_steps
 from raylake.delta.checkpointer import Checkpointer
-from raylake.delta.identity import COURTEOUS, Claim, OwnerIdentity
-from raylake.delta.opening import attach_core
-from raylake.delta.owner_core import CONFLICTS, OwnerCore
+from raylake.delta.identity import OwnerIdentity
+from raylake.delta.opening import Attaching, attach_core
+from raylake.delta.owner_core import OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
-from raylake.delta.spec import Durability, TableSpec
+from raylake.delta.spec import TableSpec
 from raylake.delta.table_state import TableState
-from raylake.ingest.retry import RetryCounters, RetryPolicy
+from raylake.ingest.retry import RetryCounters
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit, UnitOutcome
 
 
@@ -36,39 +35,21 @@ class OwnedTable:
 
     @classmethod
     def attach(
-        cls,
-        spec: TableSpec,
-        identity: OwnerIdentity,
-        *,
-        clock: Clock,
-        durability: Durability = "sync",
-        claim: Claim = COURTEOUS,
-        conflicts: RetryPolicy = CONFLICTS,
+        cls, spec: TableSpec, identity: OwnerIdentity, **attaching: Unpack[Attaching]
     ) -> Self:
         """Open or create the table and commit a new epoch, alone (I3, I9, I10, I11).
 
         Args:
             spec: The table as configured.
             identity: This owner.
-            clock: Time.
-            durability: ``sync``: every answer is on the disk before it is given.
-            claim: By what right the table is taken from an owner that may be alive.
-            conflicts: How a commit that another writer's came before is tried again.
+            attaching: The clock and how, see :class:`~raylake.delta.opening.Attaching`.
 
         Raises:
             NotOurTable, UnsupportedTable, SchemaConflict, AlreadyRunning, Fenced, LogDamaged,
             Refused: Nothing was changed.
             DependencyUnreachable: The store cannot be read or written.
         """
-        core = attach_core(
-            spec,
-            identity,
-            clock=clock,
-            durability=durability,
-            claim=claim,
-            conflicts=conflicts,
-        )
-        return cls(core, spec, identity.pipeline)
+        return cls(attach_core(spec, identity, **attaching), spec, identity.pipeline)
 
     @property
     def schema(self) -> pa.Schema:
