@@ -47,6 +47,27 @@ def test_failure_02_a_frozen_owner_that_wakes_up_is_fenced(
     scope.verify("all")
 
 
+@pytest.mark.spec("A3")
+@pytest.mark.parametrize("owner_dies", [False, True], ids=["idle until the end", "owner killed"])
+def test_failure_02_a_table_that_another_run_had_meanwhile_is_not_taken_again(
+    scope: Scope, owner_dies: bool
+) -> None:
+    """The other run has even left again: only a person takes a foreign epoch over."""
+    scope.produce(200)
+    job = scope.start()
+    scope.until_caught_up()
+    Successor(scope).table.release()
+    if owner_dies:
+        for pid in scope.pids("owner"):
+            os.kill(pid, signal.SIGKILL)
+    else:
+        job.signal(signal.SIGTERM)
+    job.ends_with(6)
+    error = scope.status()["error"]
+    assert error["code"] == "fenced"
+    assert "run another-run of pipeline" in error["message"], "who took it"
+
+
 @pytest.mark.long
 @pytest.mark.spec("A3")
 def test_failure_02_two_clusters_ingest_one_table_and_one_of_them_wins(
