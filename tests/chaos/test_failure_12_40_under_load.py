@@ -20,6 +20,8 @@ def test_failure_07_12_40_partitions_move_and_appear_under_load_and_sigterm_drai
     job = scope.start()
     with scope.load(DIRTY):
         scope.run_until(lambda: any(sum(t.values()) > 400 for t in scope.committed()), "commits")
+        # A commit is held up while its partitions are taken away.
+        scope.arm("owner.before_commit", "delay", delay_s=2)
         scope.broker.admin.create_partitions({scope.topic: NewPartitions(5)})
         scope.partitions = 5
         scope.run_until(
