@@ -161,7 +161,7 @@ def refuse_claim(
             table, and its process is not provably dead.
     """
     holder = OwnerIdentity.from_json(last.get("identity") or {})
-    mine = {identity.run_id, claim.replaces}
+    mine = {identity.run_id, claim.replaces or identity.run_id}
     if last.get("kind", "create") == "create" or holder.run_id in mine:
         return
     if claim.replaces:
