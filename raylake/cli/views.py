@@ -114,6 +114,7 @@ def troubles(document: Mapping[str, Any]) -> list[RenderableType]:
         lines.append(f"breaker {name} is held open by hand: {held.get('reason', '')}")
     stopped = document.get("stopped", {})
     lines += [f"{source} is stopped: {why['message']}" for source, why in stopped.items()]
+    lines += sorted({f"hint: {why['hint']}" for why in stopped.values() if why.get("hint")})
     restarts = {k: n for k, n in document.get("restarts", {}).items() if n}
     if restarts:
         lines.append("replaced: " + ", ".join(f"{n} {k}" for k, n in restarts.items()))
