@@ -10,7 +10,7 @@ import typer
 from raylake.cli.output import Output, OutputOption
 from raylake.demo.main import run
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from raylake.client.checks import Check, machine_checks, pipeline_checks
 
 STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

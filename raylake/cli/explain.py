@@ -27,7 +27,7 @@ GUARANTEE: Final = (
     "`raylake verify` proves it."
 )
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from raylake.cli.output import Output, OutputOption, print_json
 from raylake.client.drafts import draft
 from raylake.clock import SystemClock
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from raylake.errors import ConfigError
 
 JOBS = ("ingest",)
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})

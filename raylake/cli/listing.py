@@ -12,7 +12,7 @@ from raylake.cli.status import headline
 from raylake.client.runs import lake_runs
 from raylake.clock import SystemClock
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 LakeArgument = Annotated[Path, typer.Argument(help="The lake's folder.", show_default=False)]
 

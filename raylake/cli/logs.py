@@ -18,7 +18,7 @@ from raylake.telemetry.logs import log_folder
 
 FOLLOW_S = 0.5
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class Level(StrEnum):

@@ -26,7 +26,7 @@ from raylake.clock import SystemClock
 
 SHOWN = 10
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -35,7 +35,7 @@ from raylake.telemetry.logs import log_folder
 POLL_S = 0.25
 QUIET_LINE_S = 10.0
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from raylake.clock import SystemClock
 
 WATCH_S = 1.0
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

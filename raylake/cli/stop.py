@@ -22,7 +22,7 @@ from raylake.clock import SystemClock
 
 MARGIN_S = 15.0
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from raylake.cli.status import headline
 from raylake.client.runs import stop_all
 from raylake.clock import SystemClock
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command("stop-all")

@@ -7,7 +7,7 @@ import typer
 from raylake.cli.files import load_file
 from raylake.cli.output import FileArgument, Output, OutputOption, SetOption, print_json, stdout
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from raylake.delta.verify import PipelineReport, VerifyOptions, VerifyReport, ve
 from raylake.errors import VerifyDifference
 from raylake.kafka.client import Cluster
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class Level(StrEnum):

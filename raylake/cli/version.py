@@ -12,7 +12,7 @@ from raylake.cli.output import Output, OutputOption, print_json, stdout
 
 PACKAGES = ("ray", "deltalake", "pyarrow", "kafka-python", "duckdb", "pyspark", "raydp")
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command("version")

@@ -135,3 +135,13 @@ def test_the_list_of_commands_imports_none_of_them(capsys: pytest.CaptureFixture
 def test_version_as_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("raylake ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_commands_help_offers_no_options_of_the_root(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert command in said
+    assert "completion" not in said
