@@ -47,21 +47,26 @@ class LiveBroker:
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> None:
         new = NewTopic(name, partitions, 1, topic_configs=dict(config or {}))
-        until(lambda: self._created(new), f"topic {name} is created", TIMEOUT_S)
-        self.admin.wait_for_topics([name], timeout_ms=TIMEOUT_S * 1000)
+        failed: list[KafkaError] = []
 
-    def _created(self, topic: NewTopic) -> bool:
-        """Whether it is there now: a busy broker may be late, or have closed an idle connection."""
-        try:
-            self.admin.create_topics([topic])
-        except TopicAlreadyExistsError:
+        def created() -> bool:
+            try:
+                self.admin.create_topics([new])
+            except TopicAlreadyExistsError:
+                # An earlier try may have got through.
+                if not failed:
+                    raise
+            except KafkaError as error:
+                # A busy broker is late, or has closed an idle connection.
+                if not is_transient(error):
+                    raise
+                failed.append(error)
+                self.close()
+                return False
             return True
-        except KafkaError as error:
-            if not is_transient(error):
-                raise
-            self.close()
-            return False
-        return True
+
+        until(created, f"topic {name} is created", TIMEOUT_S)
+        self.admin.wait_for_topics([name], timeout_ms=TIMEOUT_S * 1000)
 
     def producer(self, **settings: Any) -> KafkaProducer:
         """A producer; the caller closes it."""
