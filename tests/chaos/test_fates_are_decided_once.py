@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from dataclasses import replace
 
 import duckdb
 import pytest
@@ -55,10 +56,17 @@ def test_i5_killed_between_the_data_and_their_dead_letters_then_configured_other
                 os.kill(pid, signal.SIGKILL)
 
     keep = {"column": "at", "lateness": "30d", "late": "keep", "idle_timeout": "5s"}
+    other = {"id": "long", "at": "timestamp", "extra": "string"}
     scope.pipeline(
-        {"event_time": keep, "max_batch_bytes": "64KiB", "unknown_fields": "rescue"},
+        {
+            "schema": other,
+            "event_time": keep,
+            "max_batch_bytes": "64KiB",
+            "unknown_fields": "rescue",
+        },
         ingest={"consumers": 2},
     )
+    scope.produce(200, replace(LATE, new_field="extra"))
     scope.drain()
     scope.audit()
     scope.verify("all")
