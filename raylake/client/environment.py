@@ -24,6 +24,8 @@ def prepare_ray(environ: MutableMapping[str, str] = os.environ) -> None:
         environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # Ray has no option for loopback on Linux; with this one its services announce 127.0.0.1.
         environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Ray's own choice is 15: commits would wait for whatever else runs on the machine.
+        environ.setdefault("RAY_worker_niceness", "0")
     environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 

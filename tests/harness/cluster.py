@@ -37,6 +37,8 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_prestart_worker_first_driver": "0",
+    # By default workers yield to all else, and on a busy machine do next to nothing.
+    "RAY_worker_niceness": "0",
 }
 
 
