@@ -96,7 +96,7 @@ def tables_table(document: Mapping[str, Any]) -> Table:
             f"{lag(one):,}",
             f"{int(one.get('commits', 0)):,}",
             str(one.get("version", "")),
-            moment(one.get("last_commit_at")),
+            moment(one["last_commit_at"]) if one.get("last_commit_at") else "none in this run",
         )
     return table
 
@@ -137,17 +137,19 @@ def committed_last(document: Mapping[str, Any]) -> list[str]:
     """What was committed last, per table and partition."""
     lines = []
     for name, table in document.get("tables", {}).items():
-        when = moment(table.get("last_commit_at"))
-        lines.append(f"{printable(name)}: version {table.get('version')}, last commit {when}")
+        if table.get("version") is None:
+            lines.append(f"{printable(name)}: no owner said what it holds")
+            continue
+        at_s = table.get("last_commit_at")
+        said = f"last commit {moment(at_s)}" if at_s else "no commit in this run"
+        lines.append(f"{printable(name)}: version {table['version']}, {said}")
         for source, end in table.get("partitions", {}).items():
             lines.append(f"  {printable(source)}: committed up to offset {end['next']:,}")
     return lines
 
 
-def moment(at_s: float | None) -> str:
-    """A time of day in UTC, or ``never``."""
-    if at_s is None:
-        return "never"
+def moment(at_s: float) -> str:
+    """A time of day in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at_s))
 
 

@@ -41,6 +41,11 @@ class CommittingTable(Protocol):
         ...
 
     @property
+    def version(self) -> int:
+        """The newest version that the owner knows."""
+        ...
+
+    @property
     def watermark_ms(self) -> int | None:
         """The watermark of the newest commit."""
         ...
@@ -199,6 +204,7 @@ class OwnerLoop:
         with self._changed:
             return replace(
                 self._state,
+                version=self._table.version,
                 waiting_units=len(self._units),
                 pending_dead_letters=len(self._letters),
                 oldest_waiting_at=self._units[0].since if self._units else None,

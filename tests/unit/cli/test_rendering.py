@@ -16,6 +16,7 @@ from raylake.cli.views import (
     progress_line,
     span,
     summary,
+    tables_table,
     totals,
     troubles,
 )
@@ -69,6 +70,16 @@ def test_what_was_committed_last_is_named_per_partition() -> None:
         "  orders[0]: committed up to offset 1,000",
         "  orders[1]: committed up to offset 510",
     ]
+
+
+def test_a_run_that_had_nothing_new_names_the_version_and_says_so() -> None:
+    document = status_document()
+    document["tables"]["bronze.orders"] |= {"commits": 0, "last_commit_at": None}
+    assert committed_last(document)[0] == "bronze.orders: version 7, no commit in this run"
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(tables_table(document))
+    assert "none in this run" in captured.get()
 
 
 def test_what_is_held_by_hand_and_where_health_is_served_are_shown() -> None:

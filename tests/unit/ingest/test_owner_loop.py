@@ -37,6 +37,13 @@ def test_what_waits_is_committed_together_in_order() -> None:
     assert (state.commits, state.units_committed, state.files, state.version) == (1, 3, 3, 2)
 
 
+def test_an_owner_that_committed_nothing_says_which_version_the_table_has() -> None:
+    world = calm_world()
+    owner = owned(world)
+    state = owner.loop.state()
+    assert (state.commits, state.last_commit_at, state.version) == (0, None, 1)
+
+
 def test_too_many_live_files_are_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
