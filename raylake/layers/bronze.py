@@ -89,7 +89,7 @@ class EventFlags:
 
     Attributes:
         late: Boolean array; whether the row's event time is behind the watermark.
-        flag: String array: null, or ``null``, ``before_1970``, ``ahead``.
+        flag: String array: null, or ``missing``, ``before_1970``, ``ahead``.
     """
 
     late: pa.Array

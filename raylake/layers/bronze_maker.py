@@ -173,7 +173,7 @@ class BronzeMaker:
 
 def _flags(times: EventTimes) -> EventFlags:
     kinds: Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {
-        "null": times.null,
+        "missing": times.null,
         "before_1970": times.before_1970,
         "ahead": times.ahead,
     }

@@ -214,7 +214,7 @@ def test_failure_31_late_and_wild_event_times_are_kept_flagged_and_counted(world
     # 200 is late after the restart too: the watermark was 50 s, lateness included.
     assert late == [101, 200]
     by_id = {row["id"]: row["_event_time_flag"] for row in flag.to_dicts()}
-    wild = {102: "ahead", 103: "before_1970", 104: "null", 105: "null"}
+    wild = {102: "ahead", 103: "before_1970", 104: "missing", 105: "missing"}
     assert {k: v for k, v in by_id.items() if v is not None} == wild
     assert world.bench.rows("keep")["id"].to_list() == flag["id"].to_list()
     buried = world.bench.letters.filter(pl.col("table") == "bronze.bury")
