@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,19 @@ from actors.fleet import RayFleet
 from actors.metrics import RayMetrics
 from actors.process import ActorProcess
 from raylake.clock import SystemClock
-from raylake.errors import AlreadyRunning, DependencyUnreachable, RayLakeError, Terminal
+from raylake.errors import (
+    AlreadyRunning,
+    DependencyUnreachable,
+    Fenced,
+    RayLakeError,
+    Terminal,
+)
 from raylake.ingest.discovery import KafkaDiscovery
 from raylake.ingest.earlier import EarlierBreakers
 from raylake.ingest.operations import Operations
 from raylake.ingest.orders import OrderBox, order_folder
+from raylake.ingest.own_status import OwnStatus
 from raylake.ingest.plan import RunPlan
-from raylake.ingest.status import write_status
 from raylake.ingest.status_document import document
 from raylake.ingest.supervisor import Outcome, SupervisorLoop
 from raylake.telemetry.endpoints import Endpoints
@@ -45,6 +52,7 @@ class Supervisor:
         # Read before the first document of this run takes its place.
         run = replace(run, earlier=EarlierBreakers.read(run.status_file))
         self._run = run
+        self._own_status = OwnStatus(run.status_file)
         self._job = job
         self._clock = SystemClock()
         self._fleet = RayFleet(run)
@@ -122,7 +130,8 @@ class Supervisor:
             loop.finish(Terminal(f"the supervisor failed: {type(error).__name__}: {error}"))
         finally:
             self._endpoints.close()
-            self._write_status()
+            with contextlib.suppress(Fenced):  # the document is the run's that took over
+                self._write_status()
             self._kafka.submit(self._discovery.close)
             self._kafka.shutdown(wait=False)
             self._ended.set()
@@ -139,7 +148,7 @@ class Supervisor:
         self._exported = self._metrics.snapshot()
         self._shown = self.status()
         try:
-            write_status(self._run.status_file, self._shown)
+            self._own_status.write(self._shown)
         except OSError as error:
             log.warning("the status document cannot be written: %s", error)
 

@@ -198,6 +198,12 @@ def _await_end(path: Path, found: RunStatus, deadline: Deadline) -> RunStatus:
             )
         deadline.clock.sleep(POLL_S)
     ended = run_status(path, deadline.clock)
+    if ended.document.get("run_id") != run_id and ended.life in ("alive", "elsewhere"):
+        raise Terminal(
+            f"run {run_id} has ended, and run {ended.document.get('run_id')} of the same pipeline "
+            f"({ended.life}, process {ended.pid}) has not: one of them took over from the other",
+            hint="`raylake stop` again ends that one; `raylake status` shows it",
+        )
     if ended.document.get("run_id") != run_id or ended.document.get("state") in ("done", "stopped"):
         return ended
     error = ended.document.get("error") or {}

@@ -52,7 +52,11 @@ def _retries(loop: SupervisorLoop) -> dict[str, dict[str, int]]:
 def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
     plan = loop.tables.plans[name]
     report = loop.owners.get(name)
-    shown: dict[str, Any] = {"path": plan.path, "topics": sorted({s.topic for s in plan.sources})}
+    shown: dict[str, Any] = {
+        "path": plan.path,
+        "table_id": loop.tables.views[name].table_id,
+        "topics": sorted({s.topic for s in plan.sources}),
+    }
     if report is None:
         return shown
     state = report.state

@@ -785,7 +785,11 @@ def test_a_supervisor_that_comes_after_another_goes_on_with_newer_generations() 
 def test_the_status_document_tells_the_run_as_plain_data() -> None:
     run = running()
     empty = document(run.loop, {"kind": "process"}, 1.0)
-    assert empty["tables"][TABLE] == {"path": f"/simulated/{TABLE}", "topics": ["x"]}
+    assert empty["tables"][TABLE] == {
+        "path": f"/simulated/{TABLE}",
+        "table_id": f"id-{TABLE}",
+        "topics": ["x"],
+    }
     run.until(lambda: ends(run) == [6, 6])
     owner = run.world.owners[TABLE]
     run.round()
