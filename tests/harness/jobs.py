@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness.cluster import ROOT, LiveCluster
 
-EXIT_TIMEOUT_S = 120.0
+EXIT_TIMEOUT_S = 240.0
 
 
 @dataclass

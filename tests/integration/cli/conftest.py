@@ -21,10 +21,10 @@ from tests.harness.broker import LiveBroker
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = 1900
 POISON = 20
-TIMEOUT_S = 150.0
+TIMEOUT_S = 240.0
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 150.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:
     """The condition's first true answer; fails when there is none in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -26,7 +26,7 @@ from tests.harness.waiting import until
 from tests.integration.pipeline.records import letters_of, rows_of
 
 ROOT = Path(__file__).resolve().parents[3]
-RUN_TIMEOUT_S = 90.0
+RUN_TIMEOUT_S = 180.0
 
 
 class Bench:

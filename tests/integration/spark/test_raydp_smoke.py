@@ -19,7 +19,7 @@ from raylake.kafka.java import Java, find_java
 from tests.integration.spark.merge_once import APP_ID, CPUS
 
 ROOT = Path(__file__).resolve().parents[3]
-_TIMEOUT_S = 280
+_TIMEOUT_S = 540
 # Short-lived JVMs on few cores: the optimising compiler would cost more than it brings.
 _QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
@@ -49,7 +49,6 @@ def _environment(java: Java) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(_TIMEOUT_S + 20)
 def test_spark_in_an_actor_merges_once_per_number_and_gives_its_cpus_back(tmp_path: Path) -> None:
     table = tmp_path / "orders"
     write_deltalake(table, pa.table({"id": [1, 2, 3], "v": ["old"] * 3}))
