@@ -29,7 +29,7 @@ from tests.harness.shared import shared
 ROOT = Path(__file__).resolve().parents[2]
 CPUS = 32
 OBJECT_STORE_BYTES = 150_000_000
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 240.0
 # Ray would start a worker for each of the many logical CPUs.
 _QUIET = {
     "RAY_AUTH_MODE": "token",
