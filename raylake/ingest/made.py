@@ -22,7 +22,8 @@ class Made:
         dead: Rows of the dead-letter table; None when there are none.
         dead_rows: Positions in the batch of the records that are dead.
         max_event_ms: The greatest event time that may move the watermark.
-        flagged: Event times kept but flagged, late rows, by kind.
+        flagged: Rows kept with a reservation, by kind: odd event times, late rows, empty texts
+            in partition columns.
     """
 
     rows: pa.Table

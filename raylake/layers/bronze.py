@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raylake.codecs.port import Decoded
+from raylake.codecs.port import RESCUED, Decoded
 from raylake.config.columns import PartitionField, parse_partition
 from raylake.kafka.fetch import FetchedBatch
 
@@ -94,6 +96,37 @@ class EventFlags:
 
     late: pa.Array
     flag: pa.Array
+
+
+def keep_empty_texts(decoded: Decoded, shape: BronzeShape) -> tuple[Decoded, int]:
+    """Keep in ``_rescued_data`` the empty texts of partition columns.
+
+    Delta's protocol has no empty text as a partition value, so the column of such a row is null.
+
+    Returns:
+        The rows, and how many of them held such a text.
+    """
+    payload = decoded.payload
+    schema = payload.schema
+    columns = dict(zip(schema.names, payload.columns, strict=True))
+    empty = {
+        one.name: pc.fill_null(pc.equal(columns[one.name], ""), False)
+        for one in shape.partition_by
+        if one.name in columns and pa.types.is_string(columns[one.name].type)
+    }
+    marked = [np.asarray(mask.to_numpy(zero_copy_only=False)) for mask in empty.values()]
+    rows = np.flatnonzero(np.logical_or.reduce(marked)) if marked else np.empty(0, np.int64)
+    if not len(rows):
+        return decoded, 0
+    texts = columns[RESCUED].to_pylist() if RESCUED in columns else [None] * payload.num_rows
+    for row in rows:
+        members = [f'{json.dumps(name)}:""' for name, mask in empty.items() if mask[row].as_py()]
+        others = (texts[row] or "{}")[1:-1]
+        texts[row] = "{" + ",".join([*([others] if others else []), *members]) + "}"
+    for name, mask in empty.items():
+        columns[name] = pc.if_else(mask, pa.scalar(None, pa.string()), columns[name])
+    columns[RESCUED] = pa.array(texts, pa.string())
+    return replace(decoded, payload=pa.RecordBatch.from_pydict(columns)), len(rows)
 
 
 def assemble(

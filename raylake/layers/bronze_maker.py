@@ -21,7 +21,7 @@ from raylake.ingest.ports import TableView
 from raylake.ingest.unit import DataFile
 from raylake.ingest.watermark import EventTimes, WatermarkPolicy, classify
 from raylake.kafka.fetch import FetchedBatch
-from raylake.layers.bronze import BronzeShape, EventFlags, assemble
+from raylake.layers.bronze import BronzeShape, EventFlags, assemble, keep_empty_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,8 @@ class BronzeMaker:
             if self._event_time.policy.late == "dead_letter" and times.late.any():
                 decoded, times, dead = _bury_late(decoded, times, dead)
             flags = _flags(times)
+        decoded, empty = keep_empty_texts(decoded, self._shape)
+        flagged = {} if times is None else times.counts()
         rows = assemble(
             batch,
             decoded,
@@ -116,7 +118,7 @@ class BronzeMaker:
             dead_letters(self._head, batch, dead, now_s),
             [one.row for one in dead],
             None if times is None else times.max_event_ms,
-            {} if times is None else times.counts(),
+            {**flagged, "empty_partition_text": empty} if empty else flagged,
         )
 
     def write_rows(self, rows: Sequence[pa.Table]) -> tuple[DataFile, ...]:

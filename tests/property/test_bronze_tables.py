@@ -33,7 +33,9 @@ from raylake.layers.bronze import BronzeShape
 from raylake.layers.bronze_maker import BronzeMaker, BronzePlaces
 
 STATS = ("_partition", "_offset", "_timestamp")
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
+    ["", "..", "../a", "a/b=c", "%2F", " ", "null", "__HIVE_DEFAULT_PARTITION__", "é" * 150]
+)
 NAMES = st.sampled_from(["id", "name", "deep", "new", "newer", "ID", "a b", "_offset"])
 VALUES = st.none() | st.integers(-(2**66), 2**66) | TEXTS | st.lists(st.integers(0, 9), max_size=2)
 DOCUMENTS = st.dictionaries(NAMES, VALUES, max_size=4).map(lambda one: json.dumps(one).encode())
@@ -167,6 +169,17 @@ class World:
         return frame.sort("_partition", "_offset").to_dicts()
 
 
+def _check_text(row: dict[str, Any], partition_by: tuple[str, ...]) -> None:
+    """A text is in its column, whatever characters it has; an empty partition value is rescued."""
+    sent = {} if row["_tombstone"] else json.loads(row["_value"])
+    text = sent.get("name")
+    if isinstance(text, str) and (text or "name" not in partition_by):
+        assert row["name"] == text
+    elif isinstance(text, str):
+        assert row["name"] is None
+        assert json.loads(row["_rescued_data"])["name"] == ""
+
+
 EXAMPLES = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -220,6 +233,7 @@ def test_property_03_metadata_completeness_every_row_has_its_coordinates(
             ms = None if stamp is None else round(stamp.timestamp() * 1000)
             assert ms == one.timestamp_ms
             assert row["_ingested_at"] <= dt.datetime.now(dt.UTC)
+            _check_text(row, partition_by)
         states = world.table.states()
         totals = [state.totals for state in states.values()]
         assert sum(one.rows for one in totals) == len(rows)
