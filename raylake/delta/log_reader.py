@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,11 +189,17 @@ class LogReader:
             ]
         return []
 
-    def snapshot(self, version: int | None = None) -> LogSnapshot:
+    def snapshot(
+        self, version: int | None = None, *, watch: Callable[[Commit], None] | None = None
+    ) -> LogSnapshot:
         """The table at ``version``, the latest by default.
 
         The newest readable checkpoint at or before it is the base; a damaged one is passed over
         when an older one, or the commits from 0, lead there as well (said in ``notes``).
+
+        Args:
+            version: The version.
+            watch: Sees every commit that is retained, in the same pass.
 
         Raises:
             LogDamaged: A commit file is torn, empty or missing, or no checkpoint can be read.
@@ -205,8 +211,12 @@ class LogReader:
         notes = list(listing.notes)
         state, checkpoint = self._base(listing, target, notes)
         start = 0 if checkpoint is None else checkpoint + 1
-        for commit in self._read(listing, start, target):
-            apply_actions(state, commit.actions)
+        first = start if watch is None else min(start, self.first_retained(listing))
+        for commit in self._read(listing, first, target):
+            if commit.version >= start:
+                apply_actions(state, commit.actions)
+            if watch is not None:
+                watch(commit)
         if state.metadata is None or state.protocol is None:
             raise self._damaged(
                 start, "the log up to here has no metaData or protocol action", "incomplete"

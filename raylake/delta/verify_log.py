@@ -53,13 +53,9 @@ def read_account(reader: LogReader, findings: FindingList) -> LogAccount:
         NotOurTable: There is no log.
         UnsupportedTable: The log has a form that is not read here.
     """
-    snapshot = _snapshot(reader, findings)
-    walk = HistoryWalk(findings)
+    snapshot, history = _read(reader, findings)
     if snapshot is None:
-        return LogAccount(reader, None, walk.history, (), None, 0)
-    first = reader.first_retained()
-    history = walk.run(reader.commits(first, snapshot.version))
-    walk.compare(snapshot.txns)
+        return LogAccount(reader, None, history, (), None, 0)
     for note in snapshot.notes:
         findings.add(_tolerated(note))
     partitions = accounts(snapshot.txns, findings)
@@ -82,6 +78,23 @@ def read_account(reader: LogReader, findings: FindingList) -> LogAccount:
             )
         )
     return LogAccount(reader, snapshot, history, partitions, rows, footers)
+
+
+def _read(reader: LogReader, findings: FindingList) -> tuple[LogSnapshot | None, History]:
+    """The table and its history in one pass over the log, in two where it is damaged."""
+    found = FindingList()
+    walk = HistoryWalk(found)
+    try:
+        snapshot: LogSnapshot | None = reader.snapshot(watch=walk.step)
+    except LogDamaged:
+        found = FindingList()
+        snapshot, walk = _snapshot(reader, found), HistoryWalk(found)
+        if snapshot is not None:
+            walk.run(reader.commits(reader.first_retained(), snapshot.version))
+    if snapshot is not None:
+        walk.compare(snapshot.txns)
+    findings.take(found)
+    return snapshot, walk.history
 
 
 def _snapshot(reader: LogReader, findings: FindingList) -> LogSnapshot | None:

@@ -60,6 +60,12 @@ class FindingList:
         if count <= SHOWN_PER_KIND:
             self._found.append(finding)
 
+    def take(self, other: FindingList) -> None:
+        """Take all that another list has."""
+        self._found += other._found
+        for key, count in other._counts.items():
+            self._counts[key] = self._counts.get(key, 0) + count
+
     def result(self) -> tuple[Finding, ...]:
         """The findings, and one line for each kind of which more were found."""
         more = [
