@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from raylake.kafka.dev import DevBroker
+from tests.harness import producing
 from tests.harness.broker import LiveBroker
 from tests.harness.producing import DIRTY
 from tests.harness.scope import MakeScope, Scope
+from tests.harness.waiting import until
 
 
 @pytest.fixture
@@ -25,31 +27,50 @@ def own_broker() -> Iterator[LiveBroker]:
     dev.down(wipe=True)
 
 
+AWAY = [
+    pytest.param(4.0, id="4 s"),
+    pytest.param(120.0, id="2 minutes", marks=pytest.mark.long),
+]
+
+
 @pytest.mark.spec("A3", "B1", "B2")
-def test_failure_13_the_broker_is_killed_and_its_breaker_opens_and_closes(
-    make_scope: MakeScope, own_broker: LiveBroker
+@pytest.mark.parametrize("away_s", AWAY)
+def test_failure_13_the_broker_is_killed_under_load_and_its_breaker_opens_and_closes(
+    make_scope: MakeScope, own_broker: LiveBroker, away_s: float
 ) -> None:
+    """Records are produced all the time, while no broker answers too."""
     scope = make_scope(broker=own_broker)
     scope.pipeline(kafka={"bootstrap": own_broker.bootstrap, "connect_timeout": "1s"})
     job = scope.start()
-    scope.produce(500, DIRTY)
+    scope.produce(300, DIRTY)
     scope.until_caught_up()
 
-    own_broker.dev.kill()
-    scope.fail_once()
-    scope.run_until(lambda: scope.tripped("broker"), "the broker's breaker opened")
-    own_broker.dev.up()
-    scope.produce(500, DIRTY)
+    record = scope.folder / "steady.parquet"
+    with producing.steadily(
+        own_broker.bootstrap, scope.topic, record, partitions=[0, 1], mix=DIRTY, seed=7
+    ) as steady:
+        until(lambda: steady.sent > 100, "records are on their way")
+        own_broker.dev.kill()
+        scope.fail_once("broker killed")
+        down_s, before = time.monotonic(), steady.sent
+        scope.run_until(lambda: scope.tripped("broker"), "the broker's breaker opened")
+        until(lambda: time.monotonic() > down_s + away_s, "the outage", away_s + 10)
+        assert steady.sent > before + 50 * away_s, "nothing was produced in the outage"
+        own_broker.dev.up()
+        scope.run_until(lambda: not scope.tripped("broker"), "the broker's breaker closed")
+        own_broker.dev.down()
+        scope.fail_once("broker stopped")
+        own_broker.dev.up()
+        again = steady.sent
+        until(lambda: steady.sent > again + 50, "records after the restart")
+    scope.records.append(record)
+    scope.produced += steady.sent
+    scope.produce(300, DIRTY)
     scope.until_caught_up()
-    scope.run_until(lambda: not scope.tripped("broker"), "the broker's breaker closed")
-
-    own_broker.dev.down()
-    scope.fail_once()
-    own_broker.dev.up()
-    scope.produce(500, DIRTY)
-    scope.until_caught_up()
+    assert sum(scope.status()["restarts"].values()) == 0, "an outage cost a process"
     job.signal(signal.SIGTERM)
     job.ends_with(0)
+    assert scope.recovered("broker") >= 1
     scope.audit()
     scope.verify("all")
 

@@ -32,7 +32,7 @@ def test_failure_17_dead_letters_that_cannot_be_written_stop_ingestion_until_the
     scope.until_caught_up()
 
     disk.writable(on=False)
-    scope.fail_once()
+    scope.fail_once("dead letters not writable")
     scope.produce(400, DIRTY)
     scope.run_until(lambda: scope.tripped("dead_letters"), "the breaker of dead letters opened")
     assert not scope.caught_up()
@@ -40,6 +40,7 @@ def test_failure_17_dead_letters_that_cannot_be_written_stop_ingestion_until_the
     closes(scope, "dead_letters")
     job.signal(signal.SIGTERM)
     job.ends_with(0)
+    assert scope.recovered("dead_letters") >= 1
     assert scope.audit().dead_letters > 5
     scope.verify("all")
 
@@ -55,19 +56,20 @@ def test_failure_18_a_read_only_or_full_store_opens_its_breaker_and_heals(
     scope.until_caught_up()
 
     disk.writable(on=False)
-    scope.fail_once()
+    scope.fail_once("store read-only")
     scope.produce(400)
     scope.run_until(lambda: scope.tripped("store"), "the store's breaker opened")
     disk.writable(on=True)
     closes(scope, "store")
 
     disk.fill()
-    scope.fail_once()
+    scope.fail_once("store full")
     scope.produce(400, DIRTY)
     scope.run_until(lambda: scope.tripped("store"), "the store's breaker opened again")
     disk.free()
     closes(scope, "store")
     job.signal(signal.SIGTERM)
     job.ends_with(0)
+    assert scope.recovered("store") >= 2, "it was read-only, then full"
     scope.audit()
     scope.verify("all")

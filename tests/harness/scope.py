@@ -63,7 +63,7 @@ class Scope:
         self.jobs: list[Job] = []
         self.produced = 0
         self.ends: dict[str, int] = {}
-        self.injected = self.counted = 0
+        self.injected = self.counted = self.passing = self.counted_passing = 0
         self.file = self.folder / "pipeline.yaml"
         self.broker.create_named_topic(self.topic, self.partitions)
         self.pipeline()
@@ -246,9 +246,16 @@ class Scope:
     def until_caught_up(self, timeout_s: float = 120.0) -> None:
         self.run_until(self.caught_up, "every offset was committed", timeout_s)
 
-    def fail_once(self) -> None:
-        """Count a fault that the test itself injects, in the chaos report."""
-        self._hit("made by the test")
+    def fail_once(self, what: str) -> None:
+        """Count a failure that the test itself injects and that passes, in the chaos report."""
+        self._hit(what)
+        self.passing += 1
+        self.tally.transient += 1
+
+    def recovered(self, dependency: str) -> int:
+        """Operations that failed and succeeded when they were tried again, by the product."""
+        counts = self.status().get("retries", {}).get(dependency, {})
+        return int(counts.get("recovered", 0))
 
     def _hit(self, what: str, times: int = 1) -> None:
         self.injected += times
@@ -289,9 +296,11 @@ class Scope:
         assert report.balanced, f"the books don't balance: {report.to_text()}"
         assert report.produced == self.produced > 0
         assert report.rows + report.dead_letters > 0, "no record flowed"
-        hit = len(self.faults()) + self.injected
+        fired = self.faults()
+        hit, passing = len(fired) + self.injected, self.passing + len(_errors(fired))
         self.tally.recovered += hit - self.counted
-        self.counted = hit
+        self.tally.transient_recovered += passing - self.counted_passing
+        self.counted, self.counted_passing = hit, passing
         return report
 
     def verify(self, level: str = "data") -> None:
@@ -336,7 +345,13 @@ class Scope:
             for pid in self.pids(process):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        self.tally.hits.update(f"{fault['action']} at {fault['point']}" for fault in self.faults())
+        fired = self.faults()
+        self.tally.hits.update(f"{fault['action']} at {fault['point']}" for fault in fired)
+        self.tally.transient += len(_errors(fired))
+
+
+def _errors(fired: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [fault for fault in fired if fault["action"] == "error"]
 
 
 MakeScope = Callable[..., Scope]
