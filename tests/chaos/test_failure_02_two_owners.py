@@ -41,7 +41,7 @@ def test_failure_02_a_frozen_owner_that_wakes_up_is_fenced(
     job.ends_with(6)
     assert scope.status()["error"]["code"] == "fenced"
     assert len(scope.commits()) == newest, "the late owner wrote on"
-    successor.table.release()
+    successor.release()
     scope.drain()
     scope.audit()
     scope.verify("all")
