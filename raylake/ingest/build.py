@@ -15,9 +15,10 @@ from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.metadata import last_metadata
 from raylake.delta.opening import open_or_create
 from raylake.delta.owned_table import OwnedTable
+from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import TableSpec
 from raylake.delta.txn_listing import admitted_partitions
-from raylake.errors import Refused
+from raylake.errors import Refused, SchemaConflict
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
 from raylake.ingest.breaker import Breaker, BreakerPolicy
@@ -32,7 +33,7 @@ from raylake.ingest.ports import DeadLetterPort, OwnerPort
 from raylake.ingest.retry import Dependency, Pace, RetryCounters, RetryPolicy
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import SourcePartition
-from raylake.ingest.watermark import Watermark, WatermarkPolicy
+from raylake.ingest.watermark import Watermark, WatermarkPolicy, is_event_time
 from raylake.kafka.fetch import Connection, FetchSettings, PollFetcher
 from raylake.layers.bronze_maker import BronzeMaker, BronzePlaces, EventTimeRule
 
@@ -123,7 +124,9 @@ def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
     """
     pipeline = setup.run.config.pipeline
     identity = OwnerIdentity.of_this_process(pipeline, setup.run.run_id)
+    _refuse_event_time(setup.table, setup.spec.schema)
     table = open_or_create(setup.spec, identity, clock)
+    _refuse_event_time(setup.table, arrow_schema(table.schema()))
     holders = {name for name, _ in admitted_partitions(setup.spec.root)} - {pipeline}
     last = (last_metadata(setup.spec.root) or {}).get("identity", {}).get("pipeline", pipeline)
     if not holders and last != pipeline:
@@ -136,6 +139,21 @@ def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
             pipeline=min(holders),
         )
     return str(table.metadata().id)
+
+
+def _refuse_event_time(table: TablePlan, schema: pa.Schema) -> None:
+    """An inferred schema, or the table itself, may have made something else of the column."""
+    rule = table.config.event_time
+    if rule is None or rule.column not in schema.names:
+        return
+    kind = schema.field(rule.column).type
+    if not is_event_time(kind):
+        raise SchemaConflict(
+            f"{table.name}: event_time.column {rule.column!r} is a {kind} in this table; an event "
+            "time is a timestamp, a date or a long (milliseconds since the epoch)",
+            hint=f"a table that is not there yet: give it a `schema` with `{rule.column}: "
+            "timestamp`; else choose another column, or leave event_time out",
+        )
 
 
 def attach_owner(setup: OwnerSetup, clock: Clock) -> OwnedTable:

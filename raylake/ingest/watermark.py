@@ -103,8 +103,7 @@ def classify(
         policy: Lateness is not applied here: the watermark is less it already.
         now_ms: The consumer's wall clock.
 
-    Raises:
-        TypeError: The event column's type is no time.
+    A column that appeared later and whose type is no time has no event time in any row.
     """
     event_ms, null = _millis(event_times)
     broker, no_broker = _millis(broker_ms)
@@ -117,6 +116,12 @@ def classify(
     return EventTimes(null, before_1970, ahead, late, greatest)
 
 
+def is_event_time(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold event times: a timestamp, a date, or long ms."""
+    types = pa.types
+    return bool(types.is_timestamp(kind) or types.is_date(kind) or types.is_integer(kind))
+
+
 def _millis(values: pa.Array | pa.ChunkedArray | npt.NDArray[np.int64]) -> tuple[Millis, Mask]:
     """Milliseconds (rounded down; 0 where null) and the null mask."""
     if isinstance(values, np.ndarray):
@@ -126,10 +131,10 @@ def _millis(values: pa.Array | pa.ChunkedArray | npt.NDArray[np.int64]) -> tuple
         values = values.cast(pa.timestamp("ms"))
     if pa.types.is_timestamp(values.type):
         times, per = _PER_MS[values.type.unit]
-    elif pa.types.is_integer(values.type):
+    elif is_event_time(values.type):
         times, per = 1, 1
     else:
-        raise TypeError(f"an event time cannot be of type {values.type}")
+        return np.zeros(len(values), np.int64), np.ones(len(values), np.bool_)
     raw = np.asarray(pc.fill_null(values.cast(pa.int64()), 0), dtype=np.int64)
     most = _INT64_MAX // times
     return np.clip(raw, -most, most) * times // per, null

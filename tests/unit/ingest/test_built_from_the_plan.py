@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from raylake.clock import ManualClock
 from raylake.config import Loaded, load_bytes
-from raylake.errors import ConfigError, Refused, UnknownTopic
+from raylake.errors import ConfigError, Refused, SchemaConflict, UnknownTopic
 from raylake.ingest.breaker import BreakerState
 from raylake.ingest.build import (
     ConsumerSetup,
@@ -198,6 +199,20 @@ def test_an_owner_starts_from_earlier_breakers_half_open(tmp_path: Path) -> None
     breakers = loop.state().breakers
     assert breakers["store"]["state"] == BreakerState.HALF_OPEN
     assert breakers["dead_letters"]["state"] == BreakerState.CLOSED
+
+
+def test_an_event_time_that_the_table_has_as_text_is_refused_before_and_after_it_exists(
+    tmp_path: Path,
+) -> None:
+    run, timed = one_table(tmp_path, "event_time: {column: at}")
+    payload = pa.schema([("at", pa.string())])
+    with pytest.raises(SchemaConflict, match=r"event_time\.column 'at' is a string"):
+        prepare_table(OwnerSetup(run, timed, timed.spec(payload, run.config)), ManualClock())
+    assert not Path(timed.path).exists()
+    _, plain = one_table(tmp_path, "schema: {at: string}")
+    prepare_table(setup_of(run, plain), ManualClock())
+    with pytest.raises(SchemaConflict, match=r"event_time\.column 'at' is a string"):
+        prepare_table(setup_of(run, timed), ManualClock())
 
 
 def test_a_table_of_another_pipeline_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from raylake.clock import ManualClock
 from raylake.ingest.unit import Counts, OffsetRange, SourcePartition, Unit
-from raylake.ingest.watermark import Watermark, WatermarkPolicy, classify
+from raylake.ingest.watermark import Watermark, WatermarkPolicy, classify, is_event_time
 
 A, B, C = (SourcePartition("t", "id", p) for p in range(3))
 POLICY = WatermarkPolicy(lateness_s=10, idle_timeout_s=60, max_ahead_s=3600)
@@ -246,9 +246,11 @@ def test_times_at_the_ends_of_the_type_do_not_wrap_round() -> None:
     assert (found.ahead.tolist(), found.before_1970.tolist()) == ([True, False], [False, True])
 
 
-def test_a_column_that_is_no_time_is_refused() -> None:
-    with pytest.raises(TypeError, match="event time cannot be of type string"):
-        classify(pa.array(["x"]), np.array([NOW_MS]), None, POLICY, now_ms=NOW_MS)
+def test_a_column_that_is_no_time_has_no_event_times() -> None:
+    found = classify(pa.array(["x", None]), np.full(2, NOW_MS), 1, POLICY, now_ms=NOW_MS)
+    assert (found.counts(), found.max_event_ms) == ({"null_time": 2}, None)
+    assert not is_event_time(pa.string())
+    assert all(is_event_time(kind) for kind in (pa.timestamp("us"), pa.date32(), pa.int64()))
 
 
 def test_late_is_judged_against_the_start_of_the_batch(watermark: Watermark) -> None:
