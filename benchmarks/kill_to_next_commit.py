@@ -27,6 +27,7 @@ from raylake.kafka.client import Cluster
 
 AIM_S = 5.0
 LIMIT_S = 60.0
+START_LIMIT_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def _steady(bed_: Bed, topic: str, chosen: Any, record: Path, stop: Path) -> lis
 
 def _kill_all(bed_: Bed, topic: str, job: subprocess.Popen[bytes], chosen: Any) -> list[Kill]:
     choose = random.Random(chosen.seed)
-    until(lambda: _newest(bed_.table), LIMIT_S, "the first data commit")
+    until(lambda: _newest(bed_.table), START_LIMIT_S, "the first data commit")
     kills = []
     with Cluster(bed_.bootstrap, None, 10.0) as cluster:
         sources = list(cluster.topics([topic])[topic].sources())
