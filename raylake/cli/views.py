@@ -112,6 +112,7 @@ def troubles(document: Mapping[str, Any]) -> list[RenderableType]:
         lines += [f"{name}: {consumer['error']}"] if consumer.get("error") else []
     for name, held in document.get("held", {}).items():
         lines.append(f"breaker {name} is held open by hand: {held.get('reason', '')}")
+    lines += [f"{name} waits: {why}" for name, why in document.get("waiting", {}).items()]
     stopped = document.get("stopped", {})
     lines += [f"{source} is stopped: {why['message']}" for source, why in stopped.items()]
     lines += sorted({f"hint: {why['hint']}" for why in stopped.values() if why.get("hint")})

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from raylake.config.bronze import TopicPattern
-from raylake.errors import RayLakeError, TopicRecreated
+from raylake.clock import Clock
+from raylake.errors import ConfigError, RayLakeError, TopicRecreated
 from raylake.ingest.breaker import BreakerState
 from raylake.ingest.ending import Behind
 from raylake.ingest.fleet import Discovery, Fleet, OwnerControl
@@ -18,6 +18,7 @@ from raylake.ingest.plan import NothingToInfer, TablePlan
 from raylake.ingest.ports import OwnerLost, TableView
 from raylake.ingest.reports import Granted
 from raylake.ingest.unit import PartitionState, SourcePartition
+from raylake.ingest.waiting import Waiting, may_wait, nothing_started, together
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,15 @@ class LakeTables:
     Args:
         fleet: The run's processes.
         discovery: Topics and offsets.
+        clock: Time.
     """
 
-    def __init__(self, fleet: Fleet, discovery: Discovery) -> None:
+    def __init__(self, fleet: Fleet, discovery: Discovery, clock: Clock) -> None:
         self.plans: dict[str, TablePlan] = {}
         self.views: dict[str, TableView] = {}
         self.lost: set[str] = set()
         self.recreated: dict[SourcePartition, RayLakeError] = {}
+        self.waiting = Waiting(clock)
         self._planned: dict[str, TablePlan] = {}
         self._fleet = fleet
         self._discovery = discovery
@@ -57,6 +60,31 @@ class LakeTables:
         """The owner of a table."""
         return self._fleet.owner(table)
 
+    def resolve(self, plans: Iterable[TablePlan]) -> Generator[Question, Any, None]:
+        """Find the schemas of all tables before the first one is created.
+
+        Yields:
+            What has to be asked of Kafka, to be sent the answer.
+
+        Raises:
+            ConfigError: Tables that have none and may not wait, or a wrong schema file: all at
+                once; nothing was created.
+        """
+        faults: list[ConfigError] = []
+        for plan in plans:
+            try:
+                yield partial(self._discovery.setup, plan)
+            except ConfigError as error:
+                if not (isinstance(error, NothingToInfer) and may_wait(plan)):
+                    faults.append(error)
+        if faults:
+            raise together(faults)
+
+    def require_one(self) -> None:
+        """Raise ``ConfigError`` where there is no table to fill."""
+        if not self.plans:
+            raise nothing_started(sorted(self.waiting.why))
+
     def ensure(self, plan: TablePlan) -> Generator[Question, Any, None]:
         """Let the table have an owner and its partitions be admitted; again where that failed.
 
@@ -74,10 +102,10 @@ class LakeTables:
         if plan.name not in self.plans:
             try:
                 setup = yield partial(self._discovery.setup, plan)
-            except NothingToInfer as error:
-                if not (plan.config.fans_out and isinstance(plan.config.topics, TopicPattern)):
+            except NothingToInfer:
+                if not may_wait(plan):
                     raise
-                log.info("%s waits: %s", plan.name, error.message)
+                self.waiting.add(plan.name)
                 return
             self.views[plan.name] = self._fleet.start_owner(setup)
             self.plans[plan.name] = replace(plan, sources=())

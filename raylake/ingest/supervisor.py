@@ -77,7 +77,7 @@ class SupervisorLoop:
         self.run = run
         self.outcome: Outcome | None = None
         self.state = "starting"
-        self.tables = LakeTables(fleet, discovery)
+        self.tables = LakeTables(fleet, discovery, clock)
         self.topics = TopicWatch(self.tables, discovery, ask, self._committed, clock)
         self.crew = Crew(run, fleet, self.tables)
         self.owners: dict[str, Any] = {}
@@ -110,9 +110,11 @@ class SupervisorLoop:
             RayLakeError: What stands in the way; nothing was ingested.
         """
         plans = self.topics.begin()
+        self.topics.run(self.tables.resolve(plans))
         self.crew.begin(self._open(plans))
         self.topics.run(self.topics.look_at_ends(self.tables.sources))
         if self.run.available_now:
+            self.tables.require_one()
             self.targets = dict(self.topics.stable_ends)
         self.crew.take_tables()
         for _ in range(self._consumers):
@@ -281,11 +283,10 @@ class SupervisorLoop:
 
     def _watch_drain(self, deadline: Deadline) -> None:
         drained = self.crew.drained and not self.tables.lost
-        if deadline.expired():
-            late = drained_too_long(self.crew.names, self.crew.reports, self.owners)
-            self.finish(None if drained else late)
-        elif not drained:
-            return
+        if not drained:
+            if deadline.expired():
+                late = drained_too_long(self.crew.names, self.crew.reports, self.owners)
+                self.finish(late)
         elif behind := [] if self._stop_asked else self.tables.behind(self.targets, self.stopped):
             if self._take_backs.exhausted(behind):
                 self.finish(kept_refusing(behind, self.owners))
@@ -294,5 +295,5 @@ class SupervisorLoop:
             self._drain_deadline = None
             self.state = "running"
             self.crew.drain(on=False)
-        elif not self.tables.letters_coming():
+        elif deadline.expired() or not self.tables.letters_coming():
             self.finish()

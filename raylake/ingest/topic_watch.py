@@ -145,6 +145,7 @@ class TopicWatch:
         for topic in sorted(seen.missing.keys() - self.missing.keys()):
             note(seen.missing[topic])
         self.missing = dict(seen.missing)
+        self._tables.waiting.keep({p.name for p in seen.plans} - self._tables.plans.keys())
         for plan in seen.plans:
             try:
                 yield from self._tables.ensure(self._tables.with_missing(plan, self.missing))

@@ -14,6 +14,7 @@ import pytest
 from raylake.clock import ManualClock
 from raylake.config.bronze import TopicPattern
 from raylake.errors import (
+    ConfigError,
     DependencyUnreachable,
     Fenced,
     OffsetsLost,
@@ -276,10 +277,70 @@ def test_only_a_topic_found_by_a_pattern_may_wait_for_its_first_record(
     plan = TablePlan("bronze.c", "/simulated/c", config, (source(run.world),))
     if found_by_pattern:
         run.loop.topics.run(run.loop.tables.ensure(plan))
+        shown = document(run.loop, {}, 1.0)
+        assert shown["waiting"] == {"bronze.c": "no record to infer a schema from"}
+        # The topic is gone again.
+        run.until(lambda: not run.loop.tables.waiting.why)
     else:
         with pytest.raises(NothingToInfer):
             run.loop.topics.run(run.loop.tables.ensure(plan))
     assert "bronze.c" not in run.loop.tables.plans
+
+
+def test_every_table_without_a_schema_is_named_before_one_is_created(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = calm_world(1)
+    run = Run(world)
+    (first,) = run.discovery.tables()
+    plans = [first, replace(first, name="bronze.b"), replace(first, name="bronze.c")]
+    monkeypatch.setattr(run.discovery, "tables", lambda: plans)
+    setup = run.discovery.setup
+
+    def of_first_alone(table: TablePlan) -> Any:
+        if table.name != TABLE:
+            raise NothingToInfer(f"{table.name}: no schema", hint="give one")
+        return setup(table)
+
+    monkeypatch.setattr(run.discovery, "setup", of_first_alone)
+    with pytest.raises(NothingToInfer, match=r"bronze.b: no schema\nbronze.c: no schema") as told:
+        run.loop.start()
+    assert told.value.hint == "give one"
+    assert run.loop.tables.plans == {}
+    assert world.owners == {}
+
+
+@pytest.mark.parametrize("topics", ["none", "empty ones"])
+def test_a_run_that_ends_by_itself_is_not_done_without_a_table(
+    topics: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(calm_world(1), available_now=True)
+    config: Any = SimpleNamespace(fans_out=True, topics=TopicPattern(pattern="x.*"))
+    plans = [TablePlan("bronze.x", "/simulated/x", config, ())] if topics == "empty ones" else []
+
+    def nothing(_table: Any) -> NoReturn:
+        raise NothingToInfer("no records yet")
+
+    monkeypatch.setattr(run.discovery, "tables", lambda: plans)
+    monkeypatch.setattr(run.discovery, "setup", nothing)
+    with pytest.raises(ConfigError, match="bronze.x: no record" if plans else "no topic matches"):
+        run.loop.start()
+
+
+def test_a_drain_that_is_late_ends_done_only_where_its_tables_reached_their_targets() -> None:
+    run = running(1, available_now=True)
+    run.until(lambda: run.loop.state == "draining")
+    run.loop.targets = {source(run.world): 7}
+    for _ in range(100):
+        for process in [*run.world.consumers.values(), *run.world.owners.values()]:
+            process.step()
+        run.world.clock.sleep(0.1)
+    run.world.clock.sleep(drain_timeout_s() + 1)
+    run.loop.tick()
+    assert run.loop.outcome is None, "it reads on what its table lacks"
+    produce(run.world, 1)
+    assert run.end().state == "done"
+    assert ends(run) == [7]
 
 
 @pytest.mark.parametrize("policy", ["stop", "start"])
