@@ -121,7 +121,7 @@ def load_bytes(
     if newer:
         # What else is wrong may be right in that format.
         raise _error(name, parsed, places, newer)
-    if config is None or found:
+    if config is None or found or parsed.duplicates:
         raise _error(name, parsed, places, found)
     return Loaded(config, origins(config, data, parsed, places, name), _sha256(config), file)
 
@@ -155,9 +155,13 @@ def _error(
 ) -> ConfigError:
     lines = masked(parsed)
     problems = []
-    for finding in found:
-        origin = next((o for loc, o in places.items() if _covers(loc, finding.at)), None)
-        at = place_of(parsed, finding.at, on_key=finding.on_key) if origin is None else None
+    twice = {one.finding: one.key for one in parsed.duplicates}
+    for finding in [*found, *twice]:
+        origin, at = None, twice.get(finding)
+        if at is None:
+            origin = next((o for loc, o in places.items() if _covers(loc, finding.at)), None)
+        if at is None and origin is None:
+            at = place_of(parsed, finding.at, on_key=finding.on_key)
         line, column = (at.line, at.column) if at is not None else (0, 0)
         shown = snippet(lines, line, column)
         problems.append(

@@ -3,8 +3,9 @@
 The rules differ from PyYAML's: booleans are only ``true`` and ``false`` (so the country ``NO``, and
 ``on``, ``off``, ``yes``, stay text); ``1e3`` is the number 1000.0, as in YAML 1.2 and JSON;
 ``010``, ``1_000``, ``12:30``, dates, ``.inf`` and ``.nan`` are text; keys are always text; an
-empty value, ``~`` and ``null`` are nothing. Duplicate keys, tags, several documents, and tabs where
-YAML wants spaces are errors. Anchors, aliases and ``<<`` merges work within a bound.
+empty value, ``~`` and ``null`` are nothing. Tags, several documents, and tabs where YAML wants
+spaces are errors. A duplicate key is one too, but the first value stands in so that the rest can be
+checked. Anchors, aliases and ``<<`` merges work within a bound.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from raylake.config.findings import Loc
+from raylake.config.findings import Finding, Loc
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 40
@@ -45,6 +46,23 @@ class Position:
     end_column: int
 
 
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A key that its mapping has already; its value is in no data.
+
+    Attributes:
+        finding: What is wrong.
+        key: Where the key stands.
+        value: Where its value stands.
+        is_scalar: Whether that is no list and no mapping.
+    """
+
+    finding: Finding
+    key: Position
+    value: Position
+    is_scalar: bool
+
+
 @dataclass(slots=True)
 class Parsed:
     """The data of a file and where each part of it stands.
@@ -54,10 +72,12 @@ class Parsed:
         values: The position of each value.
         keys: The position of the key of each value of a mapping.
         lines: The file's lines, for snippets.
+        duplicates: Keys that their mapping has already.
     """
 
     data: dict[str, Any]
     lines: list[str]
+    duplicates: list[Duplicate] = field(default_factory=list)
     values: dict[Loc, Position] = field(default_factory=dict)
     keys: dict[Loc, Position] = field(default_factory=dict)
 
@@ -202,7 +222,12 @@ class _Builder:
             name = str(_text(key))
             if name in own:
                 message = f"the key {name!r} is here twice; the first is on line {first[name]}"
-                raise _at(key, message, "remove or rename one of them", (*loc, name))
+                twice = Finding((*loc, name), message, "remove or rename one of them", on_key=True)
+                places = _position(key), _position(child)
+                self._parsed.duplicates.append(
+                    Duplicate(twice, *places, isinstance(child, ScalarNode))
+                )
+                continue
             first[name] = key.start_mark.line + 1
             self._parsed.keys[(*loc, name)] = _position(key)
             own[name] = self.value(child, (*loc, name), depth + 1)

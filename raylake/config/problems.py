@@ -93,12 +93,22 @@ def masked(parsed: Parsed) -> list[str]:
     spans = [
         (position, _at(parsed.data, loc))
         for loc, position in parsed.values.items()
-        if any(is_secret(loc[: i + 1]) for i in range(len(loc)))
+        if _below_secret(loc)
+    ]
+    # Nobody looked into a duplicate's value: a list or a mapping is masked whole.
+    spans += [
+        (one.value, "")
+        for one in parsed.duplicates
+        if not one.is_scalar or _below_secret(one.finding.at)
     ]
     for position, value in sorted(spans, key=lambda s: (s[0].line, s[0].column), reverse=True):
         if isinstance(value, str | int | float) and not _is_reference(value):
             _mask(lines, position)
     return lines
+
+
+def _below_secret(loc: Loc) -> bool:
+    return any(is_secret(loc[: i + 1]) for i in range(len(loc)))
 
 
 def mask_line(line: str) -> str:

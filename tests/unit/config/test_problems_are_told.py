@@ -200,3 +200,37 @@ def test_a_list_of_one_wrong_item_is_one_problem() -> None:
     problem = refusal(bronze("topics: [7]")).one
     assert problem["loc"] == "bronze.t.topics[0]"
     assert problem["hint"] == "put it in quotes"
+
+
+TWICE = """\
+pipeline: p
+lake: ./lake
+lake: ./other
+kafka:
+  bootstrap: localhost:9092
+  security: {username: u, password: env:P, password: "hunter2", protocl: x}
+  security: {protocol: ssl, keystore: hunter3}
+bronze:
+  t: {topics: [a], start: earlest, start: latest}
+pipeline: q
+"""
+
+
+def test_a_key_that_is_there_twice_hides_no_other_problem_and_shows_no_secret() -> None:
+    found = refusal(TWICE)
+    twice = [(p["loc"], p["line"], p["column"]) for p in found.problems if "twice" in p["message"]]
+    assert twice == [
+        ("lake", 3, 1),
+        ("kafka.security.password", 6, 44),
+        ("kafka.security", 7, 3),
+        ("bronze.t.start", 9, 36),
+        ("pipeline", 10, 1),
+    ]
+    assert found.at("kafka.security.protocl")["line"] == 6
+    assert any(p["line"] == 9 and "earliest" in p["hint"] for p in found.problems)
+    assert "hunter" not in found.text
+
+
+def test_a_key_that_is_there_twice_is_an_error_also_where_a_flag_wins() -> None:
+    text = f"{SMALLEST}lake: ./x\nbronze: {{t: {{topics: [a]}}}}\n"
+    assert refusal(text, overrides={"lake": "./y"}).one["line"] == 4
