@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import hypothesis
@@ -21,6 +22,10 @@ pytest_plugins = [
 # A slow machine is not a failing property; a failing example can be pasted back from the output.
 hypothesis.settings.register_profile("raylake", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("raylake")
+
+# Brokers and Spark of the tests live for seconds: the optimising compiler would take half of their
+# processor time, and bring little.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 # The tests of such a file share a running pipeline or a built wheel.
 _WHOLE_FILES = ("tests/integration/", "tests/packaging/")

@@ -19,8 +19,6 @@ from tests.integration.spark.merge_once import APP_ID, CPUS
 
 ROOT = Path(__file__).resolve().parents[3]
 _TIMEOUT_S = 540
-# Short-lived JVMs on few cores: the optimising compiler would cost more than it brings.
-_QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 def _java_17() -> Java:
@@ -40,7 +38,6 @@ def _environment(java: Java) -> dict[str, str]:
         "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_SUBMIT_OPTS": " ".join(java.options),
-        "JAVA_TOOL_OPTIONS": _QUICK_JVM,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
