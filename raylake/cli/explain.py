@@ -47,11 +47,12 @@ def explain(file: FileArgument, set_: SetOption = None, output: OutputOption = O
         )
         return
     console = stdout()
+    texts = loaded.written()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("value", "is", "from"):
         table.add_column(head, overflow="fold")
     for one in values:
-        table.add_row(one["key"], printable(str(one["value"])), one["origin"])
+        table.add_row(one["key"], printable(texts[one["key"]]), one["origin"])
     console.print(table)
     console.print("\nWhat runs:")
     for line in runs:

@@ -20,7 +20,7 @@ from raylake.config.checks import cross_check
 from raylake.config.findings import Finding, Loc, dotted
 from raylake.config.interpolate import interpolate
 from raylake.config.models import Pipeline
-from raylake.config.origins import origins
+from raylake.config.origins import origins, written
 from raylake.config.overrides import from_environment, from_flags
 from raylake.config.positions import MAX_BYTES, Parsed, SyntaxProblem, parse
 from raylake.config.problems import (
@@ -57,6 +57,11 @@ class Loaded:
     def values(self) -> dict[str, Any]:
         """Every scalar (and empty list or mapping) by its dotted key; secrets as references."""
         return dict(_leaves(self.config.model_dump(mode="json", by_alias=True), ()))
+
+    def written(self) -> dict[str, str]:
+        """Values as a file has them, each a text that the file accepts, by their dotted keys."""
+        texts = {key: _plain(value) for key, value in self.values().items()}
+        return {**texts, **written(self.config)}
 
 
 def load(
@@ -188,6 +193,10 @@ def _syntax(name: str, problem: SyntaxProblem) -> Problem:
 def _sha256(config: Pipeline) -> str:
     plain = config.model_dump(mode="json", by_alias=True)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _leaves(value: Any, loc: Loc) -> Iterable[tuple[str, Any]]:

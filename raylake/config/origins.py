@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
 from raylake.config.base import keys_of
 from raylake.config.findings import Loc, dotted
 from raylake.config.positions import Parsed
+from raylake.config.units import Ratio, format_duration, format_ratio, format_size
 
 DEFAULT = "default"
+_RATIO: Final = get_args(Ratio)[-1]
 
 
 def origins(
@@ -39,6 +42,41 @@ def origins(
     return {
         dotted(loc): origin(loc) if given else DEFAULT for loc, given in _walk(config, data, ())
     }
+
+
+def written(config: BaseModel) -> dict[str, str]:
+    """Durations, sizes, ratios and moments as a file has them, with units, by their dotted keys."""
+    return dict(_written(config, ()))
+
+
+def _written(value: Any, loc: Loc) -> Iterator[tuple[str, str]]:
+    if isinstance(value, BaseModel):
+        for key, name in keys_of(type(value)).items():
+            child = getattr(value, name)
+            text = _with_unit(name, child, type(value).model_fields[name].metadata)
+            if text is None:
+                yield from _written(child, (*loc, key))
+            else:
+                yield dotted((*loc, key)), text
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _written(item, (*loc, str(key)))
+    elif isinstance(value, tuple | list):
+        for i, item in enumerate(value):
+            yield from _written(item, (*loc, i))
+
+
+def _with_unit(name: str, value: Any, metadata: Sequence[Any]) -> str | None:
+    if not isinstance(value, int | float):
+        return None
+    if name.endswith("_s"):
+        return format_duration(value)
+    if name.endswith("_bytes"):
+        return format_size(int(value))
+    if name == "timestamp_ms":
+        moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=value)
+        return moment.isoformat().replace("+00:00", "Z")
+    return format_ratio(value) if _RATIO in metadata else None
 
 
 def _walk(value: Any, raw: Any, loc: Loc, *, given: bool = True) -> Iterator[tuple[Loc, bool]]:

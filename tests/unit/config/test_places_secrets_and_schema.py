@@ -196,3 +196,24 @@ def test_the_schema_refuses_what_the_loader_refuses(path: tuple[str, ...], value
     assert _problems(data)
     with pytest.raises(ConfigError):
         load_text(json.dumps(data), path="p.json")
+
+
+def test_values_are_written_with_the_units_that_the_file_takes() -> None:
+    text = (
+        f"{SMALLEST}bronze:\n  t: {{topics: [a], start: {{timestamp: 2025-01-31T08:00:00.5Z}}, "
+        "event_time: {column: ts, lateness: 0s}, schema: {ts: timestamp}, keep_value: true}\n"
+        "retry: {broker: {initial: 1500ms}}\n"
+    )
+    loaded = load_text(text)
+    written = loaded.written()
+    assert written["kafka.connect_timeout"] == "10s"
+    assert written["bronze.t.target_file_size"] == "128MiB"
+    assert written["dead_letters.stop_above"] == "20%"
+    assert written["retry.broker.initial"] == "1500ms"
+    assert written["bronze.t.start.timestamp"] == "2025-01-31T08:00:00.500000Z"
+    assert written["bronze.t.keep_value"] == "true"
+    assert written.keys() >= loaded.values().keys()
+    for key, said in written.items():
+        plain = loaded.values().get(key)
+        if isinstance(plain, int | float) and said != str(plain):
+            assert load_text(text, overrides={key: said}).values() == loaded.values(), key
