@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -55,6 +55,10 @@ class SimulatedKafka:
     def sources(self, topic: str) -> list[SourcePartition]:
         """The topic's partitions, of its present incarnation."""
         return sorted(s for s in self.logs if s.topic == topic and s.topic_id == self.ids[topic])
+
+    def now(self, source: SourcePartition) -> PartitionLog:
+        """What a client that asks by name reads: perhaps another topic of that name."""
+        return self.logs[replace(source, topic_id=self.ids[source.topic])]
 
     def produce(
         self, source: SourcePartition, kinds: Iterable[str], *, commit: bool = True
@@ -108,12 +112,13 @@ class SimulatedFetcher:
         found = []
         read = sorted(self._positions.keys() - self._paused - self._still)
         for source in read:
-            log, at = self._kafka.logs[source], self._positions[source].offset
+            log, at = self._kafka.now(source), self._positions[source].offset
             if at < log.start or at > len(log.kinds):
+                self.check_topics()
                 self._still.add(source)
                 raise offsets_lost(source, at, log.start, len(log.kinds), None)
         for source in read:
-            log, at = self._kafka.logs[source], self._positions[source].offset
+            log, at = self._kafka.now(source), self._positions[source].offset
             end = min(log.stable, at + self._rng.randint(1, self._most))
             if end > at:
                 found.append(batch(source, at, end, log.kinds[at:end]))
@@ -124,7 +129,7 @@ class SimulatedFetcher:
         return dict(self._positions)
 
     def lag(self, sources: Iterable[SourcePartition]) -> dict[SourcePartition, Lag]:
-        logs = {s: self._kafka.logs[s] for s in sources}
+        logs = {s: self._kafka.now(s) for s in sources}
         at = self._positions
         return {s: Lag(len(one.kinds), one.stable, at[s].offset) for s, one in logs.items()}
 

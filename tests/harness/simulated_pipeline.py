@@ -29,6 +29,7 @@ from raylake.ingest.build import OwnerSetup
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.fleet import Left, News, Seen
+from raylake.ingest.intake import TooManyDeadLetters
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
@@ -56,13 +57,14 @@ BUDGET_BYTES = 4000
 BREAKERS = BreakerPolicy(calls=4, window_s=5.0, open_s=1.0, half_open_calls=2)
 PACE = RetryPolicy("fixed", initial_s=0.2, max_s=0.2)
 ALL_POISON_PASSES = PoisonPolicy(stop_above=1.0, open_s=1.0)
+HALF_IS_TOO_MUCH = PoisonPolicy(stop_above=0.5, window_records=30, min_records=8, open_s=1.0)
 _FILE = f"""
 pipeline: {PIPELINE}
 lake: /simulated
 kafka: {{bootstrap: 'localhost:9092'}}
 bronze:
-  a: {{topics: [x], on_data_loss: record}}
-  b: {{topics: [x, y], on_data_loss: record}}
+  a: {{topics: [x], on_data_loss: record, on_topic_recreated: start}}
+  b: {{topics: [x, y], on_data_loss: record, on_topic_recreated: start}}
 """.encode()
 TOPICS = {"bronze.a": ("x",), "bronze.b": ("x", "y")}
 
@@ -282,6 +284,8 @@ class ConsumerProcess:
             self.commands.clear()
             self.loop.step()
             report = self.loop.report()
+            if any(isinstance(one, TooManyDeadLetters) for one in report.stopped.values()):
+                self._world.lake.count("stopped by poison")
         except RayLakeError as error:
             self.alive = False
             report = ConsumerReport(self.name, state="failed", failure=error)

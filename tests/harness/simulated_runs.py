@@ -8,11 +8,13 @@ from collections import Counter
 from raylake.errors import RayLakeError
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.supervisor import SupervisorLoop
-from raylake.ingest.unit import Counts
+from raylake.ingest.unit import Counts, SourcePartition
 from tests.harness.simulated_kafka import ABSENT, DEAD, GOOD, WIDER
 from tests.harness.simulated_lake import LOST
 from tests.harness.simulated_pipeline import (
+    ALL_POISON_PASSES,
     BUDGET_BYTES,
+    HALF_IS_TOO_MUCH,
     TOPICS,
     SimulatedDiscovery,
     SimulatedFleet,
@@ -50,6 +52,8 @@ class Schedule:
             self.toggle_broker: 1,
             self.lose_offsets: 0.5,
             self.grow: 0.3,
+            self.recreate: 0.2,
+            self.poison: 1 if world.poison is HALF_IS_TOO_MUCH else 0,
             self.stop_and_start: 0.3,
         }
 
@@ -101,8 +105,7 @@ class Schedule:
         world.supervisor = supervisor
 
     def produce(self) -> None:
-        sources = sorted(s for s in self.world.kafka.logs)
-        source = self.rng.choice(sources)
+        source = self.rng.choice(self._sources())
         kinds = self.rng.choices(
             [GOOD, WIDER, DEAD, ABSENT], weights=[6, 1, 1, 2], k=self.rng.randint(1, 12)
         )
@@ -155,7 +158,7 @@ class Schedule:
 
     def lose_offsets(self) -> None:
         """Retention moves on, perhaps past what was not read yet."""
-        source = self.rng.choice(sorted(self.world.kafka.logs))
+        source = self.rng.choice(self._sources())
         log = self.world.kafka.logs[source]
         log.start = self.rng.randint(log.start, log.stable)
         self.world.lake.count("retention")
@@ -165,6 +168,25 @@ class Schedule:
         if len(self.world.kafka.sources(topic)) < 5:
             self.world.kafka.grow(topic, 1)
             self.world.lake.count("partition added")
+
+    def recreate(self) -> None:
+        """A topic is deleted and created again under its name; what was not read is gone."""
+        kafka = self.world.kafka
+        topic = self.rng.choice(sorted(kafka.ids))
+        kafka.create(topic, len(kafka.sources(topic)))
+        for source in kafka.sources(topic):
+            # Long enough that offsets of the old one may be read in it.
+            kafka.produce(source, [GOOD] * self.rng.randint(0, 30))
+        self.world.lake.count("topic created again")
+
+    def poison(self) -> None:
+        """Nothing but poison for a while."""
+        source = self.rng.choice(self._sources())
+        self.world.kafka.produce(source, [DEAD] * self.rng.randint(8, 30))
+
+    def _sources(self) -> list[SourcePartition]:
+        kafka = self.world.kafka
+        return [source for topic in sorted(kafka.ids) for source in kafka.sources(topic)]
 
     def stop_and_start(self) -> None:
         if self.world.supervisor is not None:
@@ -185,6 +207,10 @@ class Schedule:
         world.zombies.clear()
         for log in world.kafka.logs.values():
             log.stable = len(log.kinds)
+        if world.poison is not ALL_POISON_PASSES:
+            # People look at it, raise the limit and start again.
+            world.poison = ALL_POISON_PASSES
+            self.kill_supervisor()
 
     def calm_round(self) -> None:
         """Everybody gets a turn, and a moment passes."""
@@ -196,7 +222,7 @@ class Schedule:
         self.world.clock.sleep(0.1)
 
 
-def run_schedule(seed: int, steps: int = 150) -> World:
+def run_schedule(seed: int, steps: int = 130) -> World:
     """Run one schedule, let everything calm down, drain it, and audit.
 
     Args:
@@ -209,6 +235,8 @@ def run_schedule(seed: int, steps: int = 150) -> World:
     rng = random.Random(seed)
     names = ("bronze.a",) if rng.random() < 0.5 else ("bronze.a", "bronze.b")
     world = World(rng, {name: TOPICS[name] for name in names}, consumer_count=rng.randint(1, 3))
+    if rng.random() < 0.25:
+        world.poison = HALF_IS_TOO_MUCH
     world.kafka.create("x", rng.randint(1, 3))
     if "bronze.b" in names:
         world.kafka.create("y", 1)

@@ -26,8 +26,10 @@ KINDS = (
     "queue killed",
     "retention",
     "stopped",
+    "stopped by poison",
     "store refused a write",
     "supervisor killed",
+    "topic created again",
     "written off alive",
     "zombie fenced",
 )
