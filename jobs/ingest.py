@@ -22,15 +22,12 @@ from typing import Any
 import psutil
 import ray
 
-import actors
-import jobs
-import raylake
 from actors.calls import find, result, supervisor_name
 from actors.fleet import SILENT_ENV
 from actors.process import ActorProcess
 from actors.supervisor import Supervisor
 from raylake.cli.files import overrides_of, places
-from raylake.client.cluster import ClusterHandle, check_packages, connect
+from raylake.client.cluster import ClusterHandle, connect
 from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, Pipeline, load
@@ -78,7 +75,6 @@ def main(arguments: list[str] | None = None) -> int:
     signals = _Signals()
     loaded: Loaded | None = None
     try:
-        check_packages(raylake, actors, jobs)
         loaded = load(options.config, overrides=overrides_of(options.set))
         run = RunPlan(
             loaded.config,

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raylake.errors import ConfigError, DependencyUnreachable
+from raylake.errors import DependencyUnreachable
 
 NAMESPACE = "raylake"
 SUBMITTED_ENV = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -103,26 +103,3 @@ def _without_monitors() -> Iterator[None]:
         yield
     finally:
         parameter.RayParams = whole
-
-
-def check_packages(*packages: Any) -> None:
-    """Make sure that ``raylake``, ``actors`` and ``jobs`` come from one installation.
-
-    A folder of the user's named ``jobs`` or ``actors`` would otherwise be imported in their place.
-
-    Raises:
-        ConfigError: They lie in different places; the message names them.
-    """
-    places = {package.__name__: _place(package) for package in packages}
-    if len(set(places.values())) > 1:
-        found = ", ".join(f"{name} from {place}" for name, place in places.items())
-        raise ConfigError(
-            f"another package hides one of RayLake's: {found}",
-            hint="start with `raylake job ingest --config FILE`, which no folder can hide, "
-            "or rename the folder",
-        )
-
-
-def _place(package: Any) -> str:
-    file = package.__file__
-    return str(Path(file).resolve().parent.parent) if file else "a folder without __init__.py"

@@ -62,21 +62,37 @@ def test_a_folder_that_is_no_delta_table_is_5_and_left_alone(
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
-def test_a_flag_of_the_job_without_a_value_is_2(shell: Shell) -> None:
-    shell.write("a.yaml", "{}")
-    command = [sys.executable, "-m", "jobs.ingest", "--config", "a.yaml", "--set", "foo"]
-    root = {"PYTHONPATH": str(Path(jobs.__file__).parents[1])}
-    done = subprocess.run(
-        command,
+def _job(shell: Shell, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.ingest", "--config", "a.yaml", *arguments],
         cwd=shell.folder,
-        env={**os.environ, **root},
+        env={**os.environ, "PYTHONPATH": str(Path(jobs.__file__).parents[1])},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def test_a_flag_of_the_job_without_a_value_is_2(shell: Shell) -> None:
+    shell.write("a.yaml", "{}")
+    done = _job(shell, "--set", "foo")
     assert done.returncode == 2, done.stderr
     assert "--set foo: no value" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("hiding", ["actors/__init__.py", "actors.py"])
+def test_a_package_of_the_users_that_hides_ours_is_2_and_is_not_run(
+    shell: Shell, hiding: str
+) -> None:
+    (shell.folder / hiding).parent.mkdir(exist_ok=True)
+    shell.write(hiding, "raise RuntimeError('the package of the user')\n")
+    done = _job(shell)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("another package hides one of RayLake's: ")
+    assert f"actors from {shell.folder.resolve()}" in done.stderr
+    assert "raylake job ingest" in done.stderr
     assert "Traceback" not in done.stderr
 
 
