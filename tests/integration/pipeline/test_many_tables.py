@@ -14,7 +14,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
+from raylake.config import dead_letter_path, load
 from raylake.kafka.client import Cluster
 from tests.harness.broker import LiveBroker
 from tests.integration.pipeline.conftest import Bench, MakeBench
@@ -74,7 +76,10 @@ def fill(broker: LiveBroker, topics: dict[str, str], sent: dict[str, list[Record
             Record({"n": n, "big": 2**40 + n, "x": n / 4, "deep": {"a": [n], "b": {"c": "z"}}})
             for n in range(begin, begin + 10)
         ],
-        "dead": [Record(b"{%d" % n) for n in range(begin, begin + 12)],
+        "dead": [
+            Record(b"{%d" % n, key=b"k%d" % n, headers=[("trace", b"%d" % n)])
+            for n in range(begin, begin + 12)
+        ],
         "fan.eu": [Record({"v": n}) for n in range(begin, begin + 5)],
         "fan.us": [Record({"w": f"{n}"}) for n in range(begin, begin + 7)],
     }
@@ -281,7 +286,23 @@ def test_a_pattern_fans_out_into_one_table_a_topic(world: World) -> None:
     assert not world.bench.table("fan").exists()
 
 
-@pytest.mark.spec("A4", "A3")
+def check_letters(bench: Bench, sent: list[Record]) -> None:
+    """A dead letter says all that is known; their table is a partitioned Delta table."""
+    place = dead_letter_path(load(bench.file).config)
+    assert DeltaTable(place).metadata().partition_columns == ["date", "hour", "pipeline", "stage"]
+    for letter, one in zip(bench.letters.to_dicts(), sent, strict=True):
+        assert (letter["pipeline"], letter["table"]) == (bench.name, "bronze.nothing")
+        assert letter["partition"] == one.partition
+        assert letter["key"] == one.key
+        assert [(h["key"], h["value"]) for h in letter["headers"]] == list(one.headers)
+        assert letter["timestamp"] is not None
+        assert letter["error_class"]
+        failed_at = letter["failed_at"]
+        assert abs(failed_at - dt.datetime.now(dt.UTC)) < dt.timedelta(hours=1)
+        assert (letter["date"], letter["hour"]) == (failed_at.date(), failed_at.hour)
+
+
+@pytest.mark.spec("A4", "A3", "B3")
 def test_aborted_dead_and_compacted_records_are_accounted_for(world: World) -> None:
     bench, topics = world.bench, world.topics
     states = bench.table_status("nothing")["partitions"]
@@ -292,6 +313,7 @@ def test_aborted_dead_and_compacted_records_are_accounted_for(world: World) -> N
     assert letters["value"].to_list() == [one.payload for one in world.sent["dead"]]
     assert set(letters["stage"]) == {"decode"}
     assert letters["reason"].null_count() == 0
+    check_letters(bench, world.sent["dead"])
     rows = bench.rows("nothing")
     assert rows["_topic"].unique().to_list() == [topics["compacted"]]
     totals = world.ledger("nothing")
