@@ -23,6 +23,7 @@ from raylake.client.tables import pipeline_tables
 from raylake.config import Loaded, dead_letter_path
 from raylake.delta.verify import PipelineReport, VerifyOptions, VerifyReport, verify_pipeline
 from raylake.errors import VerifyDifference
+from raylake.ingest.unit import partition_names
 from raylake.kafka.client import Cluster
 
 app = typer.Typer(add_completion=False)
@@ -84,6 +85,7 @@ def show(report: PipelineReport, console: Console) -> None:
     for table in report.tables:
         console.print(f"{table.table} (version {table.relied_on.get('version')})", style="bold")
         console.print(_partitions(table))
+        console.print(relied_on(table))
     letters = report.dead_letters
     pending = f", {letters.pending:,} pending" if letters.pending else ""
     console.print(f"dead letters: {letters.stored:,} in the table{pending}")
@@ -100,6 +102,19 @@ def show(report: PipelineReport, console: Console) -> None:
         console.print(f"DIFFERENCE: the books don't balance (level {report.level})", style="red")
 
 
+def relied_on(report: VerifyReport) -> str:
+    """What an account of a table stands on, in a line."""
+    relied = report.relied_on
+    first, last = relied.get("commits_retained", (None, None))
+    checkpoint, footers = relied.get("checkpoint"), relied.get("footers_read", 0)
+    said = [
+        "no commit" if first is None else f"commits {first} to {last}",
+        "no checkpoint" if checkpoint is None else f"the checkpoint of version {checkpoint}",
+        f"the footers of {footers:,} files" if footers != 1 else "the footer of 1 file",
+    ]
+    return f"relied on: {', '.join(said)}"
+
+
 def _partitions(report: VerifyReport) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("partition")
@@ -107,9 +122,10 @@ def _partitions(report: VerifyReport) -> Table:
     for head in heads:
         table.add_column(head, justify="right")
     table.add_column("")
+    names = partition_names(one.source for one in report.partitions)
     for one in report.partitions:
         values: dict[str, Any] = one.to_dict()
         mark = "=" if one.balanced else "DIFFERS"
-        name = printable(str(one.source))
+        name = printable(names[one.source])
         table.add_row(name, *(f"{values[head]:,}" for head in heads), mark)
     return table

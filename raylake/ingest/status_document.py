@@ -9,7 +9,7 @@ from raylake.ingest.plan import TablePlan
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.retry import add_up
 from raylake.ingest.supervisor import SupervisorLoop
-from raylake.ingest.unit import PartitionState, SourcePartition, sum_counts
+from raylake.ingest.unit import PartitionState, SourcePartition, partition_names, sum_counts
 
 
 def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[str, Any]:
@@ -62,6 +62,8 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
         return shown
     state = report.state
     ends: dict[SourcePartition, PartitionState] = dict(report.ends)
+    newest = _newest(ends, plan)
+    names = partition_names(newest)
     totals = sum_counts(end.totals for end in ends.values())
     counters = [r.tables.get(name, {}) for r in loop.crew.reports.values()]
     return {
@@ -92,7 +94,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
         },
         "held_bytes": sum(c.get("held_bytes", 0) for c in counters),
         "partitions": {
-            str(source): {
+            names[source]: {
                 "next": end.next,
                 "origin": end.origin,
                 "target": loop.targets.get(source),
@@ -100,7 +102,7 @@ def _table(loop: SupervisorLoop, name: str) -> dict[str, Any]:
                 "blocked_by_open_transaction": _blocked(loop, source, end.next),
                 "max_event_ms": end.max_event_ms,
             }
-            for source, end in _newest(ends, plan).items()
+            for source, end in newest.items()
         },
     }
 

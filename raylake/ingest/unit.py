@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -24,6 +25,16 @@ class SourcePartition:
 
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]"
+
+
+def partition_names(sources: Iterable[SourcePartition]) -> dict[SourcePartition, str]:
+    """A name for each partition; those of a topic that was created again have its id's beginning.
+
+    Only where a name stands twice; then ``orders[0] (1f3c9a07)``.
+    """
+    listed = list(sources)
+    counted = Counter(map(str, listed))
+    return {s: f"{s} ({s.topic_id[:8]})" if counted[str(s)] > 1 else str(s) for s in listed}
 
 
 @dataclass(frozen=True, slots=True)
