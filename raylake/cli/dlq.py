@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from raylake.cli.files import load_file
+from raylake.cli.files import lake_of, load_file
 from raylake.cli.output import FileArgument, Output, OutputOption, print_json, printable, stdout
 from raylake.client.dead_letters import counts, newest
-from raylake.config import dead_letter_path
+from raylake.client.tables import is_table, pipeline_tables
+from raylake.config import Pipeline, dead_letter_path
 
 VALUE_CHARACTERS = 120
 
@@ -30,8 +32,7 @@ def show(
     output: OutputOption = Output.text,
 ) -> None:
     """The newest dead letters: coordinates, stage, reason, and the value's beginning."""
-    config = load_file(file).config
-    path = dead_letter_path(config)
+    config, path = _letters(file)
     found = [shown(one) for one in newest(path, config.pipeline, limit, where_reason)]
     if output is Output.json:
         print_json({"path": path, "dead_letters": found})
@@ -43,7 +44,22 @@ def show(
         where = f"{one['topic']}[{one['partition']}] offset {one['offset']}"
         console.print(f"{one['table']}  {where}  {one['stage']}/{one['error_class']}")
         console.print(f"  {one['reason']}")
-        console.print(f"  value: {one['value']}")
+        if one["stage"] != "lost":  # a range of offsets, whose values nobody has
+            console.print(f"  value: {'null' if one['value'] is None else one['value']}")
+
+
+def _letters(file: Path) -> tuple[Pipeline, str]:
+    """The pipeline and its dead-letter table, which is not there before the first letter.
+
+    Raises:
+        ConfigError: The pipeline has no table at all: it has not run with this lake.
+    """
+    loaded = load_file(file)
+    lake_of(loaded)
+    path = dead_letter_path(loaded.config)
+    if not is_table(path):
+        pipeline_tables(loaded.config)
+    return loaded.config, path
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -70,8 +86,7 @@ def bytes_text(value: bytes) -> str:
 @app.command()
 def stats(file: FileArgument, output: OutputOption = Output.text) -> None:
     """How many, by table, stage and kind of fault."""
-    config = load_file(file).config
-    path = dead_letter_path(config)
+    config, path = _letters(file)
     found = counts(path, config.pipeline)
     total = sum(one.count for one in found)
     if output is Output.json:

@@ -10,7 +10,8 @@ from typing import Any
 
 from raylake.config import Loaded, load
 from raylake.config.addresses import is_local, normalise_table_address, status_path
-from raylake.config.findings import Invalid
+from raylake.config.bronze import FromOffsets
+from raylake.config.findings import Invalid, dotted
 from raylake.config.secrets import SecretRef
 from raylake.errors import ConfigError, RayLakeError
 
@@ -94,10 +95,25 @@ def places(loaded: Loaded, error: dict[str, Any]) -> list[str]:
             for i, topic in enumerate(table.topics)
             if f"'{topic}'" in message
         ]
+    elif code == "offsets_lost":
+        keys = _starts(loaded, message)
     elif code in ("not_our_table", "unsupported_table", "schema_conflict", "already_running"):
         keys = [f"bronze.{name}" for name in loaded.config.bronze if f"/{name}" in message]
     found = [(loaded.origins.get(key, ""), key) for key in keys]
     return [f"{origin} {key}" for origin, key in found if origin and origin != "default"]
+
+
+def _starts(loaded: Loaded, message: str) -> list[str]:
+    """The keys that name an offset at which a table cannot start."""
+    asked = re.search(r"(\S+)\[(\d+)\]: cannot start at offset", message)
+    if asked is None:
+        return []
+    topic, partition = asked[1], int(asked[2])
+    return [
+        dotted(("bronze", name, "start", "offsets", topic, str(partition)))
+        for name, table in loaded.config.bronze.items()
+        if isinstance(table.start, FromOffsets) and partition in table.start.offsets.get(topic, ())
+    ]
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def summary(document: Mapping[str, Any]) -> str:
     said = [
         f"{document['state']}: {sums['rows']:,} rows",
         f"{sums['dead']:,} dead letters",
-        f"{sums['commits']:,} commits",
+        f"{sums['commits']:,} {'commit' if sums['commits'] == 1 else 'commits'}",
         f"lag {sums['lag']:,}",
     ]
     return ", ".join(said)

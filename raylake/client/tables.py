@@ -36,7 +36,7 @@ def pipeline_tables(config: Pipeline) -> list[TableToVerify]:
     if not found:
         raise ConfigError(
             f"pipeline {config.pipeline!r} has no table in {config.lake} yet",
-            hint="`raylake run FILE` fills them; is `lake` the right folder?",
+            hint="`raylake run FILE` writes there; is `lake` the right folder?",
         )
     return [TableToVerify(path, name) for path, name in sorted(found.items(), key=lambda i: i[1])]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from raylake.cli import dlq
 from raylake.cli.files import load_file, overrides_of, places
 from raylake.cli.main import main
 from raylake.client.drafts import Sampled, render, table_names
@@ -106,6 +108,10 @@ def test_errors_are_placed_in_the_file(file: Path) -> None:
     assert places(loaded, {"code": "unreachable", "message": "no Ray at 10.0.0.1"}) == []
     topic = {"code": "unknown_topic", "message": "unknown topic: 'orders.us'"}
     assert places(loaded, topic) == [f"{file}:7:25 bronze.orders.topics[1]"]
+    given = load_file(file, ['bronze.orders.start={"offsets": {"orders.us": {"0": 5}}}'])
+    gone = {"code": "offsets_lost", "message": "orders.us[0]: cannot start at offset 5, the log …"}
+    assert places(given, gone) == ["flag bronze.orders.start.offsets.orders.us.0"]
+    assert places(loaded, gone) == []
     by_flag = load_file(file, ["kafka.bootstrap=other:1"])
     (place,) = places(by_flag, {"code": "unreachable", "message": "at other:1"})
     assert place.startswith("flag")
@@ -181,3 +187,38 @@ def test_the_newest_run_is_shown_unless_one_is_named(tmp_path: Path) -> None:
     assert "20250201T000000Z-b" in told.value.hint
     with pytest.raises(ConfigError, match="any run"):
         run_folder(tmp_path / "none", None)
+
+
+def test_an_offset_at_which_a_table_cannot_start_is_placed(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    start = "start: {offsets: {a.b: {0: 5, 1: 9999}}}"
+    path.write_text(GOOD.replace("[orders.eu, orders.us]", f"[a.b]\n    {start}"))
+    message = "a.b[1]: cannot start at offset 9999, the log holds [0, 10): …"
+    (place,) = places(load_file(path), {"code": "offsets_lost", "message": message})
+    assert place == f"{path}:8:38 bronze.orders.start.offsets.a.b.1"
+
+
+@pytest.mark.parametrize("command", ["show", "stats"])
+def test_dead_letters_of_a_lake_that_is_not_there_are_an_error(
+    command: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(file.parent)
+    assert main(["dlq", command, str(file)]) == 2
+    assert "has no table in" in capsys.readouterr().err
+
+
+def test_a_lost_range_has_no_value_to_show(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    letter: dict[str, Any] = dict.fromkeys(
+        ("key", "value", "timestamp", "failed_at", "reason", "error_class", "table"), None
+    )
+    letter |= {"topic": "a", "partition": 0, "offset": 3}
+    letters = [{**letter, "stage": "lost"}, {**letter, "stage": "late"}]
+    monkeypatch.setattr(dlq, "newest", lambda *_: letters)
+    monkeypatch.setattr(dlq, "is_table", lambda _: True)
+    assert main(["dlq", "show", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "lost/None" in said
+    assert said.count("value:") == 1
+    assert "value: null" in said

@@ -36,6 +36,8 @@ def test_sums_and_lag() -> None:
         "lag": 200,
     }
     assert summary(document) == "running: 1,500 rows, 4 dead letters, 3 commits, lag 200"
+    document["tables"]["bronze.orders"]["commits"] = 1
+    assert ", 1 commit, lag" in summary(document)
     assert progress_line(document, 12.3).endswith("12 rows/s, consumers 1 paused, 1 running")
 
 
