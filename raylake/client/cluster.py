@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+import psutil
 
 from raylake.errors import DependencyUnreachable
 
@@ -50,7 +53,8 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
         session_dir: Where an embedded cluster keeps its logs and sockets; a short path.
 
     Raises:
-        DependencyUnreachable: No cluster answers at the address, or it refuses the token.
+        DependencyUnreachable: No cluster answers at the address, or it refuses the token; or an
+            embedded one does not come up.
     """
     import ray
     from ray.exceptions import AuthenticationError
@@ -76,17 +80,53 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
         }
         if session_dir is not None:
             options["_temp_dir"] = str(session_dir)
-    try:
-        with nullcontext() if address else _without_monitors():
-            context = ray.init(**options)
-    except (ConnectionError, TimeoutError, AuthenticationError) as error:
-        raise DependencyUnreachable(
-            f"no Ray cluster answers at {address or 'loopback'}: {error}",
-            hint="is RAY_ADDRESS right, and RAY_AUTH_TOKEN the cluster's token? Without RAY_ADDRESS"
-            " an embedded cluster is started",
-        ) from error
+    reaching = Reaching(address, OSError, RuntimeError, AuthenticationError)
+    with reaching, nullcontext() if address else _without_monitors():
+        context = ray.init(**options)
     info = context.address_info
     return ClusterHandle(str(info["gcs_address"]), not address, Path(str(info["session_dir"])))
+
+
+class Reaching:
+    """Says what it means that Ray cannot be reached, or does not come up.
+
+    Ray raises ``Exception`` itself when a node is too slow to start. That very class is meant, and
+    not what derives from it, which no ``except`` can tell.
+
+    Args:
+        address: Of the cluster; None for an embedded one, of which nothing is left running.
+        others: What else Ray raises for it.
+    """
+
+    def __init__(self, address: str | None, *others: type[Exception]) -> None:
+        self._address = address
+        self._others = others
+        self._before = set(psutil.Process().children())
+
+    def __enter__(self) -> None:
+        """Nothing to do yet."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Raise ``DependencyUnreachable`` in the place of what Ray raised."""
+        if kind is not Exception and not isinstance(error, self._others):
+            return
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if self._address:
+            raise DependencyUnreachable(
+                f"no Ray cluster answers at {self._address}: {reason}",
+                hint="is RAY_ADDRESS right, and RAY_AUTH_TOKEN the cluster's token? Without "
+                "RAY_ADDRESS an embedded cluster is started",
+            ) from error
+        for child in set(psutil.Process().children(recursive=True)) - self._before:
+            with suppress(psutil.Error):
+                child.kill()
+        raise DependencyUnreachable(
+            f"Ray did not come up on this machine: {reason}",
+            hint="is there memory, or is the machine overloaded? `raylake doctor` looks. Ray's "
+            "sockets and logs lie in RAYLAKE_RAY_DIR, which must be a short path",
+        ) from error
 
 
 @contextmanager

@@ -33,5 +33,5 @@ def _place(name: str) -> str:
     if spec is None:
         return "nowhere"
     # A package has a folder of its own, a module only a file.
-    (found, *_) = [*(spec.submodule_search_locations or ()), spec.origin or ""]
-    return str(Path(found).resolve().parent)
+    folders = list(spec.submodule_search_locations or [])
+    return str(Path(folders[0] if folders else spec.origin or "").resolve().parent)

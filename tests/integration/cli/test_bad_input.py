@@ -62,11 +62,11 @@ def test_a_folder_that_is_no_delta_table_is_5_and_left_alone(
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
-def _job(shell: Shell, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _job(shell: Shell, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "jobs.ingest", "--config", "a.yaml", *arguments],
         cwd=shell.folder,
-        env={**os.environ, "PYTHONPATH": str(Path(jobs.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(jobs.__file__).parents[1]), **environment},
         capture_output=True,
         text=True,
         timeout=120,
@@ -79,6 +79,16 @@ def test_a_flag_of_the_job_without_a_value_is_2(shell: Shell) -> None:
     done = _job(shell, "--set", "foo")
     assert done.returncode == 2, done.stderr
     assert "--set foo: no value" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_ray_that_does_not_come_up_is_4(shell: Shell) -> None:
+    text = "pipeline: a\nlake: ./lake\nkafka: {bootstrap: 'h:1'}\nbronze: {a: {topics: [a]}}\n"
+    shell.write("a.yaml", text)
+    done = _job(shell, RAYLAKE_RAY_DIR=str(shell.folder / ("long" * 30)), RAY_ADDRESS="")
+    assert done.returncode == 4, done.stderr
+    assert "Ray did not come up on this machine: " in done.stderr
+    assert "raylake doctor" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -119,3 +129,10 @@ def test_a_full_disk_below_the_logs_hides_neither_reason_nor_exit_code(tmp_path:
     assert error is not None
     assert error["code"] == "configuration"
     assert "lake: this key is required" in error["message"]
+
+
+def test_a_job_whose_last_words_do_not_fit_on_the_disk_ends_with_its_own_code() -> None:
+    script = "import sys; from jobs import ingest; sys.stdout.write('done'); ingest.end(4)"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=full, timeout=120)
+    assert done.returncode == 4
