@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.harness.scope import ROOT
+from tests.harness.cluster import ROOT
 
 SEED_ENV = "RAYLAKE_CHAOS_SEED"
 SCHEDULES = 5000
