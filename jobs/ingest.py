@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import ray
@@ -211,12 +211,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-if __name__ == "__main__":
-    code = main()
-    if ray.is_initialized():
-        ray.shutdown()
+def end(code: int) -> NoReturn:
+    """End the process with this code, also where its last words cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
     # Readers of Delta tables can abort a process at exit (DESIGN §3).
     os._exit(code)
+
+
+if __name__ == "__main__":
+    code = main()
+    if ray.is_initialized():
+        ray.shutdown()
+    end(code)

@@ -132,7 +132,13 @@ def test_a_full_disk_below_the_logs_hides_neither_reason_nor_exit_code(tmp_path:
 
 
 def test_a_job_whose_last_words_do_not_fit_on_the_disk_ends_with_its_own_code() -> None:
-    script = "import sys; from jobs import ingest; sys.stdout.write('done'); ingest.end(4)"
+    script = """if True:
+        import sys
+        from jobs import ingest
+        sys.stdout.reconfigure(line_buffering=False, write_through=False)
+        sys.stdout.write("done")
+        ingest.end(4)
+    """
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=full, timeout=120)
     assert done.returncode == 4
