@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -123,6 +124,8 @@ def _run(run: RunPlan, cluster: ClusterHandle, signals: _Signals) -> Outcome:
                     hint="`raylake logs` shows what it said last",
                 ) from error
             sys.stderr.write(f"the supervisor is gone and is started again: {error.message}\n")
+            # Asked for once, against the run of then: not against one that took over since.
+            run = replace(run, take_over=False)
             time.sleep(WAIT_S)
 
 
