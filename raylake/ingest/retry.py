@@ -1,16 +1,18 @@
 """Retries: what is tried again, how often and how far apart (SPEC B1, ADR 0011).
 
 Retries have one owner per operation (DESIGN §7): :class:`Retrier` where somebody waits for the
-answer, :class:`Dependency` where what waits is kept until it lands.
+answer, :class:`Dependency` where what waits is kept until it lands. The waits are tenacity's.
 """
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
+
+import tenacity
+from tenacity.stop import stop_base
+from tenacity.wait import wait_base
 
 from raylake.clock import Clock, Deadline
 from raylake.errors import Retryable
@@ -18,8 +20,6 @@ from raylake.ingest.breaker import Breaker, BreakerState
 
 T = TypeVar("T")
 Strategy = Literal["exponential", "fixed", "none"]
-
-_MAX_DOUBLINGS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,16 @@ class RetryPolicy:
 
     def wait_s(self, failures: int) -> float:
         """Seconds until the next attempt, after so many failures in a row."""
+        state = tenacity.RetryCallState(_NO_RETRYING, None, (), {})
+        state.attempt_number = failures
+        return float(self.waiting(state))
+
+    @property
+    def waiting(self) -> wait_base:
+        """The waits between attempts, as tenacity knows them."""
         if self.strategy == "fixed":
-            return self.initial_s
-        ceiling_s = self.initial_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
-        return random.uniform(0.0, min(self.max_s, ceiling_s))  # noqa: S311 - jitter only
+            return tenacity.wait_fixed(self.initial_s)
+        return tenacity.wait_random_exponential(multiplier=self.initial_s, max=self.max_s)
 
 
 @dataclass(slots=True)
@@ -141,22 +147,40 @@ class Retrier:
             Exception: What the last attempt raised, unchanged.
         """
         count = self._count
-        for failures in itertools.count(1):
-            try:
-                result = operation()
-            except self._only as error:
-                count.last_error = error.message
-                wait_s = self.policy.wait_s(failures)
-                out_of_time = deadline is not None and wait_s >= deadline.left_s()
-                if out_of_time or self.policy.exhausted(failures):
-                    count.exhausted += 1
-                    raise
-                count.retries += 1
-                self._clock.sleep(wait_s)
-            else:
-                count.recovered += failures > 1
-                return result
-        raise AssertionError("unreachable")
+
+        def before_sleep(state: tenacity.RetryCallState) -> None:
+            count.retries += 1
+            count.last_error = str(state.outcome.exception()) if state.outcome else ""
+
+        retrying = tenacity.Retrying(
+            sleep=self._clock.sleep,
+            stop=_Stop(self.policy, deadline),
+            wait=self.policy.waiting,
+            retry=tenacity.retry_if_exception_type(self._only),
+            before_sleep=before_sleep,
+            reraise=True,
+        )
+        try:
+            result = retrying(operation)
+        except self._only as error:
+            count.exhausted += 1
+            count.last_error = error.message
+            raise
+        count.recovered += retrying.statistics["attempt_number"] > 1
+        return result
+
+
+_NO_RETRYING = tenacity.Retrying()
+
+
+class _Stop(stop_base):
+    def __init__(self, policy: RetryPolicy, deadline: Deadline | None) -> None:
+        self.policy = policy
+        self.deadline = deadline
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        late = self.deadline is not None and state.upcoming_sleep >= self.deadline.left_s()
+        return late or self.policy.exhausted(state.attempt_number)
 
 
 class Pace:
