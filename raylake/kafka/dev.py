@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 _HOST = "127.0.0.1"
 _CLUSTER_ID = "cmF5bGFrZS1kZXYtMDAwMA"
 _START_ATTEMPTS = 3
+_LOOK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,8 @@ class DevBroker:
             process = self._running_process()
             if process is not None:
                 process.terminate()
-                try:
-                    process.wait(timeout_s)
-                except psutil.TimeoutExpired:
-                    process.kill()
-                    process.wait(timeout_s)
+                if not _ended(process, timeout_s):
+                    _kill(process, timeout_s)
             if wipe:
                 shutil.rmtree(self._home, ignore_errors=True)
             return process is not None
@@ -143,8 +141,7 @@ class DevBroker:
         with self._locked():
             process = self._running_process()
             if process is not None:
-                process.kill()
-                process.wait(timeout_s)
+                _kill(process, timeout_s)
             return process is not None
 
     def _running_process(self) -> psutil.Process | None:
@@ -280,6 +277,31 @@ def _process(info: BrokerInfo) -> psutil.Process | None:
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
+
+
+def _kill(process: psutil.Process, timeout_s: float) -> None:
+    process.kill()
+    if not _ended(process, timeout_s):
+        raise RayLakeError(
+            f"the local broker (pid {process.pid}) has not ended {timeout_s:g} s after SIGKILL",
+            hint="its disk may not answer",
+        )
+
+
+def _ended(process: psutil.Process, timeout_s: float) -> bool:
+    """Wait for its end; one that another process started stays a zombie until that one looks."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        zombie = False
+        with suppress(psutil.NoSuchProcess):
+            zombie = process.status() == psutil.STATUS_ZOMBIE
+        try:
+            process.wait(_LOOK_AGAIN_S)
+        except psutil.TimeoutExpired:
+            if not zombie:
+                continue
+        return True
+    return False
 
 
 def _wait_ready(info: BrokerInfo, timeout_s: float) -> None:

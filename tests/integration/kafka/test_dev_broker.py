@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,6 +56,28 @@ def test_two_starts_at_once_give_one_broker_and_down_ends_it() -> None:
         assert again.bootstrap == first.bootstrap
         assert again.pid != first.pid
     finally:
+        DevBroker(instance=name).down(wipe=True)
+
+
+def test_a_broker_is_down_although_the_process_that_started_it_does_not_look() -> None:
+    name = f"other-{uuid.uuid4().hex[:8]}"
+    up = (
+        "import sys; from raylake.kafka.dev import DevBroker; print(DevBroker(instance=sys.argv[1])"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", f"{up}.up().pid, flush=True); input()", name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert starter.stdout is not None
+        pid = int(starter.stdout.readline())
+        assert DevBroker(instance=name).down(timeout_s=20.0) is True
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        assert DevBroker(instance=name).status() is None
+    finally:
+        starter.communicate("\n")
         DevBroker(instance=name).down(wipe=True)
 
 
