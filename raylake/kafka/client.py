@@ -269,7 +269,7 @@ class Cluster:
         near = {
             name: difflib.get_close_matches(name, existing, n=3, cutoff=0.6) for name in missing
         }
-        guesses = sorted({guess for found in near.values() for guess in found})
+        guesses = list(dict.fromkeys(guess for found in near.values() for guess in found))
         return UnknownTopic(
             f"unknown topic: {', '.join(repr(name) for name in missing)}"
             f" (cluster {self._connection.bootstrap})",
