@@ -97,10 +97,7 @@ def produce(
             else:
                 sent.append((plain.send(topic, value, key, partition=partition), value, kind, fate))
         plain.flush()
-        with RecordWriter(record, topic) as writer:
-            for future, value, kind, fate in sent:
-                place = future.get(timeout=60)
-                writer.add(place.partition, place.offset, value, kind, fate)
+        _write_down(sent, record, topic, timeout_s=60)
     finally:
         plain.close()
         if transactional is not None:
@@ -151,10 +148,7 @@ def steadily(
         working.result()
     try:
         producer.flush()
-        with RecordWriter(record, topic) as writer:
-            for future, value, kind, fate in sent:
-                place = future.get(timeout=120)
-                writer.add(place.partition, place.offset, value, kind, fate)
+        _write_down(sent, record, topic, timeout_s=120)
     finally:
         producer.close()
 
@@ -172,3 +166,11 @@ def _record(choose: random.Random, mix: Mix, number: int) -> tuple[bytes | None,
     if mix.new_field:
         event[mix.new_field] = f"new {number}"
     return json.dumps(event).encode(), "event", fate
+
+
+def _write_down(sent: list[Any], record: Path, topic: str, *, timeout_s: float) -> None:
+    """Record where the broker put each message: its future, value, kind and fate."""
+    with RecordWriter(record, topic) as writer:
+        for future, value, kind, fate in sent:
+            place = future.get(timeout=timeout_s)
+            writer.add(place.partition, place.offset, value, kind, fate)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -14,15 +12,7 @@ import pytest
 from raylake.client.runs import stop_all
 from raylake.clock import SystemClock
 from raylake.errors import Terminal
-from tests.unit.cli.documents import status_document
-
-
-def _lake(tmp_path: Path, **documents: dict[str, Any]) -> Path:
-    folder = tmp_path / "_raylake" / "status"
-    folder.mkdir(parents=True)
-    for name, document in documents.items():
-        (folder / f"{name}.json").write_text(json.dumps(document))
-    return tmp_path
+from tests.unit.cli.documents import lake_of, status_document
 
 
 def test_stop_all_asks_every_living_run_once_and_waits_for_all(tmp_path: Path) -> None:
@@ -39,7 +29,7 @@ def test_stop_all_asks_every_living_run_once_and_waits_for_all(tmp_path: Path) -
         job = {**status_document()["job"], "pid": run.pid, "pid_created_s": created_s}
         documents[f"p{number}"] = status_document(pipeline=f"p{number}", job=job)
     documents["old"] = status_document(pipeline="old", state="stopped")
-    lake = _lake(tmp_path, **documents)
+    lake = lake_of(tmp_path, **documents)
     # These processes write no last document, so each run is told to have ended without a word.
     with pytest.raises(Terminal, match="did not drain"):
         stop_all(lake, 20.0, SystemClock())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -50,3 +52,12 @@ def status_document(**changes: Any) -> dict[str, Any]:
         "error": None,
     }
     return {**document, **changes}
+
+
+def lake_of(tmp_path: Path, **documents: dict[str, Any]) -> Path:
+    """A lake that holds these status documents, by pipeline."""
+    folder = tmp_path / "_raylake" / "status"
+    folder.mkdir(parents=True)
+    for name, document in documents.items():
+        (folder / f"{name}.json").write_text(json.dumps(document))
+    return tmp_path

@@ -14,7 +14,7 @@ from raylake.client.launch import PACKAGE_ROOT, RunRequest, job_environment
 from raylake.client.runs import life_of, refuse_second_run, run_status, stop_run
 from raylake.clock import ManualClock
 from raylake.errors import AlreadyRunning, Refused, Terminal
-from tests.unit.cli.documents import status_document
+from tests.unit.cli.documents import lake_of, status_document
 
 ELSEWHERE = {"host": "another-host", "pid": 1, "pid_created_s": 0.0}
 
@@ -109,18 +109,10 @@ def test_the_job_finds_this_installation_first() -> None:
     assert "RAY_ADDRESS" not in job_environment({})
 
 
-def _lake(tmp_path: Path, **documents: dict[str, Any]) -> Path:
-    folder = tmp_path / "_raylake" / "status"
-    folder.mkdir(parents=True)
-    for name, document in documents.items():
-        (folder / f"{name}.json").write_text(json.dumps(document))
-    return tmp_path
-
-
 def test_the_pipelines_of_a_lake_are_listed_with_how_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lake = _lake(
+    lake = lake_of(
         tmp_path,
         one=status_document(pipeline="one", state="done"),
         two=status_document(pipeline="two", job=_gone()),
