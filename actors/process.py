@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 from dataclasses import dataclass
 from typing import Self
 
 import psutil
+
+from raylake.processes import living
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class ActorProcess:
         """SIGKILL it, if it is on this host and still the same process; says whether it was."""
         if self.host != socket.gethostname():
             return False
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
-            # The boot time that it is computed from moves a little when the clock is set.
-            if abs(psutil.Process(self.pid).create_time() - self.created_s) < 1.0:
-                os.kill(self.pid, signal.SIGKILL)
+        process = living(self.pid, self.created_s)
+        if process is not None:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
                 return True
         return False

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from raylake.clock import Clock, Deadline
 from raylake.errors import AlreadyRunning, ConfigError, RayLakeError, Refused, Terminal
 from raylake.ingest.status import read_status
+from raylake.processes import living
 
 ENDED = ("done", "stopped", "failed")
 POLL_S = 0.2
@@ -66,17 +65,8 @@ def life_of(document: Mapping[str, Any]) -> Life:
     job = document.get("job", {})
     if job.get("host") != socket.gethostname() or not job.get("pid"):
         return "elsewhere"
-    return "alive" if is_alive(int(job["pid"]), float(job.get("pid_created_s", 0))) else "dead"
-
-
-def is_alive(pid: int, created_s: float) -> bool:
-    """Whether this very process lives: a pid that was given again has another creation time."""
-    try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - created_s) < 1.0
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    process = living(int(job["pid"]), float(job.get("pid_created_s", 0)))
+    return "dead" if process is None else "alive"
 
 
 def refuse_second_run(path: Path, pipeline: str, clock: Clock) -> None:
@@ -188,7 +178,7 @@ def _await_end(path: Path, found: RunStatus, deadline: Deadline) -> RunStatus:
     run_id = found.document.get("run_id")
     began_s = deadline.clock.monotonic()
     created_s = float(found.document["job"]["pid_created_s"])
-    while is_alive(found.pid, created_s):
+    while living(found.pid, created_s) is not None:
         if deadline.expired():
             waited_s = deadline.clock.monotonic() - began_s
             raise Terminal(

@@ -25,6 +25,7 @@ from kafka.errors import KafkaError
 from raylake.errors import ConfigError, RayLakeError
 from raylake.kafka.artifacts import KAFKA_VERSION, cache_folder, file_lock, kafka_jars
 from raylake.kafka.java import Java, find_java
+from raylake.processes import living
 
 DEFAULT_PORT = 9092
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
@@ -271,12 +272,7 @@ def _bound(port: int) -> Iterator[socket.socket]:
 
 
 def _process(info: BrokerInfo) -> psutil.Process | None:
-    try:
-        process = psutil.Process(info.pid)
-        same = abs(process.create_time() - info.created_s) < 1.0
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return None
+    return living(info.pid, info.created_s)
 
 
 def _kill(process: psutil.Process, timeout_s: float) -> None:
