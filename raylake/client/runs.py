@@ -138,16 +138,16 @@ def stop_all(lake: Path, timeout_s: float, clock: Clock) -> list[RunStatus]:
         ConfigError: No pipeline has run with this lake.
         Terminal, Refused: One of them did not end well; all were asked, and all were waited for.
     """
-    living = {p: f for p, f in lake_runs(lake, clock).items() if f.life == "alive"}
+    alive = {p: f for p, f in lake_runs(lake, clock).items() if f.life == "alive"}
     deadline = Deadline.after(timeout_s, clock)
     failures: list[RayLakeError] = []
-    for found in living.values():
+    for found in alive.values():
         try:
             _ask_to_drain(found)
         except RayLakeError as error:
             failures.append(error)
     ended: list[RunStatus] = []
-    for path, found in living.items():
+    for path, found in alive.items():
         try:
             ended.append(_await_end(path, found, deadline))
         except RayLakeError as error:
