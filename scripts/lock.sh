@@ -7,11 +7,11 @@ scratch=$(mktemp)
 trap 'rm -f "$scratch"' EXIT
 # What is pinned already stays, unless --upgrade or --upgrade-package says otherwise.
 grep -v '^#' requirements.lock >"$scratch"
-"$bin/pip-compile" --quiet --extra spark --extra dev --generate-hashes --allow-unsafe --strip-extras \
+"$bin/pip-compile" --quiet --extra spark --extra bench --extra dev --generate-hashes --allow-unsafe --strip-extras \
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
   --output-file "$scratch" "$@" pyproject.toml
 {
-  grep '^#' requirements.lock
+  sed '/^[^#]/,$d' requirements.lock
   cat "$scratch"
 } >"$scratch.new"
 mv "$scratch.new" requirements.lock

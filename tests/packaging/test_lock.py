@@ -21,7 +21,13 @@ def _wanted() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     return [
-        Requirement(line) for line in (*project["dependencies"], *extras["spark"], *extras["dev"])
+        Requirement(line)
+        for line in (
+            *project["dependencies"],
+            *extras["spark"],
+            *extras["bench"],
+            *extras["dev"],
+        )
     ]
 
 
