@@ -83,6 +83,9 @@ class JsonDecoder:
         self._check_digits = any(
             vouch.has_binary_numbers(field.type) for field in self._plan.fields
         )
+        deepest = 1 + max((vouch.nesting(field.type) for field in self._plan.fields), default=0)
+        by_one = spec.careful or deepest > spec.max_depth
+        self._fast_bytes = -1 if by_one else spec.max_message_bytes
 
     def decode(self, records: pa.RecordBatch) -> Decoded:
         """See :meth:`raylake.codecs.port.Decoder.decode`."""
@@ -114,9 +117,8 @@ class JsonDecoder:
         messages: list[bytes] = []
         doubtful: list[int] = []
         loads, known = orjson.loads, frozenset(self._plan.fields.names).issuperset
-        limit = -1 if self._plan.spec.careful else self._plan.spec.max_message_bytes
         for row, value in enumerate(values):
-            if value is None or len(value) > limit:
+            if value is None or len(value) > self._fast_bytes:
                 doubtful.append(row)
                 continue
             try:

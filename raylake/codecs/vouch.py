@@ -39,6 +39,8 @@ _NONE = type(None)
 _DIGITS = re.compile(
     rb"[:,\[\s](-?(?:(?=[\d.]{16})\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|[\d.]+[eE]-0*\d{3,}))"
 )
+# orjson reads the integer -0 as 0; as a double it has a sign.
+_NEGATIVE_ZERO = re.compile(rb"-0[,\]}\s]")
 _FLATTEN = bytes(0x30 if chr(c) in "0123456789." else c for c in range(256))
 _LONG_RUN = b"0" * 16
 _INTEGER_BITS = {pa.int8(): 8, pa.int16(): 16, pa.int32(): 32, pa.int64(): 64}
@@ -53,8 +55,16 @@ def has_binary_numbers(dtype: pa.DataType) -> bool:
     return bool(pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))
 
 
+def nesting(dtype: pa.DataType) -> int:
+    """At most how deep the objects and arrays of a column of this type are (a map counts twice)."""
+    inner = [nesting(dtype.field(i).type) for i in range(dtype.num_fields)]
+    return int(pa.types.is_nested(dtype)) + max(inner, default=0)
+
+
 def digits_fit(value: bytes) -> bool:
-    """Whether each number of a message that is no integer is its double's shortest text."""
+    """Whether a double keeps each number of a message: its shortest text, or an integer not -0."""
+    if _NEGATIVE_ZERO.search(value):
+        return False
     if _LONG_RUN not in value.translate(_FLATTEN) and b"e-" not in value and b"E-" not in value:
         return True
     for match in _DIGITS.finditer(value):
