@@ -42,6 +42,10 @@ chaos: setup ## the long, seeded chaos cases (SEED=n repeats a run)
 	@echo "chaos seed $(SEED): make chaos SEED=$(SEED) repeats this run"
 	@RAYLAKE_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -m long -s $(ARGS) tests/chaos
 
+.PHONY: bench
+bench: setup ## Kafka JSON to Delta beside Spark: 2 M records, two rounds, 8 minutes; ends with the ratios
+	@$(BIN)/python benchmarks/against_spark.py --bench $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

@@ -140,6 +140,25 @@ class Bed:
                 raise BenchFailed(self.tail(f"produce-{number}.log"))
         return self.folder / "record-0.parquet"
 
+    def load(self, topic: str, count: int, **options: Any) -> int:
+        """Fill a topic in two processes, as :mod:`load` does; returns how many records are bad."""
+        command = [sys.executable, str(ROOT / "benchmarks" / "load.py"), "--topic", topic]
+        command += ["--bootstrap", self.bootstrap, "--count", str(count)]
+        for name, value in options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        logs = [f"load-{number}.log" for number in range(2)]
+        shards = [self.start([*command, "--shard", f"{n}/2"], log) for n, log in enumerate(logs)]
+        bad = 0
+        for shard, log in zip(shards, logs, strict=True):
+            if shard.wait(1800) != 0:
+                raise BenchFailed(self.tail(log))
+            bad += int(self.told(log)["bad"])
+        return bad
+
+    def told(self, log: str) -> dict[str, Any]:
+        """The line of JSON with which a process ended."""
+        return dict(json.loads((self.folder / log).read_text().splitlines()[-1]))
+
     def account(self, records: Sequence[Path]) -> tuple[bool, dict[str, Any]]:
         """Verify (all levels) and the auditor: whether both balance, and the audit."""
         done = subprocess.run(

