@@ -59,12 +59,15 @@ class Decoded:
             field is new, or a column that exists with its whole new type (a struct with new
             fields inside). Evolve the schema (:func:`raylake.codecs.merge_schema`), make a
             decoder for it and decode the same records again: it asks for no more additions.
+        by_row: The rows that a columnar decoder left to its row-by-row one, ascending; None where
+            there is none such.
     """
 
     payload: pa.RecordBatch
     kept: npt.NDArray[np.int64]
     dead: list[DeadRecord] = field(default_factory=list)
     additions: pa.Schema | None = None
+    by_row: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
