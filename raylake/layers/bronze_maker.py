@@ -91,10 +91,19 @@ class BronzeMaker:
 
     def make(self, batch: FetchedBatch, watermark_ms: int | None) -> Made | pa.Schema:
         """Decode a batch; a schema means: the table needs these columns first."""
-        decoder, schema = self._fitted()
-        decoded = decoder.decode(batch.records)
+        decoded = self.decode(batch)
         if decoded.additions is not None:
             return decoded.additions
+        return self.finish(batch, decoded, watermark_ms)
+
+    def decode(self, batch: FetchedBatch) -> Decoded:
+        """The first half of :meth:`make`: the payload's columns and what is dead."""
+        decoder, _ = self._fitted()
+        return decoder.decode(batch.records)
+
+    def finish(self, batch: FetchedBatch, decoded: Decoded, watermark_ms: int | None) -> Made:
+        """The second half of :meth:`make`: event times, metadata columns, dead letters."""
+        _, schema = self._fitted()
         now_s = self._clock.now()
         dead = list(decoded.dead)
         flags, times = None, None
