@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from raylake.clock import Clock
+from raylake.ingest.moments import Moments
 from raylake.ingest.unit import OffsetRange, SourcePartition
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ class BatchPolicy:
 
     Attributes:
         max_batch_bytes: At this many bytes held.
-        commit_interval_s: This long after the first record held arrived.
+        commit_interval_s: At the table's next moment (:class:`Moments`) after a record arrived.
         idle_commit_interval_s: Offsets without any record, at most this often.
     """
 
@@ -98,9 +99,10 @@ class Batcher(Generic[T]):
 
     Each partition's ranges are contiguous from the offset it was given in :meth:`begin`, and each
     offset leaves in exactly one plan, or is dropped and read again. A range that holds a record
-    (a row, a dead letter, a lost offset) waits at most ``commit_interval_s``; ranges without any
-    ride along with the next plan, or leave in one of their own at most once per
-    ``idle_commit_interval_s`` after the plan before it, and at drain. Not thread-safe.
+    (a row, a dead letter, a lost offset) waits for the table's next moment, ``commit_interval_s``
+    at most, also when the wall clock is moved meanwhile; ranges without any ride along with the
+    next plan, or leave in one of their own at most once per ``idle_commit_interval_s`` after the
+    plan before it, and at drain. Not thread-safe.
     """
 
     def __init__(self, table: str, policy: BatchPolicy, clock: Clock) -> None:
@@ -108,9 +110,10 @@ class Batcher(Generic[T]):
         self.policy = policy
         self.held_bytes = 0
         self._clock = clock
+        self._moments = Moments(table, policy.commit_interval_s)
         self._held: dict[SourcePartition, _Held[T]] = {}
         self._since: dict[SourcePartition, float] = {}
-        self._records_since: dict[SourcePartition, float] = {}
+        self._records_due: dict[SourcePartition, float] = {}
         self._flushed_at = clock.monotonic()
 
     @property
@@ -187,7 +190,7 @@ class Batcher(Generic[T]):
         held.next = offsets.end
         self._since.setdefault(source, now)
         if item is not None or holds_records(offsets):
-            self._records_since.setdefault(source, now)
+            self._records_due.setdefault(source, now + self._moments.next_in_s(self._clock))
         if item is not None:
             held.batches.append(HeldBatch(offsets, item, nbytes))
             self.held_bytes += nbytes
@@ -198,17 +201,17 @@ class Batcher(Generic[T]):
             return FlushReason.BYTES
         if self.due_in_s() != 0.0:
             return None
-        return FlushReason.INTERVAL if self._records_since else FlushReason.OFFSETS_ONLY
+        return FlushReason.INTERVAL if self._records_due else FlushReason.OFFSETS_ONLY
 
     def due_in_s(self) -> float | None:
         """Seconds until time alone makes it due; None when nothing is held."""
         if not self._since:
             return None
-        if self._records_since:
-            at = min(self._records_since.values()) + self.policy.commit_interval_s
+        if self._records_due:
+            at = min(self._records_due.values())
         else:
             at = self._flushed_at + self.policy.idle_commit_interval_s
-        return max(0.0, at - self._clock.monotonic())
+        return max(0.0, round(at - self._clock.monotonic(), 6))
 
     def flush(self, *, drain: bool = False) -> Plan[T] | None:
         """Take what is held, if it is due or ``drain`` asks for it; else None."""
@@ -258,7 +261,7 @@ class Batcher(Generic[T]):
     def _release(self, source: SourcePartition, held: _Held[T]) -> None:
         self.held_bytes -= sum(batch.nbytes for batch in held.batches)
         self._since.pop(source, None)
-        self._records_since.pop(source, None)
+        self._records_due.pop(source, None)
 
 
 def holds_records(offsets: OffsetRange) -> bool:

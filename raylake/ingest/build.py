@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ from raylake.ingest.consumer import ConsumerLoop, LostLetters
 from raylake.ingest.dead_letters import LetterHead, lost_letter
 from raylake.ingest.earlier import Snapshots, restored
 from raylake.ingest.feed import FeedNames, TableFeed
+from raylake.ingest.moments import Moments
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.poison import MIN_JUDGED_RECORDS, PoisonGate, PoisonPolicy
@@ -34,7 +35,7 @@ from raylake.ingest.retry import Dependency, Pace, RetryCounters, RetryPolicy
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import SourcePartition
 from raylake.ingest.watermark import Watermark, WatermarkPolicy, is_event_time
-from raylake.kafka.fetch import Connection, FetchSettings, PollFetcher
+from raylake.kafka.fetch import Connection, Fetcher, FetchSettings, PollFetcher
 from raylake.layers.bronze_maker import BronzeMaker, BronzePlaces, EventTimeRule
 
 STORES: tuple[DependencyName, ...] = ("store", "dead_letters")
@@ -192,7 +193,7 @@ def build_owner_loop(
             table.retries,
         ),
         clock=clock,
-        commit_interval_s=setup.table.config.commit_interval_s,
+        moments=Moments(setup.table.name, setup.table.config.commit_interval_s),
     )
     stored = dead_letters.stored_version(table.table_id)
     loop.redo(stored, live_files=table.count_live_files())
@@ -212,19 +213,9 @@ def build_consumer(
     config = setup.run.config
     broker = restored(Breaker("broker", breaker_policy(config), clock), setup.breakers, "broker")
     feeds = {t.name: build_feed(setup, t, owners[t.name], clock) for t in setup.tables}
-    fetcher = PollFetcher(
-        Connection(config.kafka.bootstrap, config.kafka.security, config.kafka.connect_timeout_s),
-        FetchSettings(
-            max_records=FETCH_MAX_RECORDS,
-            max_bytes=min([FETCH_MAX_BYTES, *(t.config.max_batch_bytes for t in setup.tables)]),
-            fetch_max_bytes=config.kafka.fetch_max_bytes,
-            client_id=f"raylake-{config.pipeline}-{setup.name}",
-            client=dict(config.kafka.client),
-        ),
-    )
     loop = ConsumerLoop(
         setup.name,
-        fetcher,
+        build_fetcher(config, setup.tables, setup.name),
         feeds,
         budget=ByteBudget(config.ingest.buffer_bytes, clock),
         broker=Dependency(broker, Pace(retry_policy(config, "broker"), clock)),
@@ -235,26 +226,38 @@ def build_consumer(
     return loop
 
 
-def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: Clock) -> TableFeed:
-    """One table's side of a consumer."""
-    config, run = table.config, setup.run
+def build_fetcher(config: Pipeline, tables: Sequence[TablePlan], name: str) -> Fetcher:
+    """What reads these tables' partitions; ``name`` is shown in the broker's logs and quotas."""
+    kafka = config.kafka
+    return PollFetcher(
+        Connection(kafka.bootstrap, kafka.security, kafka.connect_timeout_s),
+        FetchSettings(
+            max_records=FETCH_MAX_RECORDS,
+            max_bytes=min([FETCH_MAX_BYTES, *(t.config.max_batch_bytes for t in tables)]),
+            fetch_max_bytes=kafka.fetch_max_bytes,
+            client_id=f"raylake-{config.pipeline}-{name}",
+            client=dict(kafka.client),
+        ),
+    )
+
+
+def build_maker(run: RunPlan, table: TablePlan, clock: Clock) -> BronzeMaker:
+    """What makes a table's rows, dead letters and files."""
+    config = table.config
     event_time = watermark_policy(table)
     rule = (
         EventTimeRule(config.event_time.column, event_time)
         if config.event_time is not None and event_time is not None
         else None
     )
-    maker = BronzeMaker(
+    options = WriteOptions(
+        run.config.ingest.durability,
+        target_file_bytes=config.target_file_bytes,
+        stats_columns=table.stats_columns,
+    )
+    return BronzeMaker(
         LetterHead(run.config.pipeline, table.name),
-        BronzePlaces(
-            table.path,
-            run.dead_letters,
-            WriteOptions(
-                run.config.ingest.durability,
-                target_file_bytes=config.target_file_bytes,
-                stats_columns=table.stats_columns,
-            ),
-        ),
+        BronzePlaces(table.path, run.dead_letters, options),
         table.shape,
         DecoderSpec(
             format=config.format,
@@ -264,11 +267,16 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
         rule,
         clock,
     )
+
+
+def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: Clock) -> TableFeed:
+    """One table's side of a consumer."""
+    config, run = table.config, setup.run
     mine = {name: setup.breakers.get(f"{table.name}/{name}", {}) for name in STORES}
     feed = TableFeed(
         FeedNames(run.config.pipeline, setup.name, table.name),
         owner,
-        maker,
+        build_maker(run, table, clock),
         BatchPolicy(
             config.max_batch_bytes, config.commit_interval_s, config.idle_commit_interval_s
         ),

@@ -7,7 +7,7 @@ around it calls it in a loop and passes commands in between.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -147,7 +147,7 @@ class ConsumerLoop:
         if not self._may_fetch():
             self._clock.sleep(FETCH_WAIT_S / 5)
             return
-        for batch in self._intake.fetch():
+        for batch in self._intake.fetch(_fetch_wait_s(self._feeds.values())):
             self._feed(batch)
         if self._intake.broker.held_up:
             self._clock.sleep(FETCH_WAIT_S)
@@ -284,6 +284,12 @@ class ConsumerLoop:
     def _take_loss(self, source: SourcePartition, error: OffsetsLost) -> bool:
         feeds = {name: f for name, f in self._feeds.items() if source in f.sources}
         return _recorded_as_lost(feeds, self._lost_letter, source, error)
+
+
+def _fetch_wait_s(feeds: Iterable[TableFeed]) -> float:
+    """Until something must be handed over: all consumers do that at the same moment."""
+    dues = [due_s for feed in feeds if (due_s := feed.due_in_s) is not None]
+    return max(FETCH_WAIT_S / 10, min((FETCH_WAIT_S, *dues)))
 
 
 def _recorded_as_lost(

@@ -133,9 +133,14 @@ class TableFeed:
         return not self._resetting and self._batcher.due() is not None
 
     @property
+    def due_in_s(self) -> float | None:
+        """Seconds until time alone makes it due; None when nothing is held."""
+        return self._batcher.due_in_s()
+
+    @property
     def holding(self) -> bool:
         """Whether something waits to be handed over, be it offsets only."""
-        return self._batcher.due_in_s() is not None
+        return self.due_in_s is not None
 
     @property
     def take_again_in_s(self) -> float:

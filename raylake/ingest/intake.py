@@ -111,8 +111,8 @@ class Intake:
         """Deliver what is readable again."""
         self._fetcher.resume(sorted(self.readable))
 
-    def fetch(self) -> list[FetchedBatch]:
-        """What arrived; nothing while the breaker is open or a partition had to be stopped."""
+    def fetch(self, wait_s: float) -> list[FetchedBatch]:
+        """What arrived in ``wait_s``; nothing while the breaker is open or when one is stopped."""
         if not self.readable:
             return []
         # An empty fetch says nothing of the broker, so that after an error it is asked something
@@ -121,7 +121,7 @@ class Intake:
         if doubted and not (self.same_topics() and not self.broker.held_up):
             return []
         try:
-            batches = self._fetcher.fetch(FETCH_WAIT_S)
+            batches = self._fetcher.fetch(wait_s)
         except Retryable as error:
             self._broker_failed(error)
             return []

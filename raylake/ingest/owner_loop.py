@@ -19,6 +19,7 @@ from raylake.clock import Clock, Deadline
 from raylake.delta.pending import PendingDeadLetters
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
 from raylake.ingest.follow_up import FollowUp
+from raylake.ingest.moments import Gathering, Moments
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.ports import Answer, DeadLetterPort, OwnerLost
 from raylake.ingest.retry import Dependency, RetryCounters
@@ -119,6 +120,15 @@ class _Waiting:
     unit: Unit
     future: Future[Answer]
     since: float
+    arrived_s: float
+
+    @property
+    def consumer(self) -> str:
+        return self.unit.consumer
+
+    @property
+    def rows(self) -> int:
+        return self.unit.counts.rows
 
 
 class OwnerLoop:
@@ -131,7 +141,8 @@ class OwnerLoop:
         checkpointer: Writes checkpoints beside.
         stores: ``store`` and ``dead_letters``.
         clock: Time.
-        commit_interval_s: At most one commit in this time, unless someone is in a hurry.
+        moments: When consumers hand over: at most one commit between two of them, unless someone
+            is in a hurry.
     """
 
     def __init__(
@@ -143,7 +154,7 @@ class OwnerLoop:
         *,
         stores: Mapping[str, Dependency],
         clock: Clock,
-        commit_interval_s: float,
+        moments: Moments,
     ) -> None:
         self.failure: RayLakeError | None = None
         self._table = table
@@ -151,23 +162,22 @@ class OwnerLoop:
         self._checkpointer = checkpointer
         self.stores = stores
         self._clock = clock
-        self._commit_interval_s = commit_interval_s
+        self._gathering = Gathering(moments, clock)
         self._letters = FollowUp(table.table_id, dead_letters, stores["dead_letters"])
         self._changed = threading.Condition()
         self._units: deque[_Waiting] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._hurry = False
         self._closing: Deadline | None = None
-        self._last_commit_s = -1e9
         self._state = OwnerState()
 
     def submit(self, unit: Unit) -> Future[Answer]:
         """Queue a unit; the future is resolved after the commit that decides it."""
         faults.reach("owner.received", unit=unit.unit_id)
         future: Future[Answer] = Future()
+        now, arrived_s = self._clock.now(), self._clock.monotonic()
         with self._changed:
             if not self._refused(future):
-                self._units.append(_Waiting(unit, future, self._clock.now()))
+                self._units.append(_Waiting(unit, future, now, arrived_s))
                 self._changed.notify()
         return future
 
@@ -196,7 +206,7 @@ class OwnerLoop:
     def hurry(self) -> None:
         """From now on commit as soon as anything waits (drain, ``available_now``)."""
         with self._changed:
-            self._hurry = True
+            self._gathering.hurrying = True
             self._changed.notify()
 
     def state(self) -> OwnerState:
@@ -288,9 +298,7 @@ class OwnerLoop:
         return min(waits)
 
     def _until_due_s(self) -> float:
-        if self._hurry or self._closing is not None:
-            return 0.0
-        return max(0.0, self._last_commit_s + self._commit_interval_s - self._clock.monotonic())
+        return 0.0 if self._closing is not None else self._gathering.due_in_s(self._units)
 
     def _commit_allowed(self) -> bool:
         due = bool(self._units) and not self._letters.blocked and self._until_due_s() <= 0
@@ -310,6 +318,7 @@ class OwnerLoop:
     def _commit(self, group: list[_Waiting]) -> None:
         units = [waiting.unit for waiting in group]
         started = self._clock.monotonic()
+        self._gathering.begins()
         try:
             outcomes = self._table.commit(units, watermark=self._watermark.preview)
         except (Retryable, OutcomeUnknown) as error:
@@ -319,7 +328,6 @@ class OwnerLoop:
             log.warning("commit failed, units wait: %s", error.message)
             return
         self.stores["store"].succeeded()
-        self._last_commit_s = started
         # By position: a unit that was handed over twice has two outcomes.
         decided = list(zip(units, outcomes, strict=True))
         landed = [unit for unit, outcome in decided if outcome.status == "committed"]
@@ -331,6 +339,7 @@ class OwnerLoop:
             for _ in group:
                 self._units.popleft()
             took_s = self._clock.monotonic() - started
+            self._gathering.committed(group)
             self._state.count(landed, outcomes, self._clock.now(), took_s)
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.future.set_result(Answer(outcome, watermark_ms))

@@ -30,6 +30,7 @@ from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.fleet import Left, News, Seen
 from raylake.ingest.intake import TooManyDeadLetters
+from raylake.ingest.moments import Moments
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
@@ -117,7 +118,7 @@ class OwnerProcess:
             _NoCheckpoints(),
             stores=stores(world.clock),
             clock=world.clock,
-            commit_interval_s=0.5,
+            moments=Moments(name, world.owner_interval_s),
         )
         self.loop.redo(world.queue_port.stored_version(self.table.table_id))
 
@@ -446,6 +447,7 @@ class World:
         zombies: Consumers written off that take a few more steps.
         calm: No more faults.
         missing: Topics that were deleted.
+        owner_interval_s: How far the owners' moments are from each other; 0: they commit at once.
     """
 
     rng: random.Random
@@ -464,6 +466,7 @@ class World:
     poison: PoisonPolicy = ALL_POISON_PASSES
     record_loss: bool = True
     missing: set[str] = field(default_factory=set)
+    owner_interval_s: float = 0.5
     runs: int = 0
     supervisor: Any = None
 

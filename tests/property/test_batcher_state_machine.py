@@ -143,6 +143,10 @@ class BatcherMachine(RuleBasedStateMachine):
         self.clock.sleep(wait_s)
         assert self.batcher.due() in (FlushReason.INTERVAL, FlushReason.BYTES)
 
+    @rule(seconds=st.floats(-100, 100))
+    def the_wall_clock_is_set(self, seconds: float) -> None:
+        self.clock.jump(seconds)
+
 
 TestBatcher = BatcherMachine.TestCase
 TestBatcher.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -28,10 +28,12 @@ def calm_world(
     tables: tuple[str, ...] = (TABLE,),
     poison: PoisonPolicy | None = None,
     record_loss: bool = True,
+    owner_interval_s: float = 0.0,
 ) -> World:
-    """A world in which nothing goes wrong by itself."""
+    """A world in which nothing goes wrong by itself; its owners commit what is there at once."""
     world = World(random.Random(0), {name: TOPICS[name] for name in tables}, calm=True)
     world.record_loss = record_loss
+    world.owner_interval_s = owner_interval_s
     if poison is not None:
         world.poison = poison
     world.kafka.create("x", partitions)

@@ -6,6 +6,7 @@ import pytest
 
 from raylake.clock import ManualClock
 from raylake.ingest.batcher import Batcher, BatchPolicy, FlushReason
+from raylake.ingest.moments import Moments
 from raylake.ingest.unit import Counts, OffsetRange, SourcePartition
 
 A, B = (SourcePartition("t", "id", p) for p in range(2))
@@ -14,7 +15,10 @@ POLICY = BatchPolicy(max_batch_bytes=100, commit_interval_s=5, idle_commit_inter
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    """A second before one of the table's moments."""
+    clock = ManualClock()
+    clock.sleep(Moments("bronze.t", 5).next_in_s(clock) + 4)
+    return clock
 
 
 @pytest.fixture
@@ -60,21 +64,34 @@ def test_one_item_larger_than_the_limit_leaves_alone(batcher: Batcher[str]) -> N
     assert [held.item for held in plan.batches] == ["huge"]
 
 
-def test_flushes_an_interval_after_the_first_record(
+def test_flushes_at_the_moment_after_the_first_record(
     batcher: Batcher[str], clock: ManualClock
 ) -> None:
-    clock.sleep(1000)
+    clock.sleep(1002)
     batcher.add(_rows(A, 0, 1), "a", 1)
-    assert batcher.due_in_s() == 5
-    clock.sleep(4)
+    assert batcher.due_in_s() == pytest.approx(4)
+    clock.sleep(3)
     batcher.add(_rows(A, 1, 2), "b", 1)
-    assert (batcher.flush(), batcher.due_in_s()) == (None, 1)
+    assert (batcher.flush(), batcher.due_in_s()) == (None, pytest.approx(1))
     clock.sleep(1)
     plan = batcher.flush()
     assert plan is not None
-    assert (plan.reason, plan.held_for_s) == (FlushReason.INTERVAL, 5)
+    assert (plan.reason, plan.held_for_s) == (FlushReason.INTERVAL, pytest.approx(4))
     assert plan.ranges == (_rows(A, 0, 2),)
     assert [held.item for held in plan.batches] == ["a", "b"]
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, -2.0, 2.0, 3600.0])
+def test_a_wall_clock_that_is_set_moves_no_hand_over_that_is_due(
+    batcher: Batcher[str], clock: ManualClock, jump_s: float
+) -> None:
+    batcher.add(_rows(A, 0, 1), "a", 1)
+    clock.jump(jump_s)
+    batcher.add(_rows(B, 100, 101), "b", 1)
+    clock.sleep(1)
+    plan = batcher.flush()
+    assert plan is not None
+    assert plan.rows == 2
 
 
 def test_ranges_are_joined_and_ordered_by_partition(batcher: Batcher[str]) -> None:

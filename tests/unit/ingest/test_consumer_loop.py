@@ -573,7 +573,7 @@ def test_failure_11_a_topic_created_again_is_found_before_the_hand_over() -> Non
     (stopped,) = made.loop.report().stopped.values()
     assert isinstance(stopped, TopicRecreated)
     assert [version.kind for version in world.lake.logs[TABLE]] == ["epoch", "admit"]
-    assert made.loop._intake.fetch() == [], "nothing is left to read"
+    assert made.loop._intake.fetch(0.1) == [], "nothing is left to read"
 
 
 @pytest.mark.parametrize("error", [TopicRecreated, DependencyUnreachable])
