@@ -81,10 +81,10 @@ class Bed:
         create_topic(self.bootstrap, name, partitions)
         return name
 
-    def pipeline(self, topic: str, **more: Any) -> Path:
+    def pipeline(self, *topics: str, **more: Any) -> Path:
         """A pipeline file with one table; ``more`` goes into the table's section."""
         ingest = more.pop("ingest", {})
-        section = {"topics": [topic], "schema": dict(SCHEMA), **more}
+        section = {"topics": list(topics), "schema": dict(SCHEMA), **more}
         document = {
             "pipeline": PIPELINE,
             "lake": str(self.lake),

@@ -85,7 +85,7 @@ class Spark:
             "batch": batch,
         }
         assert self.process.stdin is not None
-        tree = Tree(self.process.pid, sampled=False)
+        tree = Tree(self.process.pid)
         before = tree.sample()
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
         self.process.stdin.flush()

@@ -7,7 +7,6 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -25,14 +24,15 @@ class _Seen(NamedTuple):
 class Tree:
     """The tree of one process; a process stays in it when its parent ends before it.
 
+    As a context it is sampled by a thread; or :meth:`sample` is called by hand.
+
     What a process used after its last sample is missed: at most ``STEP_S`` of each.
 
     Args:
         pid: The root, which must live.
-        sampled: Sample in a thread, as a context; without it :meth:`sample` is called by hand.
     """
 
-    def __init__(self, pid: int, *, sampled: bool = True) -> None:
+    def __init__(self, pid: int) -> None:
         self._root = pid
         self._spent: dict[tuple[int, int], float] = {}
         self._kinds: dict[tuple[int, int], str] = {}
@@ -40,17 +40,14 @@ class Tree:
         self._totals: list[float] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_sampling, daemon=True)
-        self._sampled = sampled
 
     def __enter__(self) -> Self:
-        if self._sampled:
-            self._thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self._sampled:
-            self._thread.join()
+        self._thread.join()
 
     def _keep_sampling(self) -> None:
         self.sample()
@@ -71,7 +68,9 @@ class Tree:
             # A number that came back names a stranger, unless its parent is ours.
             if key in self._spent or pid == self._root or seen[pid].parent in mine:
                 self._spent[key] = seen[pid].cpu_s
-                self._kinds[key] = "root" if pid == self._root else _kind(pid)
+                # One that is about to end has no name any more.
+                if self._kinds.get(key) not in ACTORS:
+                    self._kinds[key] = "root" if pid == self._root else _kind(pid)
         total = sum(self._spent.values())
         self._at.append(time.time())
         self._totals.append(total)
@@ -100,14 +99,6 @@ class Tree:
         return dict(found)
 
 
-def measured(pid: int, work: Callable[[], object]) -> tuple[float, float]:
-    """Wall-clock and CPU seconds of the tree while ``work`` runs; no process may end in it."""
-    tree = Tree(pid, sampled=False)
-    before, began = tree.sample(), time.perf_counter()
-    work()
-    return time.perf_counter() - began, tree.sample() - before
-
-
 def _processes() -> dict[int, _Seen]:
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -125,7 +116,7 @@ def _kind(pid: int) -> str:
     try:
         command = Path("/proc", str(pid), "cmdline").read_bytes().decode(errors="replace")
     except OSError:
-        return "gone"
+        return "Ray, other"
     for actor in ACTORS:
         if f"ray::{actor}" in command:
             return actor

@@ -1,0 +1,83 @@
+"""The consumer's and the owner's classes in this process, one after the other, without Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from bed import Bed, BenchFailed
+
+from raylake.clock import SystemClock
+from raylake.delta.identity import OwnerIdentity
+from raylake.delta.owned_table import OwnedTable
+from raylake.ingest.build import ConsumerSetup, build_consumer
+from raylake.ingest.plan import RunPlan, table_plans
+from raylake.ingest.ports import Answer, TableView
+from raylake.ingest.reports import Granted
+from raylake.ingest.unit import PartitionState, SourcePartition, Unit
+from raylake.kafka.client import Cluster
+
+LIMIT_S = 900.0
+
+
+def ingest_here(made: Bed, lake: Path, count: int) -> tuple[float, float]:
+    """Ingest what the pipeline file's topics hold into a lake that is not there yet.
+
+    Returns:
+        Wall-clock and CPU seconds, of this process alone and without its imports.
+    """
+    config = made.config().model_copy(update={"lake": str(lake)})
+    run = RunPlan(config, "", "", "bare", available_now=True)
+    with Cluster(made.bootstrap, None, 10.0) as cluster:
+        plan = table_plans(config, cluster)[0]
+    began_s, used_s = time.perf_counter(), time.process_time()
+    clock = SystemClock()
+    spec = plan.spec(plan.configured_payload, config)
+    identity = OwnerIdentity.of_this_process(config.pipeline, run.run_id)
+    owned = OwnedTable.attach(spec, identity, clock=clock)
+    owned.admit(dict.fromkeys(plan.sources, 0))
+    owned.set_generation(plan.sources, 1)
+    setup = ConsumerSetup(run, "consumer-0", (plan,))
+    loop = build_consumer(setup, {plan.name: _HereOwner(owned)}, clock)
+    loop.grant(Granted(1, {plan.name: dict.fromkeys(plan.sources, 0)}))
+    while sum(s.next for s in owned.states().values()) < count:
+        loop.step()
+        if time.perf_counter() > began_s + LIMIT_S:
+            raise BenchFailed("one process took too long")
+        if sum(loop.report().positions.values()) >= count:
+            loop.drain()
+    loop.close()
+    owned.release()
+    return time.perf_counter() - began_s, time.process_time() - used_s
+
+
+@dataclass(slots=True)
+class _Answered:
+    answer: Answer
+
+    def poll(self) -> Answer:
+        return self.answer
+
+
+@dataclass(slots=True)
+class _HereOwner:
+    """An owner in this process: each unit is committed when it is handed over."""
+
+    table: OwnedTable
+    answers: list[Answer] = field(default_factory=list)
+
+    def view(self) -> TableView:
+        return TableView(self.table.table_id, self.table.schema, self.table.fingerprint)
+
+    def ends(self, sources: Sequence[SourcePartition]) -> Mapping[SourcePartition, PartitionState]:
+        return self.table.ends(sources)
+
+    def evolve(self, additions: pa.Schema) -> TableView:
+        self.table.evolve(additions)
+        return self.view()
+
+    def submit(self, unit: Unit) -> _Answered:
+        return _Answered(Answer(self.table.commit([unit])[0], None))
