@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from raylake import faults
 from raylake.delta import log_files
+from raylake.delta.column_encodings import column_encodings
 from raylake.delta.partition_values import folder, log_path, partition_text
 from raylake.delta.spec import Durability
 from raylake.delta.stats import file_stats
@@ -218,20 +218,26 @@ def _write_one(
     below = f"{place}/{name}" if place else name
     path = root / below
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as sink:
-        written.append(path)
-        pq.write_table(
-            data,
+    chosen = column_encodings(data, options.stats_columns)
+    # A name that nobody else has: nothing is overwritten.
+    written.append(path)
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pq.ParquetWriter(
             sink,
+            data.schema,
             compression=options.compression,
-            row_group_size=options.row_group_rows,
             version="2.6",
             coerce_timestamps="us",
-        )
-        sink.flush()
-        if options.durability == "sync":
-            os.fsync(sink.fileno())
-    footer = pq.read_metadata(path)
+            use_dictionary=chosen.dictionary,
+            column_encoding=chosen.plain,
+            write_statistics=chosen.statistics,
+        ) as writer,
+    ):
+        writer.write_table(data, row_group_size=options.row_group_rows)
+    if options.durability == "sync":
+        log_files.sync_path(path)
+    footer = writer.writer.metadata
     return DataFile(
         path=log_path(below),
         size_bytes=path.stat().st_size,

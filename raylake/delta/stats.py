@@ -37,35 +37,39 @@ class Leaf:
         path: The names that lead to it through structs.
         type: Its Arrow type.
         repeated: It lies in a list or map, where Delta keeps no statistics.
+        place: Its dotted path in the file, with what Parquet puts between for lists and maps.
     """
 
     index: int
     path: tuple[str, ...]
     type: pa.DataType
     repeated: bool
+    place: str
 
 
 def leaves(schema: pa.Schema) -> list[Leaf]:
     """The leaf columns of a schema, in the order of a Parquet file's columns."""
     found: list[Leaf] = []
     for field in schema:
-        _collect(field.type, (field.name,), False, found)
+        _collect(field.type, (field.name,), "", found)
     return found
 
 
-def _collect(kind: pa.DataType, path: tuple[str, ...], repeated: bool, out: list[Leaf]) -> None:
+def _collect(kind: pa.DataType, path: tuple[str, ...], below: str, out: list[Leaf]) -> None:
+    """Add the leaves of a column; ``below`` is the place inside its outermost list or map."""
+    place = below or ".".join(path)
     if pa.types.is_struct(kind):
         for child in kind:
-            _collect(child.type, (*path, child.name), repeated, out)
+            _collect(child.type, (*path, child.name), below and f"{below}.{child.name}", out)
     elif pa.types.is_map(kind):
-        _collect(kind.key_type, path, True, out)
-        _collect(kind.item_type, path, True, out)
+        _collect(kind.key_type, path, f"{place}.key_value.key", out)
+        _collect(kind.item_type, path, f"{place}.key_value.value", out)
     elif (
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     ):
-        _collect(kind.value_type, path, True, out)
+        _collect(kind.value_type, path, f"{place}.list.element", out)
     else:
-        out.append(Leaf(len(out), path, kind, repeated))
+        out.append(Leaf(len(out), path, kind, bool(below), place))
 
 
 def file_stats(
@@ -81,7 +85,7 @@ def file_stats(
     null_count: dict[str, Any] = {}
     low: dict[str, Any] = {}
     high: dict[str, Any] = {}
-    for leaf in _wanted(leaves(data.schema), columns):
+    for leaf in wanted(leaves(data.schema), columns):
         nulls = _null_count(footer, leaf)
         if nulls is None:
             continue
@@ -101,7 +105,8 @@ def file_stats(
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _wanted(found: list[Leaf], columns: Sequence[str] | None) -> Iterator[Leaf]:
+def wanted(found: Sequence[Leaf], columns: Sequence[str] | None) -> Iterator[Leaf]:
+    """The leaves that have statistics in the log, as :func:`file_stats` takes ``columns``."""
     if columns is None:
         yield from (leaf for leaf in found[:DEFAULT_LEAVES] if not leaf.repeated)
     else:
@@ -135,7 +140,7 @@ def _null_count(footer: pq.FileMetaData, leaf: Leaf) -> int | None:
 
 
 def _bounds(footer: pq.FileMetaData, leaf: Leaf, data: pa.Table) -> tuple[Any, Any] | None:
-    if not _comparable(leaf.type) or (_floating(leaf.type) and _has_nan(data, leaf.path)):
+    if not _comparable(leaf.type) or (_floating(leaf.type) and _has_nan(data, leaf)):
         return None
     raw = pa.types.is_timestamp(leaf.type) or pa.types.is_date32(leaf.type)
     lows, highs = [], []
@@ -171,11 +176,17 @@ def _floating(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind))
 
 
-def _has_nan(data: pa.Table, path: tuple[str, ...]) -> bool:
-    column = data.column(path[0])
-    for name in path[1:]:
-        column = pc.struct_field(column, name)
-    return bool(pc.any(pc.is_nan(column)).as_py())
+def _has_nan(data: pa.Table, leaf: Leaf) -> bool:
+    return bool(pc.any(pc.is_nan(leaf_values(data, leaf))).as_py())
+
+
+def leaf_values(data: pa.Table, leaf: Leaf) -> pa.ChunkedArray:
+    """The values of a leaf that lies in no list or map."""
+    column = data.column(leaf.path[0])
+    for name in leaf.path[1:]:
+        # Not the bare name: that would be a path, and ".x" the field "x".
+        column = pc.struct_field(column, [name])
+    return column
 
 
 def _low(value: Any, kind: pa.DataType) -> Any:
