@@ -8,29 +8,54 @@ tests of ``raylake.kafka.fetch`` fail when one of them moves.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.consumer.fetcher import Fetcher as KafkaFetcher
 from kafka.record.default_records import DefaultRecordBatch
 
+from raylake.kafka.records import to_arrow
+
 _UNKNOWN_TOPIC = kafka_errors.UnknownTopicOrPartitionError.errno
 
 
-class ByteBudget:
-    """How many bytes of keys and values one poll may still hand out."""
+class Budget:
+    """What one poll may still hand out.
 
-    __slots__ = ("left_bytes",)
+    Attributes:
+        left_bytes: Bytes of keys, values and headers.
+        taken: Records that were handed out.
+    """
+
+    __slots__ = ("left_bytes", "taken")
 
     def __init__(self) -> None:
         self.left_bytes = 0
+        self.taken = 0
 
 
-class _BoundedRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
+@dataclass(frozen=True, slots=True)
+class RecordForm:
+    """What an answer's records become on their way to the caller.
+
+    Attributes:
+        part: Makes what kafka-python calls ``PartitionRecords``: from the budget, the leader epoch,
+            the offset, the partition, the answer's records and kafka-python's settings.
+        batch: Makes one batch of what it took, from an offset on.
+    """
+
+    part: Callable[..., Any]
+    batch: Callable[[list[Any], int], pa.RecordBatch]
+
+
+class BoundedRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
     """One partition's part of a fetch response, handed out within a budget of bytes."""
 
-    def __init__(self, budget: ByteBudget, epoch: int, *args: Any, **settings: Any) -> None:
+    def __init__(self, budget: Budget, epoch: int, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._budget = budget
         # An answer without records would otherwise make the position forget its epoch.
@@ -53,6 +78,7 @@ class _BoundedRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
             if not records:
                 raise
             self._next_inline_exception = error
+        budget.taken += len(records)
         return records
 
 
@@ -95,6 +121,21 @@ class _LenientRecords:
         return batch
 
 
+def plain_part(
+    budget: Budget, epoch: int, start: int, tp: TopicPartition, records: Any, **more: Any
+) -> BoundedRecords:
+    """kafka-python's own reading, bounded and lenient."""
+    return BoundedRecords(budget, epoch, start, tp, _LenientRecords(records), **more)
+
+
+def _plain_batch(taken: list[Any], start: int) -> pa.RecordBatch:
+    return to_arrow([record for record in taken if record.offset >= start])
+
+
+PLAIN = RecordForm(plain_part, _plain_batch)
+"""One Python object a record."""
+
+
 class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
     """The fetcher of a ``KafkaConsumer``, bounded by bytes and observable.
 
@@ -103,9 +144,10 @@ class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
         unknown: Partitions that a broker did not know; cleared by the reader.
     """
 
-    def __init__(self, client: Any, subscriptions: Any, **settings: Any) -> None:
+    def __init__(self, form: RecordForm, client: Any, subscriptions: Any, **settings: Any) -> None:
         super().__init__(client, subscriptions, **settings)
-        self.budget = ByteBudget()
+        self.budget = Budget()
+        self._form = form
         self._answers: dict[int, float] = {}
         self.unknown: set[TopicPartition] = set()
 
@@ -137,7 +179,7 @@ class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
     def PartitionRecords(self, start: int, tp: TopicPartition, records: Any, **more: Any) -> Any:  # noqa: N802
         """What the base class looks up to unpack an answer."""
         epoch = self._subscriptions.position(tp).leader_epoch
-        return _BoundedRecords(self.budget, epoch, start, tp, _LenientRecords(records), **more)
+        return self._form.part(self.budget, epoch, start, tp, records, **more)
 
     def fetched_records(self, max_records: int | None = None, update_offsets: bool = True) -> Any:
         """The base class's, which else leaves a resumed partition parked for ever.
@@ -150,9 +192,10 @@ class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
         return super().fetched_records(max_records, update_offsets)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:
-        taken: int = super()._append(drained, part, max_records, update_offsets)
+        before = self.budget.taken
+        super()._append(drained, part, max_records, update_offsets)
         # A full answer ends the caller's loop.
-        return max_records if self.budget.left_bytes <= 0 else taken
+        return max_records if self.budget.left_bytes <= 0 else self.budget.taken - before
 
     def _parse_fetched_data(self, completed: Any) -> Any:
         if completed.partition_data.error_code == _UNKNOWN_TOPIC:

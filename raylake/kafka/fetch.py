@@ -1,5 +1,6 @@
-"""Reading records: the port, its data and the plain implementation, under one name."""
+"""Reading records: the port, its data and its two implementations, under one name."""
 
+from raylake.kafka.columnar import ColumnarFetcher
 from raylake.kafka.connection import Connection
 from raylake.kafka.poll import PollFetcher
 from raylake.kafka.port import FetchedBatch, Fetcher, FetchSettings, Lag, Position
@@ -8,6 +9,7 @@ from raylake.kafka.records import FETCH_SCHEMA, HEADERS_TYPE
 __all__ = [
     "FETCH_SCHEMA",
     "HEADERS_TYPE",
+    "ColumnarFetcher",
     "Connection",
     "FetchSettings",
     "FetchedBatch",

@@ -12,10 +12,10 @@ from kafka import errors as kafka_errors
 
 from raylake.ingest.retry import RetryPolicy
 from raylake.ingest.unit import SourcePartition
+from raylake.kafka.bounded import PLAIN, RecordForm
 from raylake.kafka.client import Cluster
 from raylake.kafka.connection import Connection, explain, is_transient, unreachable
 from raylake.kafka.port import FetchedBatch, FetchSettings, Lag, Position
-from raylake.kafka.records import to_arrow
 from raylake.kafka.session import PollSession
 from raylake.kafka.silence import SilenceWatch, loss_of
 
@@ -38,9 +38,15 @@ class PollFetcher:
     Args:
         connection: The cluster.
         settings: Bounds.
+        form: What records become.
     """
 
-    def __init__(self, connection: Connection, settings: FetchSettings | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: FetchSettings | None = None,
+        form: RecordForm = PLAIN,
+    ) -> None:
         self._connection = connection
         self._settings = settings or FetchSettings()
         self._positions: dict[SourcePartition, Position] = {}
@@ -49,7 +55,8 @@ class PollFetcher:
         self._stopped: set[SourcePartition] = set()
         self._losses: deque[tuple[SourcePartition, int | None]] = deque()
         self._silence = SilenceWatch(connection.connect_timeout_s)
-        self._session = PollSession(connection, self._settings)
+        self._session = PollSession(connection, self._settings, form)
+        self._form = form
         self._cluster = Cluster(
             connection.bootstrap, connection.security, connection.connect_timeout_s, ONCE
         )
@@ -206,7 +213,7 @@ class PollFetcher:
             was = self._positions[source]
             if now is None or now.offset <= was.offset:
                 continue
-            records = to_arrow([r for r in polled.get(tp, ()) if r.offset >= was.offset])
+            records = self._form.batch(polled.get(tp, []), was.offset)
             epoch = max(now.leader_epoch, was.leader_epoch)
             self._positions[source] = Position(now.offset, epoch)
             size = int(records.nbytes)

@@ -23,15 +23,17 @@ _OFFSET, _TIMESTAMP, _KEY, _VALUE, _HEADERS = 3, 4, 6, 7, 8
 def to_arrow(records: list[Any]) -> pa.RecordBatch:
     """kafka-python's records of one partition as a batch of :data:`FETCH_SCHEMA`.
 
-    A timestamp of -1 (none) becomes null; a record without headers has an empty list.
+    A timestamp of -1, or none (format 0), becomes null; a record without headers has an empty list.
     """
     if not records:
-        return _empty()
+        return empty()
     columns = list(zip(*records, strict=True))
     return pa.record_batch(
         [
             pa.array(columns[_OFFSET], pa.int64()),
-            pa.array([None if ms < 0 else ms for ms in columns[_TIMESTAMP]], pa.int64()),
+            pa.array(
+                [None if ms is None or ms < 0 else ms for ms in columns[_TIMESTAMP]], pa.int64()
+            ),
             pa.array(columns[_KEY], pa.binary()),
             pa.array(columns[_VALUE], pa.binary()),
             _headers(columns[_HEADERS]),
@@ -40,7 +42,8 @@ def to_arrow(records: list[Any]) -> pa.RecordBatch:
     )
 
 
-def _empty() -> pa.RecordBatch:
+def empty() -> pa.RecordBatch:
+    """A batch without rows."""
     return pa.record_batch([pa.array([], field.type) for field in FETCH_SCHEMA], FETCH_SCHEMA)
 
 

@@ -1,4 +1,4 @@
-"""kafka-python's consumer as the plain fetcher holds it: opened when needed, dropped on errors."""
+"""kafka-python's consumer as a fetcher holds it: opened when needed, dropped on errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
-from raylake.kafka.bounded import BoundedFetcher
+from raylake.kafka.bounded import BoundedFetcher, RecordForm
 from raylake.kafka.connection import Connection
 from raylake.kafka.port import FetchSettings, Position
 
@@ -25,11 +25,13 @@ class PollSession:
     Args:
         connection: The cluster.
         settings: Bounds.
+        form: What records become.
     """
 
-    def __init__(self, connection: Connection, settings: FetchSettings) -> None:
+    def __init__(self, connection: Connection, settings: FetchSettings, form: RecordForm) -> None:
         self._connection = connection
         self._settings = settings
+        self._form = form
         self._consumer: KafkaConsumer | None = None
         self._fetcher: BoundedFetcher | None = None
 
@@ -46,6 +48,7 @@ class PollSession:
         """
         consumer = KafkaConsumer(**self._consumer_settings(timeout_s))
         self._fetcher = BoundedFetcher(
+            self._form,
             consumer._client,  # noqa: SLF001
             consumer._subscription,  # noqa: SLF001
             **consumer.config,
@@ -76,7 +79,7 @@ class PollSession:
             (self._consumer.pause if still else self._consumer.resume)(tp)
 
     def poll(self, until_s: float) -> Mapping[TopicPartition, list[Any]]:
-        """Records that arrived, within the bounds; raises kafka-python's errors.
+        """What was taken of what arrived, within the bounds; raises kafka-python's errors.
 
         Args:
             until_s: Monotonic time at which to stop waiting.

@@ -9,6 +9,15 @@ import pytest
 
 from raylake.kafka.dev import DevBroker
 from tests.harness.broker import LiveBroker
+from tests.integration.kafka import reading
+
+
+@pytest.fixture(params=sorted(reading.KINDS))
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test of a fetcher runs with each implementation."""
+    name: str = request.param
+    monkeypatch.setattr(reading, "chosen", name)
+    return name
 
 
 @pytest.fixture

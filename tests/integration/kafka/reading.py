@@ -12,9 +12,22 @@ import pyarrow as pa
 
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster
-from raylake.kafka.fetch import Connection, FetchedBatch, FetchSettings, PollFetcher, Position
+from raylake.kafka.fetch import (
+    ColumnarFetcher,
+    Connection,
+    FetchedBatch,
+    FetchSettings,
+    PollFetcher,
+    Position,
+)
 
 DEADLINE_S = 60.0
+
+KINDS: dict[str, type[PollFetcher]] = {"plain": PollFetcher, "columnar": ColumnarFetcher}
+"""The implementations of the port: each behaviour test reads with both."""
+
+chosen = "columnar"
+"""The one that :func:`reading` makes now; the fixture ``kind`` of these tests sets it."""
 
 
 class Reading:
@@ -84,7 +97,7 @@ def reading(
     """Read ``topic`` from offset ``at`` of each partition."""
     with Cluster(bootstrap) as cluster:
         info = cluster.topics([topic])[topic]
-    fetcher = PollFetcher(Connection(bootstrap, None, connect_timeout_s), settings)
+    fetcher = KINDS[chosen](Connection(bootstrap, None, connect_timeout_s), settings)
     try:
         fetcher.assign({source: Position(at) for source in info.sources()})
         yield Reading(fetcher, info.sources())

@@ -15,6 +15,8 @@ from raylake.kafka.fetch import Position
 from tests.harness.broker import LiveBroker
 from tests.integration.kafka.reading import Reading, reading
 
+pytestmark = pytest.mark.usefixtures("kind")
+
 
 def fill(broker: LiveBroker, topic: str, count: int, *, key: bytes | None = None) -> None:
     producer = broker.producer()

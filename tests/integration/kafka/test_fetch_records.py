@@ -8,6 +8,8 @@ from raylake.kafka.fetch import FETCH_SCHEMA, FetchSettings
 from tests.harness.broker import LiveBroker
 from tests.integration.kafka.reading import reading
 
+pytestmark = pytest.mark.usefixtures("kind")
+
 
 @pytest.mark.spec("A9")
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])

@@ -12,6 +12,8 @@ from kafka import KafkaProducer
 from tests.harness.broker import LiveBroker
 from tests.integration.kafka.reading import reading
 
+pytestmark = pytest.mark.usefixtures("kind")
+
 
 @contextmanager
 def transactional(broker: LiveBroker) -> Iterator[KafkaProducer]:
