@@ -21,13 +21,13 @@ if ContentLocator not in caching.CacheImpl._locator_classes:  # noqa: SLF001
     caching.CacheImpl._locator_classes.insert(0, ContentLocator)  # noqa: SLF001
 
 
-def kernel(signature: str) -> Callable[[Function], Function]:
+def kernel(signature: Any) -> Callable[[Function], Function]:
     """Compile a function for one signature, now, or take it from the cache.
 
     It runs without the GIL, and without bounds checks: a kernel checks what it reads.
 
     Args:
-        signature: numba's, e.g. ``"int64(uint8[::1], int64)"``.
+        signature: numba's, e.g. ``"int64(uint8[::1], int64)"`` or ``types.int64(types.int64)``.
     """
 
     def compiled(function: Function) -> Function:
@@ -50,6 +50,14 @@ def kernel(signature: str) -> Callable[[Function], Function]:
 
 
 def inner(function: Function) -> Function:
-    """A function that kernels call; compiled into each of them."""
+    """A function that kernels call; compiled into each place where they do."""
+    ready: Function = numba.njit(
+        nogil=True, error_model="numpy", boundscheck=False, forceinline=True
+    )(function)
+    return ready
+
+
+def apart(function: Function) -> Function:
+    """As :func:`inner`, for what is rare or long: it need not be repeated wherever it is called."""
     ready: Function = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
     return ready

@@ -1,0 +1,108 @@
+"""JSON messages into rows at columnar speed; what is rare goes message by message.
+
+The kernels of :mod:`raylake.kernels.json_rows` read each message within its own bounds and vouch
+for it or not. Rows that they do not vouch for (unknown fields, values that do not fit, numbers of
+many digits, everything broken) are decoded by :class:`raylake.codecs.json_codec.JsonDecoder`, which
+alone decides what becomes of them; so both give the same rows, dead letters and reasons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raylake import kernels
+from raylake.codecs.columns import SchemaTables
+from raylake.codecs.json_codec import JsonDecoder
+from raylake.codecs.port import RESCUED, Decoded, DecoderSpec
+
+Rows = npt.NDArray[np.int64]
+_MAX_SLOTS = 8_000_000
+"""Slots of one pass: nine bytes each."""
+
+
+class ColumnarJsonDecoder:
+    """Decodes JSON against a schema; immutable, so one may be shared between threads.
+
+    Raises:
+        ConfigError: The schema has a type that JSON cannot fill.
+    """
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        self._by_row = JsonDecoder(spec)
+        self.schema = self._by_row.schema
+        self._limits = (spec.max_message_bytes, spec.max_depth)
+        self._tables = SchemaTables(pa.struct([f for f in self.schema if not _own(f.name)]))
+        self._kernels = kernels.load("json_rows")
+
+    def decode(self, records: pa.RecordBatch) -> Decoded:
+        """See :meth:`raylake.codecs.port.Decoder.decode`."""
+        rows_at_once = max(1, _MAX_SLOTS // self._tables.width)
+        if records.num_rows <= rows_at_once:
+            return self._decode(records)
+        parts = []
+        for start in range(0, records.num_rows, rows_at_once):
+            part = self._decode(records.slice(start, rows_at_once))
+            if part.additions is not None:
+                # All of the batch's new columns at once, as they appear in it.
+                return self._by_row.decode(records)
+            parts.append(_moved(part, start))
+        return Decoded(
+            pa.concat_batches([part.payload for part in parts]),
+            np.concatenate([part.kept for part in parts]),
+            [dead for part in parts for dead in part.dead],
+            by_row=_joined([part.by_row for part in parts]),
+        )
+
+    def _decode(self, records: pa.RecordBatch) -> Decoded:
+        filled = self._tables.fill(self._kernels, records.column("value"), self._limits)
+        kept = filled.rows
+        payload = self._payload(filled)
+        if len(kept) == records.num_rows:
+            return Decoded(payload, kept)
+        doubtful = _others(kept, records.num_rows)
+        values = pa.RecordBatch.from_arrays(
+            [records.column("value").take(pa.array(doubtful))], ["value"]
+        )
+        rest = self._by_row.decode(values)
+        if rest.additions is not None:
+            return rest
+        dead = [replace(one, row=int(doubtful[one.row])) for one in rest.dead]
+        if not len(rest.kept):
+            return Decoded(payload, kept, dead, by_row=doubtful)
+        both = np.concatenate([kept, doubtful[rest.kept]])
+        order = np.argsort(both, kind="stable")
+        merged = pa.concat_batches([payload, rest.payload]).take(pa.array(order))
+        return Decoded(merged, both[order], dead, by_row=doubtful)
+
+    def _payload(self, filled: Any) -> pa.RecordBatch:
+        count = len(filled.rows)
+        own = [pa.array(filled.tombstones.view(np.bool_), pa.bool_())]
+        if self.schema.get_field_index(RESCUED) >= 0:
+            own.append(pa.nulls(count, pa.string()))
+        return pa.RecordBatch.from_arrays([*filled.columns(), *own], schema=self.schema)
+
+
+def _own(name: str) -> bool:
+    return name.startswith("_")
+
+
+def _others(kept: Rows, count: int) -> Rows:
+    missing = np.ones(count, dtype=np.bool_)
+    missing[kept] = False
+    return np.flatnonzero(missing)
+
+
+def _moved(part: Decoded, by: int) -> Decoded:
+    dead = [replace(one, row=one.row + by) for one in part.dead]
+    by_row = None if part.by_row is None else part.by_row + by
+    return Decoded(part.payload, part.kept + by, dead, by_row=by_row)
+
+
+def _joined(parts: list[Rows | None]) -> Rows | None:
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there) if there else None
