@@ -35,7 +35,7 @@ from raylake.ingest.retry import Dependency, Pace, RetryCounters, RetryPolicy
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import SourcePartition
 from raylake.ingest.watermark import Watermark, WatermarkPolicy, is_event_time
-from raylake.kafka.fetch import Connection, Fetcher, FetchSettings, PollFetcher
+from raylake.kafka.fetch import ColumnarFetcher, Connection, Fetcher, FetchSettings
 from raylake.layers.bronze_maker import BronzeMaker, BronzePlaces, EventTimeRule
 
 STORES: tuple[DependencyName, ...] = ("store", "dead_letters")
@@ -229,7 +229,7 @@ def build_consumer(
 def build_fetcher(config: Pipeline, tables: Sequence[TablePlan], name: str) -> Fetcher:
     """What reads these tables' partitions; ``name`` is shown in the broker's logs and quotas."""
     kafka = config.kafka
-    return PollFetcher(
+    return ColumnarFetcher(
         Connection(kafka.bootstrap, kafka.security, kafka.connect_timeout_s),
         FetchSettings(
             max_records=FETCH_MAX_RECORDS,
