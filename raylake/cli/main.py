@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "dev": Entry("raylake.cli.dev", "A real Kafka broker on this machine: up, status, down."),
     "init": Entry("raylake.cli.init", "Sample topics and print a pipeline file for them."),
     "preview": Entry("raylake.cli.preview", "Decoded rows and would-be dead letters, unwritten."),
+    "bench": Entry("raylake.cli.bench", "What a record costs, stage by stage; nothing is written."),
     "validate": Entry("raylake.cli.validate", "Check a pipeline file, offline."),
     "explain": Entry("raylake.cli.explain", "Every value with its origin, and what will run."),
     "run": Entry("raylake.cli.run", "Run a pipeline; Ctrl-C drains."),

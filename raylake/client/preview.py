@@ -85,7 +85,7 @@ def preview(loaded: Loaded, records: int, shown: int, clock: Clock) -> list[Tabl
 
 
 def _of_table(plan: TablePlan, sample: Sample, shown: int) -> TablePreview:
-    schema, origin = _schema(plan, sample)
+    schema, origin = payload_schema(plan, sample)
     made = TablePreview(
         plan.name,
         plan.path,
@@ -104,7 +104,8 @@ def _of_table(plan: TablePlan, sample: Sample, shown: int) -> TablePreview:
     return made
 
 
-def _schema(plan: TablePlan, sample: Sample) -> tuple[pa.Schema, str]:
+def payload_schema(plan: TablePlan, sample: Sample) -> tuple[pa.Schema, str]:
+    """A table's payload columns, and where they are from: ``file``, ``table`` or ``inferred``."""
     configured = plan.configured_payload
     if configured is not None:
         return configured, "file"
