@@ -27,6 +27,7 @@ $(LOCKED): requirements.lock scripts/setup.sh
 
 $(INSTALLED): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m raylake.kernels >&2
 	@touch $@
 
 .PHONY: demo
