@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from raylake.kafka.fetch import FetchSettings
 from tests.harness.broker import LiveBroker
 from tests.integration.kafka.reading import reading
@@ -17,17 +19,17 @@ LARGE = {"max.message.bytes": str(90 * MIB)}
 CHILD = """
 import json, sys
 from raylake.kafka.client import Cluster
-from raylake.kafka.fetch import Connection, PollFetcher, Position
+from raylake.kafka.fetch import ColumnarFetcher, Connection, PollFetcher, Position
 
 def status(name):
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(name))
 
-bootstrap, topic = sys.argv[1:]
+kind, bootstrap, topic = sys.argv[1:]
 cluster = Cluster(bootstrap)
 (source,) = cluster.topics([topic])[topic].sources()
 end = cluster.latest([source])[source]
-fetcher = PollFetcher(Connection(bootstrap))
+fetcher = {"plain": PollFetcher, "columnar": ColumnarFetcher}[kind](Connection(bootstrap))
 fetcher.assign({source: Position(0)})
 fetcher.fetch(0.0)
 before, rows, total, largest = status("VmRSS"), 0, 0, 0
@@ -43,9 +45,9 @@ print(json.dumps({"before": before, "peak": status("VmHWM"), "rows": rows,
 """
 
 
-def read_in_a_child(bootstrap: str, topic: str) -> dict[str, int]:
+def read_in_a_child(kind: str, bootstrap: str, topic: str) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, bootstrap, topic],
+        [sys.executable, "-c", CHILD, kind, bootstrap, topic],
         capture_output=True,
         text=True,
         timeout=120,
@@ -67,27 +69,30 @@ def write(broker: LiveBroker, topic: str, values: list[bytes], codec: str | None
     producer.close()
 
 
-def test_failure_14_records_of_64_mib_come_one_at_a_time(broker: LiveBroker) -> None:
+def test_failure_14_records_of_64_mib_come_one_at_a_time(broker: LiveBroker, kind: str) -> None:
     topic = broker.create_topic(config=LARGE)
     for _ in range(3):
         write(broker, topic, [b"x" * (64 * MIB)], None)
-    found = read_in_a_child(broker.bootstrap, topic)
+    found = read_in_a_child(kind, broker.bootstrap, topic)
     assert found["rows"] == 3
     assert found["largest"] == 64
     assert found["peak"] - found["before"] < 8 * 64, found
 
 
-def test_failure_14_batches_compressed_a_thousand_to_one_stay_bounded(broker: LiveBroker) -> None:
+def test_failure_14_batches_compressed_a_thousand_to_one_stay_bounded(
+    broker: LiveBroker, kind: str
+) -> None:
     topic = broker.create_topic(config=LARGE)
     for _ in range(8):
         write(broker, topic, [b"\0" * (64 * 1024)] * 1000, "gzip")
-    found = read_in_a_child(broker.bootstrap, topic)
+    found = read_in_a_child(kind, broker.bootstrap, topic)
     assert found["rows"] == 8000
     assert found["total"] >= 500
     assert found["largest"] <= 17
     assert found["peak"] - found["before"] < 5 * 64, found
 
 
+@pytest.mark.usefixtures("kind")
 def test_one_call_stops_at_the_bytes_asked_for(broker: LiveBroker) -> None:
     topic = broker.create_topic()
     write(broker, topic, [b"%0100d" % n for n in range(1000)], "gzip")
