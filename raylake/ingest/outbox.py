@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Outgoing:
-    plan: Plan[Made]
+    items: tuple[Made, ...]
+    nbytes: int
     unit: Unit
     data_written: bool = False
     dead_written: bool = False
@@ -60,8 +61,8 @@ class Outbox:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(out.plan.nbytes for out in self._outgoing)
+        """Bytes held: those in memory until they are written, then those of the files."""
+        return sum(out.nbytes for out in self._outgoing)
 
     def holds(self, sources: Sequence[SourcePartition]) -> bool:
         """Whether something of ``sources`` is on its way."""
@@ -70,7 +71,8 @@ class Outbox:
 
     def add(self, plan: Plan[Made], unit: Unit) -> None:
         """Send a plan as this unit; its files are named when they are written."""
-        self._outgoing.append(_Outgoing(plan, unit))
+        items = tuple(held.item for held in plan.batches)
+        self._outgoing.append(_Outgoing(items, plan.nbytes, unit))
 
     def advance(self, fingerprint: str) -> None:
         """Write files and hand units over, in order, as far as the stores allow.
@@ -120,9 +122,8 @@ class Outbox:
         faults.reach("consumer.handed_over", **in_flight)
 
     def _write(self, out: _Outgoing, fingerprint: str) -> bool:
-        items = [held.item for held in out.plan.batches]
         if not out.data_written:
-            rows = [item.rows for item in items if item.rows.num_rows]
+            rows = [item.rows for item in out.items if item.rows.num_rows]
 
             def write_data() -> None:
                 files = self._maker.write_rows(rows) if rows else ()
@@ -130,13 +131,18 @@ class Outbox:
 
             out.data_written = self._try("store", write_data)
         if out.data_written and not out.dead_written:
-            dead = [item.dead for item in items if item.dead is not None]
+            dead = [item.dead for item in out.items if item.dead is not None]
 
             def write_dead() -> None:
                 files = self._maker.write_dead(dead, out.unit.unit_id)
                 out.unit = out.unit.replace(dead_letter_files=files)
 
             out.dead_written = not dead or self._try("dead_letters", write_dead)
+        if out.written:
+            # The files have it all, and a refused unit is read again: at full speed what waits for
+            # the owner's next commit would fill the budget.
+            out.items = ()
+            out.nbytes = sum(f.size_bytes for f in (*out.unit.files, *out.unit.dead_letter_files))
         return out.written
 
     def _try(self, dependency: str, write: Callable[[], None]) -> bool:

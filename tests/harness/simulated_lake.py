@@ -83,7 +83,7 @@ class Lake:
         self.reachable(store)
         path = f"{store}-{len(self.files)}"
         self.files[path] = tuple(coordinates)
-        return DataFile(path, 1, len(self.files[path]), {}, "{}")
+        return DataFile(path, 16 * len(self.files[path]), len(self.files[path]), {}, "{}")
 
 
 class SimulatedTable:

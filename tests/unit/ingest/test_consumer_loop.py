@@ -326,6 +326,21 @@ def test_fetching_pauses_at_the_budget_and_goes_on_below_it() -> None:
     assert made.loop.report().state == "running"
 
 
+def test_rows_in_files_that_wait_for_a_commit_do_not_fill_the_budget() -> None:
+    world, made = start()
+    produce(world, 150)
+    for _ in range(120):
+        made.loop.step()
+        world.clock.sleep(0.1)
+    report = made.loop.report()
+    assert (report.positions, end(world)) == ({source(world): 150}, 0)
+    files = [file for path, file in world.lake.files.items() if path.startswith("store")]
+    assert sum(len(file) for file in files) == 150
+    assert report.budget["used_bytes"] == report.tables[TABLE]["held_bytes"] == 16 * 150
+    turn(world, made, 2)
+    assert (end(world), made.loop.report().budget["used_bytes"]) == (150, 0)
+
+
 def test_poison_stops_a_partition_which_is_tried_again_and_goes_on() -> None:
     poison = PoisonPolicy(stop_above=0.5, window_records=10, min_records=2, open_s=5.0)
     world, made = start(partitions=2, poison=poison)
