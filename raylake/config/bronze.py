@@ -303,7 +303,8 @@ class BronzeTable(Model):
         table: The table's name when it is not the key; ``{topic}`` makes one table a topic.
         path: The table's address when it is not ``<lake>/bronze/<name>``.
         schema_: Columns and types, a file, or None: inferred once, then kept in the table.
-        commit_interval_s: Longest wait from a record to its commit (10 s on object stores).
+        commit_interval_s: Longest wait of a record before it is handed over, and the shortest time
+            between two commits (10 s on object stores).
         idle_commit_interval_s: Shortest time between two commits that move offsets only.
         target_file_bytes: Size of a data file that ingestion aims at, at most.
         max_batch_bytes: Bound of one batch, decompressed.

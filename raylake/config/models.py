@@ -59,7 +59,8 @@ class Ingest(Model):
     Attributes:
         consumers: Number of consumer actors, or ``auto``: from partitions and CPUs.
         trigger: ``continuous``, or ``available_now``: stop at the ends seen at the start.
-        buffer_bytes: Per consumer, decompressed; above it the consumer pauses.
+        buffer_bytes: Per consumer: what it holds decompressed, and files that no commit has yet;
+            above it the consumer pauses.
         drain_timeout_s: Budget from the signal to stop until the exit.
         durability: ``sync`` (files and log entries are synced) or ``none`` (tests, benchmarks).
         takeover_after_s: A foreign owner younger than this is not taken over (DESIGN I11).
