@@ -102,10 +102,10 @@ def _rows(
     arrays = []
     for field in DEAD_LETTER_SCHEMA:
         if field.name in columns:
-            arrays.append(pc.cast(columns[field.name], field.type))
+            column = columns[field.name]
+            arrays.append(column if column.type == field.type else pc.cast(column, field.type))
         elif field.name in constants:
-            value = pa.scalar(constants[field.name]).cast(field.type)
-            arrays.append(pa.repeat(value, length))
+            arrays.append(pa.repeat(pa.scalar(constants[field.name], field.type), length))
         else:
             arrays.append(pa.nulls(length, field.type))
     return pa.table(arrays, schema=DEAD_LETTER_SCHEMA)

@@ -77,7 +77,7 @@ class EventTimes:
             "ahead": self.ahead,
             "late": self.late,
         }
-        found = {name: int(mask.sum()) for name, mask in masks.items()}
+        found = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
         return {name: count for name, count in found.items() if count}
 
 
@@ -107,12 +107,14 @@ def classify(
     """
     event_ms, null = _millis(event_times)
     broker, no_broker = _millis(broker_ms)
-    reference = np.where(no_broker | (broker < 0), now_ms, np.minimum(broker, now_ms))
+    reference = np.minimum(broker, now_ms)
+    reference[no_broker | (broker < 0)] = now_ms
     before_1970 = ~null & (event_ms < 0)
     ahead = ~null & (event_ms > reference + round(policy.max_ahead_s * 1000))
     sane = ~(null | before_1970 | ahead)
     late = sane & (event_ms < (0 if watermark_ms is None else watermark_ms))
-    greatest = int(event_ms[sane].max()) if sane.any() else None
+    within = event_ms if sane.all() else event_ms[sane]
+    greatest = int(within.max()) if len(within) else None
     return EventTimes(null, before_1970, ahead, late, greatest)
 
 
@@ -126,7 +128,9 @@ def _millis(values: pa.Array | pa.ChunkedArray | npt.NDArray[np.int64]) -> tuple
     """Milliseconds (rounded down; 0 where null) and the null mask."""
     if isinstance(values, np.ndarray):
         return values.astype(np.int64, copy=False), np.zeros(len(values), np.bool_)
-    null = np.asarray(values.is_null(), dtype=np.bool_)
+    null = np.zeros(len(values), np.bool_)
+    if values.null_count:
+        null = np.asarray(values.is_null(), dtype=np.bool_)
     if pa.types.is_date(values.type):
         values = values.cast(pa.timestamp("ms"))
     if pa.types.is_timestamp(values.type):
@@ -135,9 +139,12 @@ def _millis(values: pa.Array | pa.ChunkedArray | npt.NDArray[np.int64]) -> tuple
         times, per = 1, 1
     else:
         return np.zeros(len(values), np.int64), np.ones(len(values), np.bool_)
-    raw = np.asarray(pc.fill_null(values.cast(pa.int64()), 0), dtype=np.int64)
-    most = _INT64_MAX // times
-    return np.clip(raw, -most, most) * times // per, null
+    values = values.cast(pa.int64())
+    raw = np.asarray(pc.fill_null(values, 0) if values.null_count else values, dtype=np.int64)
+    if times > 1:
+        most = _INT64_MAX // times
+        return np.clip(raw, -most, most) * times, null
+    return (raw // per if per > 1 else raw), null
 
 
 @dataclass(frozen=True, slots=True)
