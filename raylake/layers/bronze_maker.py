@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,8 @@ from raylake.ingest.unit import DataFile
 from raylake.ingest.watermark import EventTimes, WatermarkPolicy, classify
 from raylake.kafka.fetch import FetchedBatch
 from raylake.layers.bronze import BronzeShape, EventFlags, assemble, keep_empty_texts
+
+_KINDS = pa.array([None, "missing", "before_1970", "ahead"], pa.string())
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +178,22 @@ class BronzeMaker:
             times = pa.nulls(decoded.payload.num_rows, pa.timestamp("us", tz="UTC"))
         else:
             times = decoded.payload.column(rule.column)
-        kept = pa.array(decoded.kept, pa.int64())
-        broker_ms = batch.records.column("timestamp_ms").take(kept)
+        broker_ms = batch.records.column("timestamp_ms")
+        if len(times) != len(broker_ms):
+            broker_ms = broker_ms.take(pa.array(decoded.kept, pa.int64()))
         policy = rule.policy if rule is not None else WatermarkPolicy()
         return classify(times, broker_ms, watermark_ms, policy, now_ms=int(now_s * 1000))
 
 
 def _flags(times: EventTimes) -> EventFlags:
-    kinds: Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {
-        "missing": times.null,
-        "before_1970": times.before_1970,
-        "ahead": times.ahead,
-    }
-    names = np.full(len(times.late), None, dtype=object)
-    for name, mask in kinds.items():
-        names[mask] = name
-    return EventFlags(pa.array(times.late), pa.array(names, pa.string()))
+    late = pa.array(times.late)
+    masks = (times.null, times.before_1970, times.ahead)
+    if not any(mask.any() for mask in masks):
+        return EventFlags(late, pa.nulls(len(late), pa.string()))
+    which = np.zeros(len(late), np.int8)
+    for number, mask in enumerate(masks, 1):
+        which[mask] = number
+    return EventFlags(late, _KINDS.take(pa.array(which)))
 
 
 def _bury_late(
