@@ -311,7 +311,7 @@ class _Line:
         with self._timed("encode") as stage:
             rows = [one.rows for one in made if one.rows.num_rows]
             dead = [one.dead for one in made if one.dead is not None]
-            files = self._maker.write_rows(rows) if rows else ()
+            files = self._maker.write_rows(rows, self._table.schema) if rows else ()
             letters = self._maker.write_dead(dead, unit.unit_id) if dead else ()
         stage.bytes += plan.nbytes
         with self._timed("commit") as stage:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -241,8 +243,16 @@ def build_fetcher(config: Pipeline, tables: Sequence[TablePlan], name: str) -> F
     )
 
 
-def build_maker(run: RunPlan, table: TablePlan, clock: Clock) -> BronzeMaker:
-    """What makes a table's rows, dead letters and files."""
+@functools.cache
+def encoder() -> Executor:
+    """The thread of this process that writes files, beside fetching and decoding (DESIGN §5)."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+
+
+def build_maker(
+    run: RunPlan, table: TablePlan, clock: Clock, writer: Executor | None = None
+) -> BronzeMaker:
+    """What makes a table's rows, dead letters and files; ``writer`` as in :class:`BronzeMaker`."""
     config = table.config
     event_time = watermark_policy(table)
     rule = (
@@ -266,6 +276,7 @@ def build_maker(run: RunPlan, table: TablePlan, clock: Clock) -> BronzeMaker:
         ),
         rule,
         clock,
+        writer,
     )
 
 
@@ -276,7 +287,7 @@ def build_feed(setup: ConsumerSetup, table: TablePlan, owner: OwnerPort, clock: 
     feed = TableFeed(
         FeedNames(run.config.pipeline, setup.name, table.name),
         owner,
-        build_maker(run, table, clock),
+        build_maker(run, table, clock, encoder()),
         BatchPolicy(
             config.max_batch_bytes, config.commit_interval_s, config.idle_commit_interval_s
         ),

@@ -289,6 +289,8 @@ class ConsumerLoop:
 def _fetch_wait_s(feeds: Iterable[TableFeed]) -> float:
     """Until something must be handed over: all consumers do that at the same moment."""
     dues = [due_s for feed in feeds if (due_s := feed.due_in_s) is not None]
+    if any(feed.writing for feed in feeds):
+        return FETCH_WAIT_S / 10
     return max(FETCH_WAIT_S / 10, min((FETCH_WAIT_S, *dues)))
 
 

@@ -128,6 +128,11 @@ class TableFeed:
         return not self._outbox and not self._resetting
 
     @property
+    def writing(self) -> bool:
+        """Whether files are being written: look again soon."""
+        return self._outbox.writing
+
+    @property
     def due(self) -> bool:
         """Whether something should be handed over now."""
         return not self._resetting and self._batcher.due() is not None
@@ -265,7 +270,7 @@ class TableFeed:
             if self._resetting:
                 self._outbox.drop_unwritten()
             if self._outbox:
-                self._outbox.advance(self._fitting.view().fingerprint)
+                self._outbox.advance(self._fitting.view())
             for unit, answer in self._outbox.answers():
                 self._answered(unit, answer)
             if self._resetting and not self._outbox:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
+from raylake.errors import RayLakeError
 from raylake.ingest.ports import TableView
 from raylake.ingest.unit import DataFile
 from raylake.kafka.port import FetchedBatch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,16 @@ class Made:
         return int(self.rows.nbytes) + (0 if self.dead is None else int(self.dead.nbytes))
 
 
+def at_once(work: Callable[[], T]) -> Future[T]:
+    """Run a piece of work here and now."""
+    done: Future[T] = Future()
+    try:
+        done.set_result(work())
+    except RayLakeError as error:
+        done.set_exception(error)
+    return done
+
+
 class Maker(Protocol):
     """Makes rows and dead letters of a batch, and files of rows."""
 
@@ -49,8 +63,16 @@ class Maker(Protocol):
         """Decode a batch; a schema means: the table needs these columns first."""
         ...
 
-    def write_rows(self, rows: Sequence[pa.Table]) -> tuple[DataFile, ...]:
+    def submit(self, work: Callable[[], tuple[DataFile, ...]]) -> Future[tuple[DataFile, ...]]:
+        """Let one of the two methods below run, in a thread of its own or at once."""
+        ...
+
+    def write_rows(self, rows: Sequence[pa.Table], schema: pa.Schema) -> tuple[DataFile, ...]:
         """Write data files into the table's folder.
+
+        Args:
+            rows: Rows of :class:`Made`, of this schema or of an earlier one of the table.
+            schema: The table's schema.
 
         Raises:
             Retryable: The store did not take them; nothing refers to what was written.

@@ -8,17 +8,22 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from raylake import faults
 from raylake.errors import Retryable
 from raylake.ingest.batcher import Plan
 from raylake.ingest.made import Made, Maker
-from raylake.ingest.ports import Answer, Handover, OwnerPort
+from raylake.ingest.ports import Answer, Handover, OwnerPort, TableView
 from raylake.ingest.retry import Dependency
-from raylake.ingest.unit import SourcePartition, Unit
+from raylake.ingest.unit import DataFile, SourcePartition, Unit
 
 log = logging.getLogger(__name__)
+
+Files = tuple[DataFile, ...]
 
 
 @dataclass(slots=True)
@@ -28,6 +33,8 @@ class _Outgoing:
     unit: Unit
     data_written: bool = False
     dead_written: bool = False
+    fingerprint: str = ""
+    writing: Future[tuple[DataFile, ...]] | None = None
     handover: Handover | None = None
 
     @property
@@ -74,24 +81,32 @@ class Outbox:
         items = tuple(held.item for held in plan.batches)
         self._outgoing.append(_Outgoing(items, plan.nbytes, unit))
 
-    def advance(self, fingerprint: str) -> None:
+    @property
+    def writing(self) -> bool:
+        """Whether files are being written."""
+        return any(out.writing is not None for out in self._outgoing)
+
+    def advance(self, view: TableView) -> None:
         """Write files and hand units over, in order, as far as the stores allow.
 
+        One plan's files at a time are written, while the caller goes on; call again.
+
         Args:
-            fingerprint: Of the schema that files are written with now.
+            view: The table as it is known now: files are begun with its schema.
 
         Raises:
             OwnerLost: The owner is gone; call :meth:`owner_lost`.
         """
         for out in self._outgoing:
             if out.handover is None:
-                if not self._write(out, fingerprint):
+                if not self._write(out, view):
                     return
                 self._hand_over(out)
 
     def drop_unwritten(self) -> None:
-        """Forget plans whose files are not written: their offsets are read again."""
-        self._outgoing = deque(out for out in self._outgoing if out.written)
+        """Forget plans whose files were not begun: their offsets are read again."""
+        begun = (out for out in self._outgoing if out.data_written or out.writing is not None)
+        self._outgoing = deque(begun)
 
     def owner_lost(self) -> None:
         """What was not answered is handed over again; the ledger knows what it has (I1)."""
@@ -121,40 +136,50 @@ class Outbox:
         self.submitted += 1
         faults.reach("consumer.handed_over", **in_flight)
 
-    def _write(self, out: _Outgoing, fingerprint: str) -> bool:
+    def _write(self, out: _Outgoing, view: TableView) -> bool:
         if not out.data_written:
+            if out.writing is None:
+                out.fingerprint = view.fingerprint
             rows = [item.rows for item in out.items if item.rows.num_rows]
-
-            def write_data() -> None:
-                files = self._maker.write_rows(rows) if rows else ()
-                out.unit = out.unit.replace(files=files, schema_fingerprint=fingerprint)
-
-            out.data_written = self._try("store", write_data)
+            files = self._written("store", out, lambda: self._rows(rows, view.schema))
+            if files is not None:
+                out.data_written = True
+                out.unit = out.unit.replace(files=files, schema_fingerprint=out.fingerprint)
         if out.data_written and not out.dead_written:
             dead = [item.dead for item in out.items if item.dead is not None]
-
-            def write_dead() -> None:
-                files = self._maker.write_dead(dead, out.unit.unit_id)
+            files = self._written("dead_letters", out, lambda: self._dead(dead, out.unit.unit_id))
+            if files is not None:
+                out.dead_written = True
                 out.unit = out.unit.replace(dead_letter_files=files)
-
-            out.dead_written = not dead or self._try("dead_letters", write_dead)
-        if out.written:
+        if out.written and out.items:
             # The files have it all, and a refused unit is read again: at full speed what waits for
             # the owner's next commit would fill the budget.
             out.items = ()
             out.nbytes = sum(f.size_bytes for f in (*out.unit.files, *out.unit.dead_letter_files))
         return out.written
 
-    def _try(self, dependency: str, write: Callable[[], None]) -> bool:
+    def _rows(self, rows: Sequence[pa.Table], schema: pa.Schema) -> Files:
+        return self._maker.write_rows(rows, schema) if rows else ()
+
+    def _dead(self, dead: Sequence[pa.Table], unit_id: str) -> Files:
+        return self._maker.write_dead(dead, unit_id) if dead else ()
+
+    def _written(self, dependency: str, out: _Outgoing, write: Callable[[], Files]) -> Files | None:
+        """The files, once they are written; begins to write them when the store may be tried."""
         store = self._stores[dependency]
-        if not store.allow():
-            return False
+        if out.writing is None:
+            if not store.allow():
+                return None
+            out.writing = self._maker.submit(write)
+        if not out.writing.done():
+            return None
+        done, out.writing = out.writing, None
         try:
-            write()
+            files = done.result()
         except Retryable as error:
             store.failed(error.message)
             self.error = error.message
             log.warning("%s: %s", self._table, error.message)
-            return False
+            return None
         store.succeeded()
-        return True
+        return files

@@ -8,6 +8,7 @@ delta-rs in ``simulated_delta``. The account knows nothing of the product's stat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from raylake.errors import (
     Retryable,
     SchemaConflict,
 )
-from raylake.ingest.made import Made
+from raylake.ingest.made import Made, at_once
 from raylake.ingest.ports import TableView
 from raylake.ingest.retry import RetryCounters
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit, UnitOutcome
@@ -288,7 +289,10 @@ class SimulatedMaker:
         dead_table = _table(letters, DEAD) if letters else None
         return Made(_table(rows, ROW), dead_table, dead, max(times, default=None))
 
-    def write_rows(self, rows: Sequence[pa.Table]) -> tuple[DataFile, ...]:
+    def submit(self, work: Callable[[], tuple[DataFile, ...]]) -> Future[tuple[DataFile, ...]]:
+        return at_once(work)
+
+    def write_rows(self, rows: Sequence[pa.Table], schema: pa.Schema) -> tuple[DataFile, ...]:
         return (self._lake.write("store", _coordinates(rows)),)
 
     def write_dead(self, dead: Sequence[pa.Table], unit_id: str) -> tuple[DataFile, ...]:

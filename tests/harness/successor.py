@@ -96,7 +96,7 @@ class Successor:
         unit = Unit(self.scope.name, "successor", table.generation, table.fingerprint, (span,))
         letters: list[pa.Table] = [] if made.dead is None else [made.dead]
         unit = unit.replace(
-            files=maker.write_rows([made.rows]) if rows else (),
+            files=maker.write_rows([made.rows], table.schema) if rows else (),
             dead_letter_files=maker.write_dead(letters, unit.unit_id) if letters else (),
         )
         (outcome,) = table.commit([unit])

@@ -152,7 +152,7 @@ class World:
         span = OffsetRange(batch.source, batch.start, batch.end, counts)
         unit = Unit("p", "consumer-0", 1, self.table.fingerprint, (span,))
         unit = unit.replace(
-            files=self.maker.write_rows([made.rows]) if rows else (),
+            files=self.maker.write_rows([made.rows], self.table.schema) if rows else (),
             dead_letter_files=self.maker.write_dead([made.dead], unit.unit_id)
             if made.dead is not None
             else (),
