@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from raylake.delta.dead_letters import DEAD_LETTER_PARTITION_BY, DEAD_LETTER_SCH
 from raylake.delta.files import WriteOptions, write_data_files
 from raylake.errors import RayLakeError
 from raylake.ingest.dead_letters import LetterHead, dead_letters
-from raylake.ingest.made import Made
+from raylake.ingest.made import Made, at_once
 from raylake.ingest.ports import TableView
 from raylake.ingest.unit import DataFile
 from raylake.ingest.watermark import EventTimes, WatermarkPolicy, classify
@@ -64,6 +65,7 @@ class BronzeMaker:
         decoder: Format and policies; its schema is set by :meth:`fit`.
         event_time: The event time's rule, when the table has one.
         clock: Time.
+        writer: Runs the writing of files; left out, that is done at once.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class BronzeMaker:
         decoder: DecoderSpec,
         event_time: EventTimeRule | None,
         clock: Clock,
+        writer: Executor | None = None,
     ) -> None:
+        self._writer = writer
         self._head = head
         self._places = places
         self._shape = shape
@@ -132,13 +136,16 @@ class BronzeMaker:
             {**flagged, "empty_partition_text": empty} if empty else flagged,
         )
 
-    def write_rows(self, rows: Sequence[pa.Table]) -> tuple[DataFile, ...]:
+    def submit(self, work: Callable[[], tuple[DataFile, ...]]) -> Future[tuple[DataFile, ...]]:
+        """Let files be written by the writer's thread, or at once without one."""
+        return at_once(work) if self._writer is None else self._writer.submit(work)
+
+    def write_rows(self, rows: Sequence[pa.Table], schema: pa.Schema) -> tuple[DataFile, ...]:
         """Write data files into the table's folder, one per partition value.
 
         Raises:
             Retryable: The store did not take them; nothing refers to what was written.
         """
-        _, schema = self._fitted()
         whole = pa.concat_tables([_aligned(table, schema) for table in rows])
         faults.reach("consumer.writing", rows=whole.num_rows, table=self._head.table)
         files = write_data_files(
