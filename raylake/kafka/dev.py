@@ -248,7 +248,8 @@ class DevBroker:
             "message.max.bytes": str(MAX_MESSAGE_BYTES),
             "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
             "socket.request.max.bytes": str(2 * MAX_MESSAGE_BYTES),
-            # The cleaner's default buffer is a quarter of this small heap.
+            # The cleaner looks every 15 s; its default buffer is a quarter of this small heap.
+            "log.cleaner.backoff.ms": "1000",
             "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
             "log.segment.delete.delay.ms": "1000",
             **self._settings,

@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from raylake.kafka.bounded import BoundedFetcher, RecordForm
 from raylake.kafka.connection import Connection
 from raylake.kafka.port import FetchSettings, Position
+from raylake.kafka.transport import direct_client
 
 _MIN_BOOTSTRAP_S = 0.5
 _MAX_ANSWER_BYTES = 2**31 - 1
@@ -124,6 +125,7 @@ class PollSession:
             **self._connection.settings(),
             "bootstrap_timeout_ms": int(limit_s * 1000),
             "client_id": self._settings.client_id,
+            "kafka_client": direct_client,
             "group_id": None,
             "isolation_level": "read_committed",
             "auto_offset_reset": "none",
