@@ -36,6 +36,7 @@ from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeE
 from raylake.ingest.plan import RunPlan, new_run_id
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.supervisor import Outcome
+from raylake.kafka.hooks import refuse_other_versions
 
 WAIT_S = 0.5
 NAME_WAIT_S = 15.0
@@ -86,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.take_over,
             {name: os.environ[name] for name in INHERITED if name in os.environ},
         )
+        refuse_other_versions()
         if not run.take_over:
             # An owner that was quiet for long could be taken over though its run lives.
             refuse_second_run(run.status_file, run.config.pipeline, SystemClock())

@@ -1,7 +1,6 @@
-"""kafka-python's fetcher with what the plain path needs on top of it.
+"""kafka-python's fetcher, bounded by bytes, whatever its records become.
 
-It leans on the insides of kafka-python 3.0 (``Fetcher.PartitionRecords``, ``_append``,
-``_parse_fetched_data``, ``_handle_fetch_response``); the version is pinned, and the integration
+It leans on the insides of kafka-python 3.0 that :mod:`raylake.kafka.hooks` lists; the integration
 tests of ``raylake.kafka.fetch`` fail when one of them moves.
 """
 

@@ -15,6 +15,7 @@ from raylake.ingest.unit import SourcePartition
 from raylake.kafka.bounded import PLAIN, RecordForm
 from raylake.kafka.client import Cluster
 from raylake.kafka.connection import Connection, explain, is_transient, unreachable
+from raylake.kafka.hooks import refuse_other_versions
 from raylake.kafka.port import FetchedBatch, FetchSettings, Lag, Position
 from raylake.kafka.session import PollSession
 from raylake.kafka.silence import SilenceWatch, loss_of
@@ -39,6 +40,9 @@ class PollFetcher:
         connection: The cluster.
         settings: Bounds.
         form: What records become.
+
+    Raises:
+        Refused: kafka-python is of another version than those whose insides are known.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class PollFetcher:
         settings: FetchSettings | None = None,
         form: RecordForm = PLAIN,
     ) -> None:
+        refuse_other_versions()
         self._connection = connection
         self._settings = settings or FetchSettings()
         self._positions: dict[SourcePartition, Position] = {}
