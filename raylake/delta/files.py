@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -43,6 +45,7 @@ class WriteOptions:
 
 
 DEFAULT_OPTIONS = WriteOptions()
+_MOST_CODES = 1 << 16
 
 
 def write_data_files(
@@ -194,16 +197,38 @@ def _by_value(
             column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
             keys = keys.set_column(place, name, column)
     rest = data.drop_columns(list(partition_by))
-    row = pa.array(range(data.num_rows), pa.int64())
-    groups = (
-        keys.append_column("__row", row)
-        .group_by(list(partition_by), use_threads=False)
-        .aggregate([("__row", "list")])
-    )
-    for number in range(groups.num_rows):
-        values = {name: partition_text(groups[name][number].as_py()) for name in partition_by}
-        rows = groups["__row_list"][number].values
-        yield values, rest if groups.num_rows == 1 else rest.take(rows)
+    order, starts = _grouped(keys)
+    moved = rest if len(starts) == 1 else rest.take(pa.array(order))
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        row = int(order[start])
+        values = {name: partition_text(keys.column(name)[row].as_py()) for name in partition_by}
+        yield values, moved.slice(start, end - start)
+
+
+def _grouped(keys: pa.Table) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """The rows ordered by their values, those of one value as they came, and where each begins."""
+    codes = np.zeros(keys.num_rows, np.int64)
+    values = 1
+    for column in keys.columns:
+        if _one_value(column):
+            continue
+        found = column.combine_chunks().dictionary_encode(null_encoding="encode")
+        codes = codes * len(found.dictionary) + found.indices.to_numpy()
+        values *= len(found.dictionary)
+        if values > _MOST_CODES:
+            distinct, codes = np.unique(codes, return_inverse=True)
+            values = len(distinct)
+    if values == 1:
+        return np.arange(keys.num_rows), [0]
+    # A stable sort of 16 bits is a radix sort.
+    order = np.argsort(codes.astype(np.uint16) if values <= _MOST_CODES else codes, kind="stable")
+    return order, [0, *(np.flatnonzero(np.diff(codes[order])) + 1).tolist()]
+
+
+def _one_value(column: pa.ChunkedArray) -> bool:
+    if column.null_count:
+        return bool(column.null_count == len(column))
+    return bool(pc.all(pc.equal(column, column[0])).as_py())
 
 
 def _write_one(
