@@ -20,7 +20,7 @@ from raylake import kernels
 from raylake.kafka.bounded import BoundedRecords, Budget, RecordForm
 from raylake.kafka.columnar_rows import RowBuffers, address
 from raylake.kafka.connection import Connection
-from raylake.kafka.decompression import decompress
+from raylake.kafka.decompression import PART_BYTES, Buffer, Decompressed
 from raylake.kafka.poll import PollFetcher
 from raylake.kafka.port import FetchSettings
 from raylake.kafka.records import empty, to_arrow
@@ -43,6 +43,7 @@ _NEWEST_LEGACY: Final = 1
 _UNBOUNDED: Final = 1 << 62
 _GROWN_BYTES: Final = 64 * 1024
 _TIMES_COMPRESSED: Final = 4
+_LONGEST_RECORD_BYTES: Final = 256 * 1024 * 1024
 
 _BAD: Final = {
     Code.BAD_LENGTH: "is shorter than a record batch can be",
@@ -106,6 +107,7 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
         self._array = np.frombuffer(self._answer, np.uint8)
         # The records of a batch that are read on their own, and where it ends in the answer.
         self._section: Any = None
+        self._stream: Any = None
         self._section_end = 0
         self._legacy: BoundedRecords | None = None
         self._times_compressed = 1
@@ -141,8 +143,7 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
     def drain(self) -> None:
         """Nothing more is wanted of it."""
         super().drain()
-        self._section = None
-        self._legacy = None
+        self._section = self._stream = self._legacy = None
         self._answer = memoryview(b"")
         self._array = np.frombuffer(b"", np.uint8)
 
@@ -176,7 +177,11 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
                     self._account(0)
                     self.drain()
                     return
+                if not self._stream.finished and self._more(1):
+                    raise self._corrupt(_BAD[Code.BAD_END])
                 self._leave_section()
+            elif code == Code.MORE:
+                self._go_on()
             elif code in (Code.SPECIAL, Code.CHECK_CRC):
                 self._judge()
                 if self._legacy is not None:
@@ -232,25 +237,46 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
 
     def _enter_section(self, header: _Header, at: int, end: int) -> None:
         try:
-            data = decompress(header.attributes & CODEC, self._answer[at:end])
+            self._stream = Decompressed(header.attributes & CODEC, self._answer[at:end])
         except kafka_errors.CorruptRecordError as error:
             raise self._corrupt(str(error.args[0])) from error
-        self._section = np.frombuffer(data, np.uint8)
         self._section_end = end
         self._times_compressed = _TIMES_COMPRESSED
         state = self._state
-        state[Field.BUFFER] = address(self._section)
-        state[Field.SIZE] = state[Field.END] = len(self._section)
-        state[Field.POSITION] = 0
-        state[Field.SECTION] = 1
         state[Field.LEFT] = header.records
         state[Field.BASE] = state[Field.LEAST] = header.base
         state[Field.LAST] = header.base + header.last_delta
         state[Field.FIRST_MS] = header.first_ms
-        state[Field.APPEND_MS] = header.max_ms if header.attributes & LOG_APPEND_TIME else OWN_TIME
+        log_append = header.attributes & LOG_APPEND_TIME
+        state[Field.APPEND_MS] = header.max_ms if log_append else OWN_TIME
+        self._place_section(self._more(PART_BYTES))
+
+    def _more(self, size: int) -> Buffer:
+        try:
+            found: Buffer = self._stream.read(size)
+        except kafka_errors.CorruptRecordError as error:
+            raise self._corrupt(str(error.args[0])) from error
+        return found
+
+    def _place_section(self, data: Buffer) -> None:
+        self._section = np.frombuffer(data, np.uint8)
+        state = self._state
+        state[Field.BUFFER] = address(self._section)
+        state[Field.SIZE] = state[Field.END] = len(self._section)
+        state[Field.POSITION] = 0
+        state[Field.SECTION] = 1 if self._stream.finished else 2
+
+    def _go_on(self) -> None:
+        """Put the next part of a long batch behind the record that its last part cut."""
+        cut = self._section[int(self._state[Field.POSITION]) :]
+        if len(cut) > _LONGEST_RECORD_BYTES:
+            raise self._corrupt(f"holds a record of more than {_LONGEST_RECORD_BYTES} bytes")
+        self._section = None
+        # Twice as much each time: a long record is not copied again for each part.
+        self._place_section(b"".join((cut, self._more(max(PART_BYTES, len(cut))))))
 
     def _leave_section(self) -> None:
-        self._section = None
+        self._section = self._stream = None
         state = self._state
         state[Field.BUFFER] = address(self._array)
         state[Field.SIZE] = len(self._answer)
