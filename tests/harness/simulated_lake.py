@@ -265,13 +265,31 @@ class SimulatedQueue:
             raise DependencyUnreachable("the dead-letter queue: an actor is gone")
 
 
+class Later(Future[tuple[DataFile, ...]]):
+    """Done work that shows itself only when it has been asked for a few times."""
+
+    def __init__(self, work: Future[tuple[DataFile, ...]], questions: int) -> None:
+        super().__init__()
+        self._work = work
+        self._questions = questions
+
+    def done(self) -> bool:
+        self._questions -= 1
+        return self._questions < 0
+
+    def result(self, timeout: float | None = None) -> tuple[DataFile, ...]:
+        return self._work.result(timeout)
+
+
 class SimulatedMaker:
     """Rows are offsets; a ``wider`` record needs a column that the table may lack."""
 
-    def __init__(self, lake: Lake, table: str, column: str) -> None:
+    def __init__(self, lake: Lake, table: str, column: str, *, late: bool = False) -> None:
         self._lake = lake
         self._column = column
         self._columns: list[str] = []
+        self._submitted = 0
+        self._late = late
 
     def fit(self, view: TableView) -> None:
         self._columns = view.schema.names
@@ -290,7 +308,8 @@ class SimulatedMaker:
         return Made(_table(rows, ROW), dead_table, dead, max(times, default=None))
 
     def submit(self, work: Callable[[], tuple[DataFile, ...]]) -> Future[tuple[DataFile, ...]]:
-        return at_once(work)
+        self._submitted += 1
+        return Later(at_once(work), self._submitted % 3 if self._late else 0)
 
     def write_rows(self, rows: Sequence[pa.Table], schema: pa.Schema) -> tuple[DataFile, ...]:
         return (self._lake.write("store", _coordinates(rows)),)

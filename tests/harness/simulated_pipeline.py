@@ -269,7 +269,7 @@ class ConsumerProcess:
         return TableFeed(
             FeedNames(PIPELINE, self.name, plan.name),
             OwnerCalls(world, plan.name),
-            SimulatedMaker(world.lake, plan.name, "extra"),
+            SimulatedMaker(world.lake, plan.name, "extra", late=not world.calm),
             BatchPolicy(max_batch_bytes=1500, commit_interval_s=0.4, idle_commit_interval_s=1.0),
             PoisonGate(world.poison, world.clock, table=plan.name),
             stores(world.clock),
