@@ -192,7 +192,9 @@ def _write_place(s: int, offset: int, delta_ms: int) -> None:
     store64(get(s, OFFSETS) + 8 * row, offset)
     timestamp = get(s, APPEND_MS)
     if timestamp == OWN_TIME:
-        timestamp = get(s, FIRST_MS) + delta_ms
+        first = get(s, FIRST_MS)
+        # Two of them may pass the least number.
+        timestamp = -1 if first < 0 and delta_ms < 0 else first + delta_ms
     if timestamp < 0:
         clear_bit(get(s, TIME_BITS), row)
         add(s, TIME_NULLS, 1)
