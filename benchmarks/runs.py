@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import statistics
+import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from bed import Bed, BenchFailed
+from bed import PIPELINE, Bed, BenchFailed
 from deltalake import DeltaTable
 from tree import Tree
 
@@ -43,12 +43,15 @@ class Run:
     """One run of the job.
 
     Attributes:
-        window: From the first partition's admission to the last data commit.
+        window: From the first partition's admission to the last data commit; the consumers start
+            in it.
+        up: From when the first consumer's process has begun to the last data commit.
         whole: From the command line to its end.
         by_kind: CPU seconds of the whole by kind of process.
     """
 
     window: Figures
+    up: Figures
     whole: Figures
     by_kind: dict[str, float]
 
@@ -85,9 +88,20 @@ def ingest(made: Bed, records: int, dead: int = 0, flags: Sequence[str] = ()) ->
     if dead:
         check("dead letters", made.dead_letters, dead)
     times = commit_times(made.table)
-    start, end = min(times["admit"]), max(times["data"])
-    window = Figures(records, end - start, tree.cpu_s(end) - tree.cpu_s(start))
-    return Run(window, Figures(records, seconds, tree.total_s), tree.by_kind())
+    end = max(times["data"])
+    window, up = (
+        Figures(records, end - start, tree.cpu_s(end) - tree.cpu_s(start))
+        for start in (min(times["admit"]), born(made, "consumer"))
+    )
+    return Run(window, up, Figures(records, seconds, tree.total_s), tree.by_kind())
+
+
+def born(made: Bed, process: str) -> float:
+    """When the first such process of a run opened its log file: the file's birth."""
+    logs = made.lake / "_raylake" / "logs" / PIPELINE
+    files = [str(path) for path in logs.glob(f"*/{process}*.jsonl")]
+    told = subprocess.run(["stat", "-c", "%.W", *files], capture_output=True, text=True, check=True)
+    return min(float(line) for line in told.stdout.split())
 
 
 def commit_times(table: Path) -> dict[str, list[float]]:
@@ -116,8 +130,3 @@ def rows_of(table: Path) -> int:
     """Rows of a table by its log."""
     adds = pa.table(DeltaTable(table).get_add_actions(flatten=True))
     return sum(adds["num_records"].to_pylist())
-
-
-def median(values: Iterable[object], of: Callable[[object], float]) -> float:
-    """The median of a figure."""
-    return statistics.median(of(value) for value in values)

@@ -1,85 +1,105 @@
 """From `python -m jobs.ingest` to the first data commit, phase by phase.
 
 A topic with a few records waits; each run has a lake of its own. The phases are told apart by the
-files that the processes leave: logs, the status document, commits.
+files that the processes leave: logs and commits. Beside it the same with no kernel in the cache,
+and Spark from a new session to the first commit of its query.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from bed import PIPELINE, Bed, BenchFailed, bed, closing, end, options, table, until
+from bed import ROOT, Bed, BenchFailed, bed, closing, end, options, table, until
+from runs import born, commit_times
+from spark_peer import Spark
 
-LIMIT_S = 120.0
+LIMIT_S = 240.0
+AIM_S = 8.0
 
 
 def main() -> int:
     chosen = options(__doc__, _arguments)
     with bed("start", chosen) as made:
         topic = made.topic()
-        made.produce(topic, 1000)
+        made.load(topic, 1000)
         made.pipeline(topic, commit_interval="1s")
+        _fill_cache()
         runs = [_run(made) for _ in range(chosen.runs)]
-        names = list(runs[0])
-        rows = []
+        cold = [
+            _run(made, RAYLAKE_CACHE=str(made.folder / f"cache-{n}")) for n in range(chosen.cold)
+        ]
+        spark = [_spark(made, topic) for _ in range(chosen.spark)]
         before = 0.0
-        for name in names:
+        rows = []
+        for name in runs[0]:
             at = statistics.median(run[name] for run in runs)
             rows.append([name, at, at - before, max(run[name] for run in runs)])
             before = at
         table(rows, ["phase ended", "median s", "took s", "max s"])
-        closing("startup", runs=len(runs), first_commit_s=before)
-        return 0
+        others = {
+            "first_commit_cold_s": [run["first data commit"] for run in cold],
+            "spark_first_commit_s": spark,
+        }
+        closing(
+            "startup",
+            runs=len(runs),
+            first_commit_s=before,
+            **{name: statistics.median(found) for name, found in others.items() if found},
+        )
+        return 0 if before <= AIM_S else 1
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--cold", type=int, default=1, help="runs with an empty kernel cache")
+    parser.add_argument("--spark", type=int, default=1, help="runs of Spark, from a new session on")
 
 
-def _run(made: Bed) -> dict[str, float]:
+def _fill_cache() -> None:
+    subprocess.run([sys.executable, "-m", "raylake.kernels"], check=True, cwd=ROOT)
+
+
+def _run(made: Bed, **environ: str) -> dict[str, float]:
     shutil.rmtree(made.lake, ignore_errors=True)
     began = time.time()
-    job = made.ingest()
-    log = made.table / "_delta_log"
-    until(lambda: job.poll() is not None or _first(log, "data"), LIMIT_S, "the first data commit")
+    job = made.ingest(**environ)
+    until(
+        lambda: job.poll() is not None or commit_times(made.table).get("data"),
+        LIMIT_S,
+        "the first data commit",
+    )
     if job.poll() is not None:
         raise BenchFailed(f"the job ended\n{made.tail('ingest.log')}")
-    logs = made.lake / "_raylake" / "logs" / PIPELINE
+    commits = commit_times(made.table)
     found = {
-        "supervisor begins": _born(logs, "supervisor"),
-        "dead-letter queue begins": _born(logs, "dead_letters"),
-        "owner begins": _born(logs, "owner"),
-        "owner has its epoch": _first(log, "epoch"),
-        "partitions admitted": _first(log, "admit"),
-        "first consumer begins": _born(logs, "consumer"),
+        "supervisor begins": born(made, "supervisor"),
+        "dead-letter queue begins": born(made, "dead_letters"),
+        "owner begins": born(made, "owner"),
+        "owner has its epoch": min(commits["epoch"]),
+        "partitions admitted": min(commits["admit"]),
+        "first consumer begins": born(made, "consumer"),
         "first data file": min(p.stat().st_mtime for p in made.table.glob("*.parquet")),
-        "first data commit": _first(log, "data"),
+        "first data commit": min(commits["data"]),
     }
     end(job)
     return {name: at - began for name, at in sorted(found.items(), key=lambda item: item[1])}
 
 
-def _born(logs: Path, process: str) -> float:
-    """When the first such process opened its log file: the file's birth."""
-    files = [str(path) for path in logs.glob(f"*/{process}*.jsonl")]
-    told = subprocess.run(["stat", "-c", "%.W", *files], capture_output=True, text=True, check=True)
-    return min(float(line) for line in told.stdout.split())
-
-
-def _first(log: Path, kind: str) -> float:
-    for path in sorted(log.glob("*.json")):
-        for line in path.read_text().splitlines():
-            ours = json.loads(line).get("commitInfo", {}).get("raylake")
-            if ours and (json.loads(ours) if isinstance(ours, str) else ours)["kind"] == kind:
-                return path.stat().st_mtime
-    return 0.0
+def _spark(made: Bed, topic: str) -> float:
+    """Seconds from a new process to the first commit of its query."""
+    target = made.folder / "spark-table"
+    began = time.time()
+    spark = Spark.start(made)
+    spark.query(made, topic, target)
+    first = (target / "_delta_log" / f"{0:020}.json").stat().st_mtime
+    end(spark.process)
+    shutil.rmtree(target)
+    return first - began
 
 
 if __name__ == "__main__":
