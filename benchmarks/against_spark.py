@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
+from typing import NoReturn
 
 from bed import Bed, BenchFailed, bed, closing, options, table
 from runs import Figures, Run, check, ingest
@@ -22,13 +24,15 @@ from spark_peer import Spark
 HERE = Path(__file__).parent
 AIM_CPU, AIM_WALL, AIM_PYTHON = 5.0, 5.0, 7.0
 PYTHON = "plain Python"
-SMALL = {"count": 2_000_000, "rounds": 2, "peers": "spark"}
+SMALL = {"count": 2_000_000, "rounds": 2, "peers": "spark", "limit_s": 480}
 
 
 def main() -> int:
     chosen = options(__doc__, _arguments)
     if chosen.bench:
         vars(chosen).update(SMALL)
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(chosen.limit_s)
     peers = [name for name in chosen.peers.split(",") if name]
     with bed("against", chosen) as made:
         topic, warm = made.topic(), made.topic("warm")
@@ -63,6 +67,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default="spark,python", help="which of them: spark,python")
+    parser.add_argument("--limit-s", type=int, default=3600, help="it fails when it takes longer")
     parser.add_argument("--bench", action="store_true", help="what `make bench` runs")
     parser.add_argument("--compression", default="none", help="of the topic's batches")
     parser.add_argument("--set", action="append", default=[], help="for our job: KEY=VALUE")
@@ -72,6 +77,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="maxOffsetsPerTrigger; 0: unset; 0,1000000: both, and the better one counts",
     )
     parser.add_argument("--spark-conf", action="append", default=[], help="KEY=VALUE")
+
+
+def _too_long(*_: object) -> NoReturn:
+    raise BenchFailed("it takes too long: see --limit-s")
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

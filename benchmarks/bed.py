@@ -124,22 +124,6 @@ class Bed:
             [*command, str(self.folder / "bench.yaml"), *flags], "ingest.log", **environ
         )
 
-    def produce(self, topic: str, count: int, **options: Any) -> Path:
-        """Produce the demo's events in two processes and wait; returns the first record file."""
-        shards = []
-        for number in range(2):
-            record = self.folder / f"record-{number}.parquet"
-            command = [sys.executable, "-P", "-m", "raylake.demo.generate", "--topic", topic]
-            command += ["--bootstrap", self.bootstrap, "--count", str(count)]
-            command += ["--partitions", str(options.get("partitions", PARTITIONS))]
-            command += ["--shard", f"{number}/2", "--record", str(record)]
-            command += ["--start-ms", str(int(time.time() - 3600) * 1000)]
-            shards.append(self.start(command, f"produce-{number}.log"))
-        for number, shard in enumerate(shards):
-            if shard.wait(600) != 0:
-                raise BenchFailed(self.tail(f"produce-{number}.log"))
-        return self.folder / "record-0.parquet"
-
     def load(self, topic: str, count: int, **options: Any) -> int:
         """Fill a topic in two processes, as :mod:`load` does; returns how many records are bad."""
         command = [sys.executable, str(ROOT / "benchmarks" / "load.py"), "--topic", topic]
