@@ -13,7 +13,7 @@ import snappy
 import zstandard
 from kafka.errors import CorruptRecordError, UnsupportedCodecError
 
-PART_BYTES: Final = 16 * 1024 * 1024
+PART_BYTES: Final = 8 * 1024 * 1024
 """A batch that decompresses to no more is read at once."""
 
 _XERIAL: Final = b"\x82SNAPPY\x00"

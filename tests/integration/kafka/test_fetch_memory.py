@@ -45,6 +45,49 @@ print(json.dumps({"before": before, "peak": status("VmHWM"), "rows": rows,
 """
 
 
+# One batch of the size that a topic allows by default, 512 MiB when it is decompressed.
+BOMB = """
+import json, struct, zlib
+import crc32c
+from kafka import TopicPartition
+from kafka.consumer.fetcher import IsolationLevel
+from kafka.record.memory_records import MemoryRecords
+from kafka.record.util import encode_varint
+from raylake.kafka.bounded import Budget
+from raylake.kafka.columnar import columnar_form
+
+def status(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(name))
+
+def varint(number):
+    found = bytearray()
+    encode_varint(number, found.append)
+    return bytes(found)
+
+COUNT, SIZE = 8192, 64 * 1024
+stream = zlib.compressobj(1, wbits=31)
+packed = []
+for n in range(COUNT):
+    record = bytes(2) + varint(n) + varint(-1) + varint(SIZE) + bytes(SIZE) + varint(0)
+    packed.append(stream.compress(varint(len(record)) + record))
+data = b"".join([*packed, stream.flush()])
+covered = struct.pack(">hiqqqhii", 1, COUNT - 1, 0, 0, -1, -1, -1, COUNT) + data
+head = struct.pack(">qiibI", 0, len(covered) + 9, 0, 2, crc32c.crc32c(covered))
+form, budget, rows = columnar_form(), Budget(), 0
+part = form.part(budget, -1, 0, TopicPartition("t", 0), MemoryRecords(head + covered),
+                 isolation_level=IsolationLevel.READ_COMMITTED)
+before, largest = status("VmRSS"), 0
+while part:
+    budget.left_bytes = 16 * 2**20
+    batch = form.batch(part.take(10**6), 0)
+    rows += batch.num_rows
+    largest = max(largest, batch.nbytes)
+print(json.dumps({"before": before, "peak": status("VmHWM"), "rows": rows,
+                  "packed": len(data), "largest": largest // 2**20}))
+"""
+
+
 def read_in_a_child(kind: str, bootstrap: str, topic: str) -> dict[str, int]:
     done = subprocess.run(
         [sys.executable, "-c", CHILD, kind, bootstrap, topic],
@@ -55,6 +98,18 @@ def read_in_a_child(kind: str, bootstrap: str, topic: str) -> dict[str, int]:
     )
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def test_failure_14_one_batch_of_512_mib_is_held_a_part_at_a_time() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BOMB], capture_output=True, text=True, timeout=120, check=True
+    )
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    assert found["rows"] == 8192
+    assert found["packed"] < 5 * MIB
+    assert found["largest"] <= 17
+    # Parts of 8 MiB: one read, one ahead, both put together; and the rows that were asked for.
+    assert found["peak"] - found["before"] < 128, found
 
 
 def write(broker: LiveBroker, topic: str, values: list[bytes], codec: str | None) -> None:
