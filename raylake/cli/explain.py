@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, get_args
 
+import pyarrow as pa
 import typer
 from rich.table import Table
 
@@ -17,7 +19,8 @@ from raylake.cli.output import (
     printable,
     stdout,
 )
-from raylake.config import Loaded, Pipeline, TopicPattern, dead_letter_path, table_path
+from raylake.codecs import parse_schema, written_with_escapes
+from raylake.config import BronzeTable, Loaded, Pipeline, TopicPattern, dead_letter_path, table_path
 from raylake.config.models import DependencyName, RetryRule
 from raylake.config.units import format_duration
 
@@ -86,6 +89,7 @@ def plan(loaded: Loaded) -> list[str]:
             else ", ".join(table.topics)
         )
         lines.append(f"bronze.{key}: {topics}, {table.format}, into {_place(config, key)}")
+        lines.append(f"bronze.{key}: {_decoding(table)}")
     lines.append(f"dead letters into {dead_letter_path(config)}")
     lines += [
         f"failures of {name}: {_retries(config.retry.of(name))}"
@@ -93,6 +97,21 @@ def plan(loaded: Loaded) -> list[str]:
     ]
     lines.append(f"status in {status_file(loaded)}")
     return lines
+
+
+def _decoding(table: BronzeTable) -> str:
+    """How messages are decoded; a schema in a file of its own is not read for it."""
+    if table.format == "raw":
+        return "values are kept as they are"
+    fast = "decoded in columns by a compiled kernel; what is rare or broken, record by record"
+    if not isinstance(table.schema_, Mapping):
+        return fast
+    fields = parse_schema(dict(table.schema_))
+    escaped = written_with_escapes(pa.struct(list(fields)))
+    if not escaped:
+        return fast
+    shown = ", ".join(map(repr, escaped[:3]))
+    return f"decoded record by record: no kernel reads names that need an escape in JSON ({shown})"
 
 
 def _retries(rule: RetryRule) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raylake.codecs.columnar import ColumnarJsonDecoder
+from raylake.codecs.columns import written_with_escapes
 from raylake.codecs.infer import infer_schema
 from raylake.codecs.json_codec import JsonDecoder
 from raylake.codecs.port import (
@@ -34,6 +35,7 @@ __all__ = [
     "parse_type",
     "schema_text",
     "type_text",
+    "written_with_escapes",
 ]
 
 

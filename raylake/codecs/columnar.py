@@ -37,7 +37,8 @@ class ColumnarJsonDecoder:
         self.schema = self._by_row.schema
         self._limits = (spec.max_message_bytes, spec.max_depth)
         self._tables = SchemaTables(pa.struct([f for f in self.schema if not _own(f.name)]))
-        self._kernels = kernels.load("json_rows")
+        for name in ("json_rows", "json_columns"):
+            kernels.load(name)
 
     def decode(self, records: pa.RecordBatch) -> Decoded:
         """See :meth:`raylake.codecs.port.Decoder.decode`."""
@@ -55,15 +56,15 @@ class ColumnarJsonDecoder:
             pa.concat_batches([part.payload for part in parts]),
             np.concatenate([part.kept for part in parts]),
             [dead for part in parts for dead in part.dead],
-            by_row=_joined([part.by_row for part in parts]),
+            by_row=np.concatenate([part.by_row for part in parts if part.by_row is not None]),
         )
 
     def _decode(self, records: pa.RecordBatch) -> Decoded:
-        filled = self._tables.fill(self._kernels, records.column("value"), self._limits)
+        filled = self._tables.fill(records.column("value"), self._limits)
         kept = filled.rows
         payload = self._payload(filled)
         if len(kept) == records.num_rows:
-            return Decoded(payload, kept)
+            return Decoded(payload, kept, by_row=np.empty(0, np.int64))
         doubtful = _others(kept, records.num_rows)
         values = pa.RecordBatch.from_arrays(
             [records.column("value").take(pa.array(doubtful))], ["value"]
@@ -99,10 +100,5 @@ def _others(kept: Rows, count: int) -> Rows:
 
 def _moved(part: Decoded, by: int) -> Decoded:
     dead = [replace(one, row=one.row + by) for one in part.dead]
-    by_row = None if part.by_row is None else part.by_row + by
+    by_row = np.empty(0, np.int64) if part.by_row is None else part.by_row + by
     return Decoded(part.payload, part.kept + by, dead, by_row=by_row)
-
-
-def _joined(parts: list[Rows | None]) -> Rows | None:
-    there = [part for part in parts if part is not None]
-    return np.concatenate(there) if there else None

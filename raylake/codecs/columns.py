@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,8 @@ import pyarrow as pa
 from raylake import kernels
 
 _ELEMENTS_PER_ROW = 4
+_NEVER = 1 << 40
+"""The size of a name that is longer than any message."""
 _RANGES = {pa.int8(): 8, pa.int16(): 16, pa.int32(): 32, pa.int64(): 64}
 _KINDS = {
     pa.string(): "STRING",
@@ -66,11 +69,10 @@ class SchemaTables:
         """Slots of a row, a few elements of lists included."""
         return sum(_ELEMENTS_PER_ROW if one.level else 1 for one in self.nodes)
 
-    def fill(self, compiled: ModuleType, values: pa.Array, limits: tuple[int, int]) -> Filled:
+    def fill(self, values: pa.Array, limits: tuple[int, int]) -> Filled:
         """Parse messages.
 
         Args:
-            compiled: The kernels.
             values: The messages, binary.
             limits: The greatest message in bytes, and the greatest depth.
         """
@@ -95,15 +97,18 @@ class SchemaTables:
             np.empty(tables.FRAME * (self._depth + 1), np.int64),
         )
         bounds = np.array([0, count, limits[0], min(limits[1], self._depth), size], np.int64)
+        parse = kernels.load("json_rows").parse
         rows, tombstones = np.empty(count, np.int64), np.empty(count, np.uint8)
         while True:
             addresses = tables.Tables(*(array.ctypes.data for array in t))
-            bounds[0] = compiled.parse(addresses, offsets, present, bounds, rows, tombstones)
+            bounds[0] = parse(
+                addresses, offsets, present, bounds, rows, tombstones
+            )
             if bounds[0] == count:
                 break
             t = self._enlarged(t, tables)
         good = int(t.used[0])
-        return Filled(self.nodes, t, compiled, tables, rows[:good], tombstones[:good])
+        return Filled(self.nodes, t, tables, rows[:good], tombstones[:good])
 
     def _enlarged(self, t: Any, tables: ModuleType) -> Any:
         """Four times the room for elements."""
@@ -120,6 +125,21 @@ class SchemaTables:
         return t._replace(nodes=numbers, values=values, valid=valid)
 
 
+def _written(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)[1:-1]
+
+
+def written_with_escapes(kind: pa.DataType) -> list[str]:
+    """The field names inside a type that JSON writes with an escape: no kernel looks for those."""
+    found: list[str] = []
+    for at in range(kind.num_fields if pa.types.is_nested(kind) else 0):
+        field = kind.field(at)
+        if pa.types.is_struct(kind) and _written(field.name) != field.name:
+            found.append(field.name)
+        found += written_with_escapes(field.type)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Filled:
     """Slots after parsing.
@@ -127,7 +147,6 @@ class Filled:
     Attributes:
         nodes: The schema's tree.
         t: The tables.
-        compiled: The kernels.
         tables: The module of the tables.
         rows: The rows that were good.
         tombstones: Which of them are null.
@@ -135,7 +154,6 @@ class Filled:
 
     nodes: list[_Node]
     t: Any
-    compiled: ModuleType
     tables: ModuleType
     rows: npt.NDArray[np.int64]
     tombstones: npt.NDArray[np.uint8]
@@ -172,9 +190,8 @@ class Filled:
 
     def _texts(self, node: int, slots: npt.NDArray[np.int64], bitmap: Any) -> pa.Array:
         kind = self.nodes[node].type
-        gather = (
-            self.compiled.gather_texts if pa.types.is_string(kind) else self.compiled.gather_base64
-        )
+        compiled = kernels.load("json_columns")
+        gather = compiled.gather_texts if pa.types.is_string(kind) else compiled.gather_base64
         offsets = np.empty(len(slots) + 1, np.int32)
         out = np.empty(int(self.t.text_bytes[node]) + 8, np.uint8)
         size = gather(self.t.data, slots, offsets, out)
@@ -255,7 +272,9 @@ def _tables(found: list[_Node]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.u
         name = one.name.encode()
         row[tables.KIND] = getattr(tables, _kind(one.type))
         row[tables.END], row[tables.FIELDS] = one.end, one.fields
-        row[tables.NAME_AT], row[tables.NAME_SIZE] = len(names), len(name)
+        row[tables.NAME_AT] = len(names)
+        # A name that JSON writes with an escape never stands in a message as it is.
+        row[tables.NAME_SIZE] = len(name) if _written(one.name) == one.name else _NEVER
         names += name
         if one.type in _RANGES:
             bits = _RANGES[one.type]
@@ -274,4 +293,4 @@ def _kind(kind: pa.DataType) -> str:
         return "MAP"
     if pa.types.is_decimal(kind):
         return "DECIMAL"
-    return _KINDS.get(kind, "OTHER")
+    return _KINDS[kind]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-NAMES = ("record_batches", "json_rows")
+NAMES = ("record_batches", "json_rows", "json_columns")
 
 
 def load(name: str) -> ModuleType:

@@ -27,10 +27,10 @@ from numba import types
 from raylake.kernels.compiling import inner
 from raylake.kernels.memory import add, get, put, store8
 
-STRUCT, LIST, MAP, OTHER = 0, 1, 2, 3
-STRING, BINARY, BOOLEAN, INTEGER, FLOAT, DOUBLE = 4, 5, 6, 7, 8, 9
-DATE, TIMESTAMP, TIMESTAMP_NTZ, DECIMAL = 10, 11, 12, 13
-"""Kinds of nodes. OTHER is a type without a kernel: its values go the exact path."""
+STRUCT, LIST, MAP = 0, 1, 2
+STRING, BINARY, BOOLEAN, INTEGER, FLOAT, DOUBLE = 3, 4, 5, 6, 7, 8
+DATE, TIMESTAMP, TIMESTAMP_NTZ, DECIMAL = 9, 10, 11, 12
+"""Kinds of nodes; those up to MAP have nodes below them."""
 
 KIND, END, NAME_AT, NAME_SIZE, LOW, HIGH, BASE, ROOM, FIELDS, COLUMNS = range(10)
 """Columns of ``nodes``: the kind; the node after its subtree; its name's place among the names and
