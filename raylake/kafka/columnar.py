@@ -104,7 +104,7 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
         self._decode = decode
         self._budget = budget
         self._answer = memoryview(records._buffer).cast("B")  # noqa: SLF001
-        self._array = np.frombuffer(self._answer, np.uint8)
+        self._buffer = pa.py_buffer(self._answer)
         # The records of a batch that are read on their own, and where it ends in the answer.
         self._section: Any = None
         self._stream: Any = None
@@ -112,7 +112,7 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
         self._legacy: BoundedRecords | None = None
         self._times_compressed = 1
         state = np.zeros(len(Field), np.int64)
-        state[Field.BUFFER] = address(self._array)
+        state[Field.BUFFER] = self._buffer.address
         state[Field.SIZE] = len(self._answer)
         state[Field.TRUSTED] = -1
         state[Field.NEXT] = start
@@ -145,7 +145,7 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
         super().drain()
         self._section = self._stream = self._legacy = None
         self._answer = memoryview(b"")
-        self._array = np.frombuffer(b"", np.uint8)
+        self._buffer = None
 
     def _unpack_records(self, *_: Any) -> Any:
         return iter(())
@@ -259,16 +259,16 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
         return found
 
     def _place_section(self, data: Buffer) -> None:
-        self._section = np.frombuffer(data, np.uint8)
+        self._section = pa.py_buffer(data)
         state = self._state
-        state[Field.BUFFER] = address(self._section)
-        state[Field.SIZE] = state[Field.END] = len(self._section)
+        state[Field.BUFFER] = self._section.address
+        state[Field.SIZE] = state[Field.END] = self._section.size
         state[Field.POSITION] = 0
         state[Field.SECTION] = 1 if self._stream.finished else 2
 
     def _go_on(self) -> None:
         """Put the next part of a long batch behind the record that its last part cut."""
-        cut = self._section[int(self._state[Field.POSITION]) :]
+        cut = memoryview(self._section)[int(self._state[Field.POSITION]) :]
         if len(cut) > _LONGEST_RECORD_BYTES:
             raise self._corrupt(f"holds a record of more than {_LONGEST_RECORD_BYTES} bytes")
         self._section = None
@@ -278,7 +278,7 @@ class ColumnarRecords(KafkaFetcher.PartitionRecords):  # type: ignore[misc]
     def _leave_section(self) -> None:
         self._section = self._stream = None
         state = self._state
-        state[Field.BUFFER] = address(self._array)
+        state[Field.BUFFER] = self._buffer.address
         state[Field.SIZE] = len(self._answer)
         state[Field.POSITION] = self._section_end
         state[Field.END] = state[Field.SECTION] = 0
