@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from raylake.codecs.port import DeadRecord
 from raylake.delta.dead_letters import DEAD_LETTER_SCHEMA
+from raylake.ingest.record_times import moments
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.fetch import FetchedBatch
 
@@ -48,7 +49,7 @@ def dead_letters(
     records = batch.records.take(pa.array([one.row for one in dead], pa.int64()))
     columns = {
         "offset": records.column("offset"),
-        "timestamp": pc.cast(records.column("timestamp_ms"), pa.timestamp("ms", tz="UTC")),
+        "timestamp": moments(records.column("timestamp_ms")),
         "key": records.column("key"),
         "value": records.column("value"),
         "headers": records.column("headers"),

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from raylake.codecs.port import RESCUED, Decoded
 from raylake.config.columns import PartitionField, parse_partition
+from raylake.ingest.record_times import TIMESTAMP, moments
 from raylake.kafka.fetch import FetchedBatch
 
 HEADERS = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.binary())]))
-TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 METADATA = pa.schema(
     [
@@ -159,9 +159,7 @@ def assemble(
     columns["_topic"] = pa.repeat(pa.scalar(batch.source.topic, pa.string()), rows)
     columns["_partition"] = pa.repeat(pa.scalar(batch.source.partition, pa.int32()), rows)
     columns["_offset"] = kept["offset"]
-    columns["_timestamp"] = pc.cast(
-        pc.cast(kept["timestamp_ms"], pa.timestamp("ms", tz="UTC")), TIMESTAMP
-    )
+    columns["_timestamp"] = moments(kept["timestamp_ms"])
     columns["_key"] = kept["key"]
     columns["_headers"] = kept["headers"]
     columns["_ingested_at"] = pa.repeat(pa.scalar(ingested_at_us, pa.int64()), rows).cast(TIMESTAMP)

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylake.codecs.port import Decoded
+from raylake.codecs.port import DeadRecord, Decoded
+from raylake.ingest.dead_letters import LetterHead, dead_letters
+from raylake.ingest.record_times import TIMESTAMP
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.port import FetchedBatch
 from raylake.kafka.records import FETCH_SCHEMA
-from raylake.layers.bronze import TIMESTAMP, BronzeShape, assemble
+from raylake.layers.bronze import BronzeShape, assemble
 
 HOUR_MS = 3_600_000
 LAST_MS = int(dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp() * 1000)
@@ -92,3 +94,21 @@ def test_each_kept_record_is_a_row_with_its_own_coordinates_and_times(records: l
 def test_records_without_headers_have_an_empty_list(kept: list[bool]) -> None:
     rows = rows_of([(0, 0, b"k", [], one) for one in kept], ())
     assert [row["_headers"] for row in rows] == [[]] * sum(kept)
+
+
+@pytest.mark.parametrize("timestamp_ms", [2**63 - 1, -(2**63), 2**63 // 1000 + 1])
+def test_a_record_timestamp_that_no_table_can_hold_is_null(timestamp_ms: int) -> None:
+    rows = rows_of([(timestamp_ms, 0, None, [], True), (1, 0, None, [], True)], BY_TIME)
+    assert [row["_timestamp"] for row in rows] == [None, moment(1)]
+    assert [row["_timestamp_date"] for row in rows] == [None, EPOCH.date()]
+
+
+def test_a_dead_letter_has_such_a_timestamp_as_null() -> None:
+    records = pa.record_batch([[1], [2**62], [b"k"], [b"v"], [[]]], schema=FETCH_SCHEMA)
+    batch = FetchedBatch(SourcePartition("t", "id", 3), 1, 2, records, 0, 0)
+    dead = [DeadRecord(0, "decode", "why", "Kind")]
+    letters = dead_letters(LetterHead("p", "t"), batch, dead, 1.0)
+    assert letters is not None
+    assert letters.select(["offset", "timestamp", "value"]).to_pylist() == [
+        {"offset": 1, "timestamp": None, "value": b"v"}
+    ]
