@@ -15,7 +15,6 @@ from raylake.ingest.unit import SourcePartition
 from raylake.kafka.bounded import PLAIN, RecordForm
 from raylake.kafka.client import Cluster
 from raylake.kafka.connection import Connection, explain, is_transient, unreachable
-from raylake.kafka.hooks import refuse_other_versions
 from raylake.kafka.port import FetchedBatch, FetchSettings, Lag, Position
 from raylake.kafka.session import PollSession
 from raylake.kafka.silence import SilenceWatch, loss_of
@@ -31,18 +30,13 @@ class PollFetcher:
     gaps lie within ranges, and a stretch that holds nothing else is an empty batch.
 
     Memory: one call delivers at most ``max_bytes`` and one more record; a broker's answer holds at
-    most ``fetch_max_bytes``, or one record batch when that is larger (kept compressed); and
-    kafka-python decompresses one record batch at a time, whole, in two copies. Measured at the
-    defaults: three records of 64 MiB in a row took 421 MiB at the peak, eight batches of 64 KiB
-    that decompress to 62 MiB each took 237 MiB; how many follow each other does not matter.
+    most ``fetch_max_bytes``, or one record batch when that is larger, as it lies in the log. What a
+    batch takes while it is read is its form's to bound (docs/adr/0014).
 
     Args:
         connection: The cluster.
         settings: Bounds.
         form: What records become.
-
-    Raises:
-        Refused: kafka-python is of another version than those whose insides are known.
     """
 
     def __init__(
@@ -51,7 +45,6 @@ class PollFetcher:
         settings: FetchSettings | None = None,
         form: RecordForm = PLAIN,
     ) -> None:
-        refuse_other_versions()
         self._connection = connection
         self._settings = settings or FetchSettings()
         self._positions: dict[SourcePartition, Position] = {}

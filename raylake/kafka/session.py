@@ -10,6 +10,7 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 from raylake.kafka.bounded import BoundedFetcher, RecordForm
 from raylake.kafka.connection import Connection
+from raylake.kafka.hooks import refuse_other_versions
 from raylake.kafka.port import FetchSettings, Position
 from raylake.kafka.transport import direct_client
 
@@ -27,9 +28,13 @@ class PollSession:
         connection: The cluster.
         settings: Bounds.
         form: What records become.
+
+    Raises:
+        Refused: kafka-python is of another version than those whose insides are known.
     """
 
     def __init__(self, connection: Connection, settings: FetchSettings, form: RecordForm) -> None:
+        refuse_other_versions()
         self._connection = connection
         self._settings = settings
         self._form = form
