@@ -29,9 +29,8 @@ class PollFetcher:
     A range ends at the consumer's position, so control records, aborted transactions and compacted
     gaps lie within ranges, and a stretch that holds nothing else is an empty batch.
 
-    Memory: one call delivers at most ``max_bytes`` and one more record; a broker's answer holds at
-    most ``fetch_max_bytes``, or one record batch when that is larger, as it lies in the log. What a
-    batch takes while it is read is its form's to bound (docs/adr/0014).
+    Memory: one call delivers at most ``max_bytes`` and one more record; an answer holds at most
+    ``fetch_max_bytes`` or one record batch; what reading one takes is its form's (docs/adr/0014).
 
     Args:
         connection: The cluster.
