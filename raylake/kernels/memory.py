@@ -73,8 +73,16 @@ def _cpu_step(name: str, bits: int) -> Any:
 load8, load64 = _load(8, signed=False), _load(64, signed=False)
 _signed64 = _load(64, signed=True)
 store8, store32, store64 = _store(8), _store(32), _store(64)
-_crc_word = _cpu_step("llvm.x86.sse42.crc32.64.64", 64)
-_crc_byte = _cpu_step("llvm.x86.sse42.crc32.32.8", 8)
+
+
+@inner
+def _no_step(crc: Any, part: Any) -> Any:  # noqa: ARG001
+    return crc
+
+
+# Another processor cannot even compile them.
+_crc_word = _cpu_step("llvm.x86.sse42.crc32.64.64", 64) if CPU_CRC else _no_step
+_crc_byte = _cpu_step("llvm.x86.sse42.crc32.32.8", 8) if CPU_CRC else _no_step
 
 
 @intrinsic
