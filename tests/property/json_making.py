@@ -21,6 +21,7 @@ from tests.property.json_pieces import (
     NAMES,
     NUMBERS,
     ODD_DAYS,
+    ODD_STRINGS,
     OFFSETS,
     SPACES,
     TEXTS,
@@ -157,10 +158,16 @@ class Making:
             name, text = r.choice(members)
             members.append((name, r.choice([text, "null", self.anything(depth)])))
         inner = ",".join(
-            f"{self.space()}{self.spelled(name)}{self.space()}:{self.space()}{text}{self.space()}"
+            f"{self.space()}{self._name(name)}{self.space()}:{self.space()}{text}{self.space()}"
             for name, text in members
         )
         return "{" + (inner or self.space()) + "}"
+
+    def _name(self, name: str) -> str:
+        """A member's name; now and then as it is, be that JSON or not."""
+        if not self.calm and self.random.random() < self.odd:
+            return f'"{name}"'
+        return self.spelled(name)
 
     def of_type(self, dtype: pa.DataType, depth: int) -> str:
         """The text of a value for a column."""
@@ -222,6 +229,8 @@ class Making:
         r = self.random
         text = r.choice(TEXTS) if r.random() < 0.5 else f"word{r.randrange(1000)}"
         text += r.choice(TEXTS) if r.random() < 0.2 else ""
+        if not self.calm and r.random() < self.odd:
+            return r.choice(ODD_STRINGS)
         if r.random() < 0.7:
             return self.spelled(text)
         return json.dumps(text) if r.random() < 0.5 else self.escaped(text)

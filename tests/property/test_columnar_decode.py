@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raylake.codecs import DecoderSpec, JsonDecoder, columns, parse_schema
+from raylake.codecs import DecoderSpec, JsonDecoder, columnar, columns, parse_schema
 from raylake.codecs.columnar import ColumnarJsonDecoder
 from tests.property.json_making import Making
 from tests.property.test_decode_properties import POLICIES, messy_messages
@@ -87,7 +88,7 @@ def test_property_02_field_preservation_360_schemas_with_wide_messages(policy: A
 @pytest.mark.parametrize("policy", ["rescue", "reject"])
 def test_property_04_error_resilience_100_000_damaged_messages(policy: Any) -> None:
     spec = DecoderSpec(schema=parse_schema(EVENTS), unknown_fields=policy)
-    plain, columnar = JsonDecoder(spec), ColumnarJsonDecoder(spec)
+    plain, quick = JsonDecoder(spec), ColumnarJsonDecoder(spec)
     making = Making(Random(f"damaged, {policy}"), odd=0.01)
     fields = parse_schema(EVENTS)
     made = [making.message(fields) for _ in range(1000)]
@@ -95,7 +96,7 @@ def test_property_04_error_resilience_100_000_damaged_messages(policy: Any) -> N
     kept = dead = 0
     for _ in range(10):
         records = batch([making.broken(making.random.choice(corpus)) for _ in range(5000)])
-        found = columnar.decode(records)
+        found = quick.decode(records)
         assert_equal(found, plain.decode(records), records, "plain")
         kept, dead = kept + len(found.kept), dead + len(found.dead)
     assert kept > 2000
@@ -143,12 +144,37 @@ def test_a_batch_without_rows_and_columns_without_nulls_or_values() -> None:
                 assert_same(spec, batch([b'{"x":1}', *values, None]).slice(1, len(values)))
 
 
+@pytest.mark.parametrize(
+    "name", ['a"b', "a\\u0062", "a\\", 'a\\"', "a\nb", "\x00", "é", "\x7f", ""]
+)
+def test_a_name_that_json_escapes_is_not_taken_as_it_is(name: str) -> None:
+    schema = pa.schema([(name, pa.int64()), ("b", pa.int64()), ("ab", pa.int64())])
+    names = [name, json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1]]
+    values = [
+        before + b'"' + one.encode() + b'":1' + after
+        for one in names
+        for before, after in ((b"{", b"}"), (b"{", b',"ab":2}'), (b'{"b":1,', b"}"))
+    ]
+    for policy in ("evolve", "rescue", "reject"):
+        assert_same(DecoderSpec(schema=schema, unknown_fields=policy), batch(values))
+
+
+def test_a_batch_in_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columnar, "_MAX_SLOTS", 40)
+    for seed in range(20):
+        making = Making(Random(f"passes {seed}"), odd=0.05)
+        schema = making.schema(max_columns=6)
+        policy: Any = ("evolve", "rescue", "reject")[seed % 3]
+        spec = DecoderSpec(schema=schema, unknown_fields=policy)
+        assert_same(spec, batch([making.value(schema) for _ in range(70)]))
+
+
 def test_every_poison_at_every_place_of_the_first_rows() -> None:
     values = [value for value, _ in POISON.values()]
     for policy in ("evolve", "rescue", "reject"):
         spec = DecoderSpec(schema=parse_schema(COLUMNS), unknown_fields=policy)
         assert_same(spec, batch(values))
-        for at in range(0, len(values), 7):
+        for at in range(0, len(values), 31):
             assert_same(spec, batch([*values[at:], None, *values[:at]]))
 
 
@@ -156,7 +182,7 @@ def test_one_decoder_in_several_threads_at_once() -> None:
     making = Making(Random("threads"), odd=0.02)
     fields = parse_schema(EVENTS)
     spec = DecoderSpec(schema=fields, unknown_fields="rescue")
-    batches = [batch([making.value(fields) for _ in range(200)]) for _ in range(20)]
+    batches = [batch([making.value(fields) for _ in range(200)]) for _ in range(10)]
     decoder = decoders(spec)["columnar"]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(decoder.decode, batches * 2))
