@@ -108,7 +108,8 @@ def one_by_one(one: TableBench) -> str:
     shown = [f"{count:,} {printable(reason)}" for reason, count in reasons[:SHOWN_REASONS]]
     if more := sum(count for _, count in reasons[SHOWN_REASONS:]):
         shown.append(f"{more:,} others")
-    return f"decoded one by one: {one.one_by_one:,} ({share:.2f} %) " + ", ".join(shown)
+    why = ": " + ", ".join(shown) if shown else ""
+    return f"decoded one by one: {one.one_by_one:,} ({share:.2f} %){why}"
 
 
 def kernels(one: TableBench) -> str:

@@ -42,7 +42,7 @@ def test_the_rates_and_the_reasons() -> None:
     said = _said(_found(), stages=False)
     assert "1,000 records of 4 partitions: 990 rows, 10 dead letters" in said
     assert "500,000 records per CPU-second, 1,000,000 per second" in said
-    assert "15 (1.50 %) 10 dead letter: InvalidJson, 5 a row with _rescued_data" in said
+    assert "15 (1.50 %): 10 dead letter: InvalidJson, 5 a row with _rescued_data" in said
     assert "fetch" not in said
 
 
@@ -50,6 +50,8 @@ def test_reasons_beyond_the_first_ones_are_summed_up() -> None:
     found = _found()
     found.reasons = {f"dead letter: R{number}": number for number in range(1, 9)}
     assert one_by_one(found).endswith("4 dead letter: R4, 6 others")
+    found.one_by_one, found.reasons = 0, {}
+    assert one_by_one(found) == "decoded one by one: 0 (0.00 %)"
     found.one_by_one = None
     assert "all" in one_by_one(found)
 
