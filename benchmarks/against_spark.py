@@ -1,6 +1,6 @@
 """Kafka JSON to a Delta table, exactly once: ours, Spark Structured Streaming, plain Python.
 
-The same preloaded topic (four partitions, order events of about 195 bytes in eight fields), by
+The same preloaded topic (four partitions, order events of 198 bytes in eight fields), by
 turns, each time into a new table whose rows are counted. Ours is the job as a user starts it, over
 an embedded Ray. ``--bench`` is the small form: 2 M records, two rounds, without plain Python.
 """

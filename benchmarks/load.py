@@ -1,4 +1,4 @@
-"""Fills a topic: order events of about 195 bytes in eight fields, as fast as librdkafka takes them.
+"""Fills a topic: order events of 198 bytes in eight fields, as fast as librdkafka takes them.
 
 ``python benchmarks/load.py --bootstrap H:P --topic T --count N --shard 0/2`` produces the
 partitions whose number modulo 2 is 0. Every record is good, but for the share that ``--bad`` names:
