@@ -44,7 +44,7 @@ chaos: setup ## the long, seeded chaos cases (SEED=n repeats a run)
 	@RAYLAKE_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -m long -s $(ARGS) tests/chaos
 
 .PHONY: bench
-bench: setup ## Kafka JSON to Delta beside Spark: 2 M records, two rounds, 8 minutes; ends with the ratios
+bench: setup ## Kafka JSON to Delta beside Spark, small (at most 8 minutes); ends with the ratios
 	@$(BIN)/python benchmarks/against_spark.py --bench $(ARGS)
 
 .PHONY: lint
