@@ -76,7 +76,10 @@ class Spark:
         return spark
 
     def query(self, made: Bed, topic: str, table: Path, batch: int = 0) -> Figures:
-        """Run the query over a topic into a new table; measured from its start to its end."""
+        """Run the query over a topic into a new table; measured from its start to its end.
+
+        The figures' records are those of the last hundred micro-batches.
+        """
         order = {
             "bootstrap": made.bootstrap,
             "topic": topic,
