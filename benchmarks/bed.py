@@ -236,6 +236,8 @@ def bed(name: str, options: argparse.Namespace, *, broker: bool = True) -> Itera
         print("status:", {k: v for k, v in made.status().items() if k not in ("metrics", "job")})
         raise
     finally:
+        # A second one would leave the broker behind.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         made.close()
         if dev is not None:
             dev.down(wipe=True)
