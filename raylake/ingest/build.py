@@ -127,9 +127,9 @@ def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
     """
     pipeline = setup.run.config.pipeline
     identity = OwnerIdentity.of_this_process(pipeline, setup.run.run_id)
-    _refuse_event_time(setup.table, setup.spec.schema)
+    refuse_columns(setup.table, setup.spec.schema)
     table = open_or_create(setup.spec, identity, clock)
-    _refuse_event_time(setup.table, arrow_schema(table.schema()))
+    refuse_columns(setup.table, arrow_schema(table.schema()))
     holders = {name for name, _ in admitted_partitions(setup.spec.root)} - {pipeline}
     last = (last_metadata(setup.spec.root) or {}).get("identity", {}).get("pipeline", pipeline)
     if not holders and last != pipeline:
@@ -144,8 +144,34 @@ def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
     return str(table.metadata().id)
 
 
+def refuse_columns(table: TablePlan, schema: pa.Schema) -> None:
+    """Refuse a table in which the event time or a day to partition by is none.
+
+    An inferred schema, or the table itself, may have made something else of the column.
+
+    Args:
+        table: As the file says.
+        schema: The whole schema; without a payload when only the table itself knows it.
+
+    Raises:
+        SchemaConflict: The column is of another type, or a column to partition by is not there.
+    """
+    _refuse_event_time(table, schema)
+    if not len(table.shape.payload(schema)):
+        return
+    for one in table.shape.derived:
+        kind = schema.field(one.column).type if one.column in schema.names else None
+        if kind is None or not pa.types.is_temporal(kind):
+            found = "is not a column" if kind is None else f"is a {kind}"
+            raise SchemaConflict(
+                f"{table.name}: partition_by {one.transform}({one.column}): {one.column!r} {found} "
+                "of this table; days and hours are those of a timestamp or a date",
+                hint=f"a table that is not there yet: give it a `schema` with `{one.column}: "
+                "timestamp`; else partition by another column, or by `date(_timestamp)`",
+            )
+
+
 def _refuse_event_time(table: TablePlan, schema: pa.Schema) -> None:
-    """An inferred schema, or the table itself, may have made something else of the column."""
     rule = table.config.event_time
     if rule is None or rule.column not in schema.names:
         return

@@ -215,6 +215,33 @@ def test_an_event_time_that_the_table_has_as_text_is_refused_before_and_after_it
         prepare_table(setup_of(run, timed), ManualClock())
 
 
+@pytest.mark.parametrize(
+    ("expression", "kind", "said"),
+    [
+        ("date(at)", pa.string(), "is a string"),
+        ("hour(at)", pa.int64(), "is a int64"),
+        ("date(at)", None, "is not a column"),
+        ("date(at)", pa.timestamp("us", tz="UTC"), ""),
+        ("date(_timestamp)", None, ""),
+    ],
+)
+def test_days_to_partition_by_that_an_inferred_schema_lacks_are_refused(
+    tmp_path: Path, expression: str, kind: pa.DataType | None, said: str
+) -> None:
+    run, table = one_table(tmp_path, f"partition_by: ['{expression}']")
+    fields = [pa.field("v", pa.string())] + ([pa.field("at", kind)] if kind else [])
+    setup = OwnerSetup(run, table, table.spec(pa.schema(fields), run.config))
+    if not said:
+        assert prepare_table(setup, ManualClock())
+        # It exists now and knows its schema itself.
+        again = OwnerSetup(run, table, table.spec(None, run.config))
+        assert prepare_table(again, ManualClock())
+        return
+    with pytest.raises(SchemaConflict, match=said):
+        prepare_table(setup, ManualClock())
+    assert not Path(table.path).exists()
+
+
 def test_a_table_of_another_pipeline_is_refused(tmp_path: Path) -> None:
     run, plan = one_table(tmp_path)
     prepare_table(setup_of(run, plan), ManualClock())
