@@ -82,6 +82,10 @@ def show(one: TableBench, console: Console, *, stages: bool) -> None:
         f"{_rate(one.records, one.wall_s):,.0f} per second ({one.wall_s:.1f} s)"
     )
     console.print(one_by_one(one))
+    if one.grown:
+        console.print(
+            f"new columns: added {one.grown} times, each time after a batch was decoded one by one"
+        )
     console.print(kernels(one))
 
 
@@ -102,7 +106,7 @@ def stages_table(one: TableBench) -> Table:
 def one_by_one(one: TableBench) -> str:
     """How many records were decoded one by one, and why."""
     if one.one_by_one is None:
-        return "decoded one by one: all, or by a format that needs no decoding"
+        return "decoded one by one: none, this format is not decoded"
     share = 100 * one.one_by_one / max(1, one.records)
     reasons = sorted(one.reasons.items(), key=lambda item: -item[1])
     shown = [f"{count:,} {printable(reason)}" for reason, count in reasons[:SHOWN_REASONS]]

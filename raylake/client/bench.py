@@ -28,7 +28,7 @@ from raylake.delta.identity import OwnerIdentity
 from raylake.delta.owned_table import OwnedTable
 from raylake.errors import ConfigError
 from raylake.ingest.batcher import Batcher, BatchPolicy, Plan
-from raylake.ingest.build import build_fetcher, build_maker
+from raylake.ingest.build import build_fetcher, build_maker, refuse_columns
 from raylake.ingest.discovery import sample_by_source
 from raylake.ingest.made import Made
 from raylake.ingest.plan import RunPlan, TablePlan, table_plans
@@ -96,9 +96,9 @@ class TableBench:
         cpu_s: CPU time of the process, in seconds.
         wall_s: Seconds.
         stages: The stages, in order; what is left of ``cpu_s`` is between them.
-        one_by_one: Records that were decoded one by one; None where the format or the schema
-            has no columnar way.
+        one_by_one: Records that were decoded one by one; None where nothing is decoded.
         reasons: Why, with how many.
+        grown: How often columns were added; such a batch was decoded one by one before.
         files: Parquet files written.
         commits: Commits to the scratch table.
         kernels: How they were when it began.
@@ -116,6 +116,7 @@ class TableBench:
     stages: list[Stage] = field(default_factory=lambda: [Stage(name) for name in STAGES])
     one_by_one: int | None = None
     reasons: dict[str, int] = field(default_factory=dict)
+    grown: int = 0
     files: int = 0
     commits: int = 0
 
@@ -142,6 +143,7 @@ def bench(loaded: Loaded, records: int, clock: Clock, only: str = "") -> list[Ta
 
     Raises:
         ConfigError: There is no such table.
+        SchemaConflict: As a run would be refused.
         NothingToMeasure: There is no record.
         UnknownTopic: A topic does not exist.
         DependencyUnreachable: No broker answers.
@@ -187,8 +189,10 @@ def _measure(
     found = TableBench(plan.name, topics, len(starts), _kernels())
     # Only now: a table that exists has its schema at its own place.
     plan = replace(plan, path=str(Path(run.lake) / plan.name))
+    spec = plan.spec(schema, run.config)
+    refuse_columns(plan, spec.schema)
     table = OwnedTable.attach(
-        plan.spec(schema, run.config),
+        spec,
         OwnerIdentity.of_this_process(run.config.pipeline, run.run_id),
         clock=clock,
         durability=run.config.ingest.durability,
@@ -288,6 +292,7 @@ class _Line:
             decoded = self._maker.decode(batch)
             while decoded.additions is not None:
                 self._table.evolve(decoded.additions)
+                self._found.grown += 1
                 self._fit()
                 decoded = self._maker.decode(batch)
         began_s = time.process_time()

@@ -53,7 +53,14 @@ def test_reasons_beyond_the_first_ones_are_summed_up() -> None:
     found.one_by_one, found.reasons = 0, {}
     assert one_by_one(found) == "decoded one by one: 0 (0.00 %)"
     found.one_by_one = None
-    assert "all" in one_by_one(found)
+    assert "not decoded" in one_by_one(found)
+
+
+def test_new_columns_are_told_because_they_cost() -> None:
+    found = _found()
+    assert "new columns" not in _said(found)
+    found.grown = 2
+    assert "new columns: added 2 times" in _said(found)
 
 
 def test_cold_kernels_are_told() -> None:
