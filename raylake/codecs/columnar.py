@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raylake import kernels
 from raylake.codecs.columns import SchemaTables
+from raylake.codecs.exact_json import too_large
 from raylake.codecs.json_codec import JsonDecoder
-from raylake.codecs.port import RESCUED, Decoded, DecoderSpec
+from raylake.codecs.port import RESCUED, DeadRecord, Decoded, DecoderSpec
 
 Rows = npt.NDArray[np.int64]
 _MAX_SLOTS = 8_000_000
@@ -66,19 +68,33 @@ class ColumnarJsonDecoder:
         if len(kept) == records.num_rows:
             return Decoded(payload, kept, by_row=np.empty(0, np.int64))
         doubtful = _others(kept, records.num_rows)
+        large, others = self._too_large(records.column("value"), doubtful)
         values = pa.RecordBatch.from_arrays(
-            [records.column("value").take(pa.array(doubtful))], ["value"]
+            [records.column("value").take(pa.array(others))], ["value"]
         )
         rest = self._by_row.decode(values)
         if rest.additions is not None:
             return rest
-        dead = [replace(one, row=int(doubtful[one.row])) for one in rest.dead]
+        dead = [*large, *(replace(one, row=int(others[one.row])) for one in rest.dead)]
+        if large:
+            # As one pass finds them: those that only a builder refuses come last.
+            dead.sort(key=lambda one: records.num_rows if one.stage == "build" else one.row)
         if not len(rest.kept):
             return Decoded(payload, kept, dead, by_row=doubtful)
-        both = np.concatenate([kept, doubtful[rest.kept]])
+        both = np.concatenate([kept, others[rest.kept]])
         order = np.argsort(both, kind="stable")
         merged = pa.concat_batches([payload, rest.payload]).take(pa.array(order))
         return Decoded(merged, both[order], dead, by_row=doubtful)
+
+    def _too_large(self, values: pa.Array, doubtful: Rows) -> tuple[list[DeadRecord], Rows]:
+        """Those of the doubtful that are too large, which are not copied to see it; the others."""
+        lengths = pc.fill_null(pc.binary_length(values), 0).to_numpy()[doubtful]
+        large = lengths > self._limits[0]
+        dead = []
+        for row, length in zip(doubtful[large].tolist(), lengths[large].tolist(), strict=True):
+            bad = too_large(length, self._limits[0])
+            dead.append(DeadRecord(row, bad.stage, bad.reason, bad.error_class))
+        return dead, doubtful[~large]
 
     def _payload(self, filled: Any) -> pa.RecordBatch:
         count = len(filled.rows)

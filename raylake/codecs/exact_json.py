@@ -107,11 +107,15 @@ def clipped(text: str, limit: int = 80) -> str:
     return repr(shown)[1:-1]
 
 
+def too_large(length: int, max_bytes: int) -> BadMessage:
+    """What is wrong with a value of more than ``max_bytes``."""
+    reason = f"{length} bytes; at most {max_bytes} are decoded"
+    return BadMessage("decode", "MessageTooLarge", reason)
+
+
 def _text(value: bytes, max_depth: int, max_bytes: int) -> str:
     if len(value) > max_bytes:
-        raise BadMessage(
-            "decode", "MessageTooLarge", f"{len(value)} bytes; at most {max_bytes} are decoded"
-        )
+        raise too_large(len(value), max_bytes)
     if not value:
         raise BadMessage("decode", "EmptyValue", "the value has 0 bytes")
     try:

@@ -17,6 +17,8 @@ SLICE_ROWS = 512
 _DICTIONARY_BELOW = 0.5
 _DICTIONARY_BELOW_FOR_NUMBERS = 1 / 16
 """Shares of distinct values; numbers have a cheap encoding without a dictionary, texts have not."""
+_LARGEST_SAMPLE_BYTES = 32 * 1024 * 1024
+"""Counting distinct values copies them, and a dictionary of such values would be given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def _repeats(leaf: Leaf, sample: pa.Table) -> bool:
     if leaf.repeated:
         return True
     column = leaf_values(sample, leaf)
-    if pa.types.is_boolean(column.type):
+    if pa.types.is_boolean(column.type) or column.nbytes > _LARGEST_SAMPLE_BYTES:
         return False
     share = pc.count_distinct(column, mode="all").as_py() / max(1, len(column))
     most = _DICTIONARY_BELOW_FOR_NUMBERS if _has_differences(leaf.type) else _DICTIONARY_BELOW

@@ -24,6 +24,7 @@ from raylake.ingest.watermark import EventTimes, WatermarkPolicy, classify
 from raylake.kafka.fetch import FetchedBatch
 from raylake.layers.bronze import BronzeShape, EventFlags, assemble, keep_empty_texts
 
+_KEPT_BYTES = 32 * 1024 * 1024
 _KINDS = pa.array([None, "missing", "before_1970", "ahead"], pa.string())
 
 
@@ -164,13 +165,17 @@ class BronzeMaker:
         index = whole.schema.get_field_index("unit_id")
         ids = pa.repeat(pa.scalar(unit_id), whole.num_rows)
         whole = whole.set_column(index, DEAD_LETTER_SCHEMA.field("unit_id"), ids)
-        return write_data_files(
+        files = write_data_files(
             self._places.dead_letters,
             whole,
             DEAD_LETTER_SCHEMA,
             DEAD_LETTER_PARTITION_BY,
             WriteOptions(self._places.options.durability, stats_columns=STATS_COLUMNS),
         )
+        if whole.nbytes > _KEPT_BYTES:
+            # Arrow's pool keeps what the pages of huge values took, four times their size.
+            pa.default_memory_pool().release_unused()
+        return files
 
     def _fitted(self) -> tuple[Decoder, pa.Schema]:
         if self._decoder is None or self._schema is None:
