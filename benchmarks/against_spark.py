@@ -1,8 +1,10 @@
 """Kafka JSON to a Delta table, exactly once: ours, Spark Structured Streaming, plain Python.
 
-The same preloaded topic (four partitions, order events of 198 bytes in eight fields), by
-turns, each time into a new table whose rows are counted. Ours is the job as a user starts it, over
-an embedded Ray. ``--bench`` is the small form: 2 M records, two rounds, without plain Python.
+The same preloaded topic (four partitions, order events of 198 bytes in eight fields), by turns,
+each time into a new table whose rows are counted. Warm on both sides: our processes run when
+the clock starts, as Spark's session does, which has run the query before; ratios with our
+consumers' start in them stand beside. Ours is the job as a user starts it, over an embedded
+Ray. ``--bench`` is the small form: 2 M records, two rounds, without plain Python.
 """
 
 from __future__ import annotations
@@ -112,7 +114,8 @@ def _python(made: Bed, topic: str, count: int) -> Figures:
 def _report(runs: list[Run], others: dict[str, list[Figures]]) -> bool:
     windows = [run.window for run in runs]
     up = [run.up for run in runs]
-    rows = [_row("ours: admitted to last commit", windows), _row("consumers up to last commit", up)]
+    rows = [_row("ours: consumers up to last commit", up)]
+    rows += [_row("consumers' start to last commit", windows)]
     rows += [_row("the job, start to end", [run.whole for run in runs])]
     rows += [_row(name, figures) for name, figures in others.items()]
     table(rows, ["median of the rounds", "s", "CPU s", "records/s", "records/CPU-s", "all rounds"])
@@ -120,29 +123,27 @@ def _report(runs: list[Run], others: dict[str, list[Figures]]) -> bool:
     kinds = sorted({kind for run in runs for kind in run.by_kind})
     spent = {kind: median(run.by_kind.get(kind, 0.0) for run in runs) for kind in kinds}
     table(sorted(spent.items(), key=lambda item: -item[1]), ["our process", "CPU s"])
-    cpu, wall, up_cpu, up_wall = {}, {}, {}, {}
+    cpu, wall, start_cpu, start_wall = {}, {}, {}, {}
     for peer in ("Spark", PYTHON):
         mine = [figures for name, figures in others.items() if name.startswith(peer)]
         if mine:
             # Against the best of its settings.
             best_cpu, best_wall = max(map(_median_cpu, mine)), max(map(_median_wall, mine))
-            cpu[peer], wall[peer] = (
-                _median_cpu(windows) / best_cpu,
-                _median_wall(windows) / best_wall,
-            )
-            up_cpu[peer], up_wall[peer] = _median_cpu(up) / best_cpu, _median_wall(up) / best_wall
+            cpu[peer], wall[peer] = _median_cpu(up) / best_cpu, _median_wall(up) / best_wall
+            start_cpu[peer] = _median_cpu(windows) / best_cpu
+            start_wall[peer] = _median_wall(windows) / best_wall
     closing(
         "against_spark",
         records=runs[0].whole.records,
-        records_per_s=int(_median_wall(windows)),
-        records_per_cpu_s=int(_median_cpu(windows)),
+        records_per_s=int(_median_wall(up)),
+        records_per_cpu_s=int(_median_cpu(up)),
         **{
             f"{peer.split()[-1].lower()}_ratio_{what}": ratios[peer]
             for what, ratios in {
                 "cpu": cpu,
                 "wall": wall,
-                "cpu_when_up": up_cpu,
-                "wall_when_up": up_wall,
+                "cpu_with_start": start_cpu,
+                "wall_with_start": start_wall,
             }.items()
             for peer in ratios
         },
