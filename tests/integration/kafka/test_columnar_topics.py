@@ -155,7 +155,9 @@ def test_both_fetchers_and_both_decoders_agree(
         kept, dead = kept + len(decoded.kept), dead + len(decoded.dead)
         tombstones += decoded.payload.column("_tombstone").to_pylist().count(True)
         _same_in_pieces([read["columnar", 1]], source)
-    assert min(kept, dead, tombstones, absent) > 4, (kept, dead, tombstones, absent)
+    # Compaction may take the null values too.
+    found = [kept, dead, absent] if name == "compacted" else [kept, dead, absent, tombstones]
+    assert min(found) > 4, found
 
 
 def _same_in_pieces(scopes: Any, source: Any) -> None:
