@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from raylake.kernels.compiling import apart, inner
+from raylake.kernels.json_doubles import kept_double
 from raylake.kernels.json_tables import (
     BINARY,
     BOOLEAN,
@@ -55,6 +56,7 @@ _FIRST_MS, _END_MS = 10**11, 10**14
 _POWERS = 10.0 ** np.arange(23)
 _WHOLE_POWERS = 10 ** np.arange(19, dtype=np.int64)
 _LONG_MAX = np.uint64(2**63 - 1)
+_SIGN = np.int64(-(2**63))
 
 
 @inner
@@ -152,16 +154,21 @@ def _floating(
 
     Up to 15 digits (6) survive the way into the type and back; within 10^22 one division or
     multiplication of exact doubles rounds once (W. D. Clinger, How to read floating point numbers
-    accurately, 1990).
+    accurately, 1990). Of a double with more, :func:`kept_double` decides.
     """
     power = (0 if exponent == NO_EXPONENT else exponent) - fraction
-    if power < -22 or power > 22 or (negative and digits == np.uint64(0)):
+    double = fact(t, node, KIND) == DOUBLE
+    if -22 <= power <= 22 and count <= (15 if double else 6):
+        value = np.float64(digits)
+        value = value / _POWERS[-power] if power < 0 else value * _POWERS[power]
+        bits = np.float64(value).view(np.int64)
+    elif double:
+        bits = np.int64(kept_double(digits, count, power))
+    else:
         return False
-    if count > (15 if fact(t, node, KIND) == DOUBLE else 6):
+    if bits < 0:
         return False
-    value = np.float64(digits)
-    value = value / _POWERS[-power] if power < 0 else value * _POWERS[power]
-    append(t, node, np.float64(-value if negative else value).view(np.int64))
+    append(t, node, bits | _SIGN if negative else bits)
     return True
 
 

@@ -141,7 +141,7 @@ def number(data: int, p: int, end: int) -> tuple[int, Any, int, int, int]:
 
     Returns:
         Its end or BAD; its digits as one unsigned integer (only right up to ``MAX_DIGITS`` of
-        them); how many these are, a leading zero left out; how many stand behind the point; the
+        them); how many these are, leading zeros left out; how many stand behind the point; the
         exponent, or the least of int64 when there is none.
     """
     p += byte(data, p) == MINUS
@@ -151,9 +151,12 @@ def number(data: int, p: int, end: int) -> tuple[int, Any, int, int, int]:
     count = whole - (whole == 1 and byte(data, p - 1) == ZERO)
     fraction = 0
     if p < end and byte(data, p) == POINT:
-        p, digits, fraction = _digits(data, p + 1, end, digits)
+        first = p + 1
+        p, digits, fraction = _digits(data, first, end, digits)
         if fraction == 0:
             return BAD, digits, 0, 0, 0
+        if count == 0:
+            count -= _zeros(data, first, p)
     exponent = NO_EXPONENT
     if p < end and byte(data, p) | 0x20 == 0x65:
         p, exponent = _exponent(data, p + 1, end)
@@ -170,6 +173,15 @@ def _digits(data: int, p: int, end: int, value: Any) -> tuple[int, Any, int]:
         value = value * np.uint64(10) + np.uint64(byte(data, p) - ZERO)
         p += 1
     return p, value, p - start
+
+
+@inner
+def _zeros(data: int, p: int, end: int) -> int:
+    """How many zeros a text begins with."""
+    start = p
+    while p < end and byte(data, p) == ZERO:
+        p += 1
+    return p - start
 
 
 @inner
