@@ -1,8 +1,8 @@
 """JSON messages into rows at columnar speed; what is rare goes message by message.
 
 The kernels of :mod:`raylake.kernels.json_rows` read each message within its own bounds and vouch
-for it or not. Rows that they do not vouch for (unknown fields, values that do not fit, numbers of
-many digits, everything broken) are decoded by :class:`raylake.codecs.json_codec.JsonDecoder`, which
+for it or not. Rows that they do not vouch for (unknown fields, values that do not fit,
+everything broken) are decoded by :class:`raylake.codecs.json_codec.JsonDecoder`, which
 alone decides what becomes of them; so both give the same rows, dead letters and reasons.
 """
 
@@ -77,8 +77,7 @@ class ColumnarJsonDecoder:
             return rest
         dead = [*large, *(replace(one, row=int(others[one.row])) for one in rest.dead)]
         if large:
-            # As one pass finds them: those that only a builder refuses come last.
-            dead.sort(key=lambda one: records.num_rows if one.stage == "build" else one.row)
+            dead.sort(key=lambda one: one.row)
         if not len(rest.kept):
             return Decoded(payload, kept, dead, by_row=doubtful)
         both = np.concatenate([kept, others[rest.kept]])
