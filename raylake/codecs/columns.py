@@ -101,9 +101,7 @@ class SchemaTables:
         rows, tombstones = np.empty(count, np.int64), np.empty(count, np.uint8)
         while True:
             addresses = tables.Tables(*(array.ctypes.data for array in t))
-            bounds[0] = parse(
-                addresses, offsets, present, bounds, rows, tombstones
-            )
+            bounds[0] = parse(addresses, offsets, present, bounds, rows, tombstones)
             if bounds[0] == count:
                 break
             t = self._enlarged(t, tables)
