@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayTaskError
 
 from raylake.client.cluster import NAMESPACE
 from raylake.errors import DependencyUnreachable, RayLakeError, Terminal
@@ -45,7 +45,8 @@ def result(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
         if isinstance(error.cause, RayLakeError):
             raise error.cause from None
         raise Terminal(f"a call to an actor failed: {error.cause!r}") from error
-    except RayActorError as error:
+    except (RayActorError, OutOfMemoryError) as error:
+        # The second is no kind of the first: Ray's memory monitor killed the actor in the call.
         raise OwnerLost(f"an actor is gone: {_told(error)}") from error
     except GetTimeoutError as error:
         raise OwnerLost(f"an actor did not answer within {timeout_s} s") from error
