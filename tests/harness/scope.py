@@ -248,7 +248,7 @@ class Scope:
 
     def fail_once(self, what: str) -> None:
         """Count a failure that the test itself injects and that passes, in the chaos report."""
-        self._hit(what)
+        self.hit(what)
         self.passing += 1
         self.tally.transient += 1
 
@@ -257,7 +257,8 @@ class Scope:
         counts = self.status().get("retries", {}).get(dependency, {})
         return int(counts.get("recovered", 0))
 
-    def _hit(self, what: str, times: int = 1) -> None:
+    def hit(self, what: str, times: int = 1) -> None:
+        """Count what the test did to the run, in the chaos report."""
         self.injected += times
         self.tally.hits[what] += times
 
@@ -266,7 +267,7 @@ class Scope:
         pids = until(lambda: self.pids(process), f"a process {process}", 20)
         for pid in pids:
             os.kill(pid, number)
-        self._hit(f"{number.name} of {process}", len(pids))
+        self.hit(f"{number.name} of {process}", len(pids))
         return pids
 
     # -- faults
