@@ -2,8 +2,8 @@
 
 The kernels of :mod:`raylake.kernels.json_rows` read each message within its own bounds and vouch
 for it or not. Rows that they do not vouch for (unknown fields, values that do not fit,
-everything broken) are decoded by :class:`raylake.codecs.json_codec.JsonDecoder`, which
-alone decides what becomes of them; so both give the same rows, dead letters and reasons.
+everything broken) take the exact path (:mod:`raylake.codecs.exact_path`) as in the plain decoder
+(:mod:`raylake.codecs.json_codec`); so both give the same rows, dead letters and reasons.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from raylake import kernels
 from raylake.codecs.columns import SchemaTables
 from raylake.codecs.exact_json import too_large
+from raylake.codecs.exact_path import ExactPath, plan
 from raylake.codecs.json_codec import JsonDecoder
-from raylake.codecs.port import RESCUED, DeadRecord, Decoded, DecoderSpec
+from raylake.codecs.port import RESCUED, Decoded, DecoderSpec
 
 Rows = npt.NDArray[np.int64]
 _MAX_SLOTS = 8_000_000
@@ -35,10 +36,10 @@ class ColumnarJsonDecoder:
     """
 
     def __init__(self, spec: DecoderSpec) -> None:
-        self._by_row = JsonDecoder(spec)
-        self.schema = self._by_row.schema
+        self._plan = plan(spec)
+        self.schema = self._plan.schema
         self._limits = (spec.max_message_bytes, spec.max_depth)
-        self._tables = SchemaTables(pa.struct([f for f in self.schema if not _own(f.name)]))
+        self._tables = SchemaTables(pa.struct(list(self._plan.fields)))
         for name in ("json_rows", "json_columns"):
             kernels.load(name)
 
@@ -52,7 +53,7 @@ class ColumnarJsonDecoder:
             part = self._decode(records.slice(start, rows_at_once))
             if part.additions is not None:
                 # All of the batch's new columns at once, as they appear in it.
-                return self._by_row.decode(records)
+                return JsonDecoder(self._plan.spec).decode(records)
             parts.append(_moved(part, start))
         return Decoded(
             pa.concat_batches([part.payload for part in parts]),
@@ -68,32 +69,28 @@ class ColumnarJsonDecoder:
         if len(kept) == records.num_rows:
             return Decoded(payload, kept, by_row=np.empty(0, np.int64))
         doubtful = _others(kept, records.num_rows)
-        large, others = self._too_large(records.column("value"), doubtful)
-        values = pa.RecordBatch.from_arrays(
-            [records.column("value").take(pa.array(others))], ["value"]
-        )
-        rest = self._by_row.decode(values)
-        if rest.additions is not None:
-            return rest
-        dead = [*large, *(replace(one, row=int(others[one.row])) for one in rest.dead)]
-        if large:
-            dead.sort(key=lambda one: one.row)
-        if not len(rest.kept):
-            return Decoded(payload, kept, dead, by_row=doubtful)
-        both = np.concatenate([kept, others[rest.kept]])
+        exact = ExactPath(self._plan)
+        self._take(exact, records.column("value"), doubtful)
+        grown = exact.additions()
+        if grown is not None:
+            return Decoded(self._plan.batch([], []), np.empty(0, np.int64), [], grown)
+        built = exact.build()
+        if not built:
+            return Decoded(payload, kept, exact.dead, by_row=doubtful)
+        both = np.concatenate([kept, np.asarray(exact.rows, np.int64)])
         order = np.argsort(both, kind="stable")
-        merged = pa.concat_batches([payload, rest.payload]).take(pa.array(order))
-        return Decoded(merged, both[order], dead, by_row=doubtful)
+        merged = pa.concat_batches([payload, *built]).take(pa.array(order))
+        return Decoded(merged, both[order], exact.dead, by_row=doubtful)
 
-    def _too_large(self, values: pa.Array, doubtful: Rows) -> tuple[list[DeadRecord], Rows]:
-        """Those of the doubtful that are too large, which are not copied to see it; the others."""
+    def _take(self, exact: ExactPath, values: pa.Array, doubtful: Rows) -> None:
+        """Decode the doubtful; those that are too large are not copied to see it."""
         lengths = pc.fill_null(pc.binary_length(values), 0).to_numpy()[doubtful]
-        large = lengths > self._limits[0]
-        dead = []
-        for row, length in zip(doubtful[large].tolist(), lengths[large].tolist(), strict=True):
-            bad = too_large(length, self._limits[0])
-            dead.append(DeadRecord(row, bad.stage, bad.reason, bad.error_class))
-        return dead, doubtful[~large]
+        most = self._limits[0]
+        for row, length in zip(doubtful.tolist(), lengths.tolist(), strict=True):
+            if length > most:
+                exact.refuse(row, too_large(length, most))
+            else:
+                exact.take(row, values[row].as_py())
 
     def _payload(self, filled: Any) -> pa.RecordBatch:
         count = len(filled.rows)
@@ -101,10 +98,6 @@ class ColumnarJsonDecoder:
         if self.schema.get_field_index(RESCUED) >= 0:
             own.append(pa.nulls(count, pa.string()))
         return pa.RecordBatch.from_arrays([*filled.columns(), *own], schema=self.schema)
-
-
-def _own(name: str) -> bool:
-    return name.startswith("_")
 
 
 def _others(kept: Rows, count: int) -> Rows:

@@ -117,11 +117,15 @@ class ExactPath:
             if self._plan.strict:
                 _refuse(row, kept)
         except BadMessage as bad:
-            self._bury(index, bad.stage, bad.reason, bad.error_class)
+            self.refuse(index, bad)
             return
         if self._plan.spec.unknown_fields == "evolve":
             self._see(row)
         self._keep(index, converted, None if kept is FITS else to_text(kept))
+
+    def refuse(self, index: int, bad: BadMessage) -> None:
+        """Make one message a dead letter."""
+        self._bury(index, bad.stage, bad.reason, bad.error_class)
 
     def additions(self) -> pa.Schema | None:
         """The columns that the unknown fields of good messages ask for."""
