@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,21 @@ if ContentLocator not in caching.CacheImpl._locator_classes:  # noqa: SLF001
     caching.CacheImpl._locator_classes.insert(0, ContentLocator)  # noqa: SLF001
 
 
+def _cached(name: str) -> bool:
+    return any(folder().glob(f"{name}-*.nbc"))
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process of a machine compiles, and the others wait for it and load what it made."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = stack.enter_context((folder() / "compiling.lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def kernel(signature: Any) -> Callable[[Function], Function]:
     """Compile a function for one signature, now, or take it from the cache.
 
@@ -36,17 +52,17 @@ def kernel(signature: Any) -> Callable[[Function], Function]:
 
     def compiled(function: Function) -> Function:
         name = f"{Path(function.__code__.co_filename).stem}.{function.__name__}"
-        if not any(folder().glob(f"{name}-*.nbc")):
-            log.warning(
-                "compiling the kernel %s, once for this version and processor (`python -m "
-                "raylake.kernels` does it beforehand; cache: %s)",
-                name,
-                folder(),
-            )
-        began_s = time.monotonic()
-        ready: Function = numba.njit(signature, cache=True, **_LIKE_KERNELS)(function)
-        log.debug("kernel %s ready after %.2f s", name, time.monotonic() - began_s)
-        return ready
+        compile_or_load = numba.njit(signature, cache=True, **_LIKE_KERNELS)
+        with contextlib.nullcontext() if _cached(name) else _alone():
+            if not _cached(name):
+                log.warning(
+                    "compiling the kernel %s, once for this version and processor (`python -m "
+                    "raylake.kernels` does it beforehand; cache: %s)",
+                    name,
+                    folder(),
+                )
+            ready: Function = compile_or_load(function)
+            return ready
 
     return compiled
 
