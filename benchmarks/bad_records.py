@@ -20,15 +20,16 @@ AIMS = {0.0: 1.0, 0.001: 0.95, 0.01: 0.80, 0.1: 0.40}
 def main() -> int:
     chosen = options(__doc__, _arguments)
     with bed("bad", chosen) as made:
+        shares = [0.0, *map(float, chosen.shares.split(","))]
         bad = {}
-        for share in AIMS:
+        for share in shares:
             topic = made.topic(_name(share))
             bad[share] = made.load(topic, chosen.count, bad=share)
         made.pipeline(_name(0.0))
         ingest(made, chosen.count)
-        runs: dict[float, list[Run]] = {share: [] for share in AIMS}
+        runs: dict[float, list[Run]] = {share: [] for share in shares}
         for number in range(chosen.rounds):
-            for share in AIMS:
+            for share in shares:
                 made.pipeline(_name(share))
                 runs[share].append(ingest(made, chosen.count, dead=bad[share]))
             print(f"round {number + 1} of {chosen.rounds} done", flush=True)
@@ -38,6 +39,9 @@ def main() -> int:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--shares", default="0.001,0.01,0.1", help="beside none, which of the aims'"
+    )
 
 
 def _name(share: float) -> str:
@@ -49,15 +53,16 @@ def _report(runs: dict[float, list[Run]], bad: dict[float, int]) -> int:
     cpu = {share: median(run.up.per_cpu_s for run in found) for share, found in runs.items()}
     kept = {share: wall[share] / wall[0.0] for share in runs}
     rows = [
-        [f"{share:.1%}", bad[share], int(wall[share]), int(cpu[share]), kept[share], per_cpu, aim]
-        for (share, aim), per_cpu in zip(
-            AIMS.items(), (cpu[share] / cpu[0.0] for share in AIMS), strict=True
-        )
+        [
+            *(f"{share:.1%}", bad[share], int(wall[share]), int(cpu[share])),
+            *(kept[share], cpu[share] / cpu[0.0], AIMS[share]),
+        ]
+        for share in runs
     ]
     head = ["bad", "dead letters", "records/s", "records/CPU-s", "kept", "kept per CPU-s", "aim"]
     table(rows, head)
-    closing("bad_records", **{f"kept_{share * 1000:g}_per_mille": kept[share] for share in AIMS})
-    return 0 if all(kept[share] >= aim for share, aim in AIMS.items()) else 1
+    closing("bad_records", **{f"kept_{share * 1000:g}_per_mille": kept[share] for share in runs})
+    return 0 if all(kept[share] >= AIMS[share] for share in runs) else 1
 
 
 if __name__ == "__main__":
