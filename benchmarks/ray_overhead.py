@@ -42,7 +42,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _spent(made: Bed, topic: str, count: int) -> dict[str, float]:
     """CPU seconds of one run of each kind."""
-    made.pipeline(topic)
+    # One consumer: two at once slow each other down, with Ray or without it.
+    made.pipeline(topic, ingest={"consumers": 1})
     run = ingest(made, count)
     bare = made.folder / "bare"
     _, bare_s = ingest_here(made, bare, count)
