@@ -147,7 +147,7 @@ class Outbox:
                 out.unit = out.unit.replace(files=files, schema_fingerprint=out.fingerprint)
         if out.data_written and not out.dead_written:
             dead = [item.dead for item in out.items if item.dead is not None]
-            files = self._written("dead_letters", out, lambda: self._dead(dead, out.unit.unit_id))
+            files = self._dead(out, dead) if dead else ()
             if files is not None:
                 out.dead_written = True
                 out.unit = out.unit.replace(dead_letter_files=files)
@@ -161,8 +161,9 @@ class Outbox:
     def _rows(self, rows: Sequence[pa.Table], schema: pa.Schema) -> Files:
         return self._maker.write_rows(rows, schema) if rows else ()
 
-    def _dead(self, dead: Sequence[pa.Table], unit_id: str) -> Files:
-        return self._maker.write_dead(dead, unit_id) if dead else ()
+    def _dead(self, out: _Outgoing, dead: Sequence[pa.Table]) -> Files | None:
+        unit_id = out.unit.unit_id
+        return self._written("dead_letters", out, lambda: self._maker.write_dead(dead, unit_id))
 
     def _written(self, dependency: str, out: _Outgoing, write: Callable[[], Files]) -> Files | None:
         """The files, once they are written; begins to write them when the store may be tried."""

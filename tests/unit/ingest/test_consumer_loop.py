@@ -610,3 +610,13 @@ def test_a_fetch_that_fails_stops_or_counts(error: Any, monkeypatch: pytest.Monk
         produce(world, 3)
         turn(world, made, 10)
         assert (end(world), made.loop.report().error) == (3, "")
+
+
+def test_rows_without_dead_letters_do_not_wait_for_the_dead_letters_store() -> None:
+    world, made = start()
+    letters = feed_of(made).stores["dead_letters"]
+    letters.breaker.trip("broken")
+    world.kafka.produce(source(world), [GOOD] * 3)
+    turn(world, made, 6)
+    assert end(world) == 3
+    assert letters.breaker.state is BreakerState.OPEN, "nothing was learnt of it"
