@@ -110,16 +110,13 @@ def _field(t: Tables, node: int, expected: int, p: int, end: int) -> tuple[int, 
     if p >= end or byte(t.data, p) != QUOTE or expected >= stop:
         return BAD, BAD
     p += 1
-    child, first = expected, True
+    child = expected
     while not _named(t, child, p, end):
         child = fact(t, child, END)
         if child >= stop:
             child = node + 1
-        if child == expected and not first:
-            return BAD, BAD
         if child == expected:
             return BAD, BAD
-        first = False
     p = skip_space(t.data, p + fact(t, child, NAME_SIZE) + 1, end)
     if p >= end or byte(t.data, p) != COLON:
         return BAD, BAD
