@@ -80,9 +80,14 @@ class Intake:
     def add(
         self, sources: Iterable[SourcePartition], leader_epochs: Mapping[SourcePartition, int]
     ) -> None:
-        """Read these partitions from where their tables stand, beside those that are read."""
+        """Read these partitions from where their tables stand, beside those that are read.
+
+        Those of an earlier topic of the same name are stopped: Kafka is read by name.
+        """
+        added = set(sources)
+        self._stop_earlier(added)
         positions = dict(self._fetcher.positions())
-        for source in sources:
+        for source in sorted(added):
             self.sources.add(source)
             self.stopped.pop(source, None)
             self.poisoned.discard(source)
@@ -197,6 +202,14 @@ class Intake:
         """Close the connection."""
         self._fetcher.close()
 
+    def _stop_earlier(self, added: set[SourcePartition]) -> None:
+        ids = {source.topic: source.topic_id for source in added}
+        for source in sorted(self.sources - self.stopped_for_good):
+            now = ids.get(source.topic, source.topic_id)
+            if now != source.topic_id:
+                message = f"topic {source.topic!r} was deleted and created again"
+                self.stop([source], TopicRecreated(message, was=source.topic_id, now=now))
+
     def _assign(self, positions: Mapping[SourcePartition, Position]) -> None:
         self._fetcher.assign(positions)
         self._fetcher.pause(sorted(self.poisoned & positions.keys()))
@@ -208,7 +221,8 @@ class Intake:
 
     def _stop_topic(self, error: RayLakeError) -> None:
         topics = error.context.get("topics") or [error.context.get("topic")]
-        sources = [source for source in self.sources if source.topic in topics]
+        was = error.context.get("was")
+        sources = [s for s in self.sources if s.topic in topics and was in (None, s.topic_id)]
         if not sources:
             raise error
         self.stop(sources, error)

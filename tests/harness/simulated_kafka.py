@@ -88,6 +88,8 @@ class SimulatedFetcher:
         self._paused: set[SourcePartition] = set()
 
     def assign(self, positions: Mapping[SourcePartition, Position]) -> None:
+        names = {(source.topic, source.partition) for source in positions}
+        assert len(names) == len(positions), "two incarnations of one partition"
         self._positions = dict(positions)
         self._still.clear()
         self._paused.clear()
@@ -138,7 +140,12 @@ class SimulatedFetcher:
         for source in self._positions:
             now = self._kafka.ids[source.topic]
             if now != source.topic_id:
-                raise TopicRecreated(f"{source.topic} was created again", topic=source.topic)
+                raise TopicRecreated(
+                    f"{source.topic} was created again",
+                    topic=source.topic,
+                    was=source.topic_id,
+                    now=now,
+                )
 
     def close(self) -> None:
         self.closed = True

@@ -591,6 +591,23 @@ def test_failure_11_a_topic_created_again_is_found_before_the_hand_over() -> Non
     assert made.loop._intake.fetch(0.1) == [], "nothing is left to read"
 
 
+def test_failure_11_a_topic_created_again_is_read_while_the_old_one_is_not_yet_taken_back() -> None:
+    world, made = start()
+    produce(world, 3)
+    made.loop.step()
+    gone = source(world)
+    world.kafka.create("x", 1)
+    now = source(world)
+    world.kafka.produce(now, [GOOD] * 2)
+    world.owners[TABLE].table.admit({now: 0})
+    made.loop.grant(grant_of(world, [now], 2))
+    world.clock.sleep(0.5)
+    turn(world, made, 10)
+    assert list(made.loop.report().stopped) == [gone]
+    states = world.lake.logs[TABLE][-1].states
+    assert (states[gone].next, states[now].next) == (0, 2)
+
+
 @pytest.mark.parametrize("error", [TopicRecreated, DependencyUnreachable])
 def test_a_fetch_that_fails_stops_or_counts(error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world, made = start()
