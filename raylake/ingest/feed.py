@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -51,10 +52,11 @@ class FeedCounters:
         for kind, number in flagged.items():
             self.flagged[kind] = self.flagged.get(kind, 0) + number
         if dead is not None:
-            reasons = dead.group_by(["stage", "error_class"]).aggregate([([], "count_all")])
-            for row in reasons.to_pylist():
-                reason = f"{row['stage']}/{row['error_class']}"
-                self.dead_by[reason] = self.dead_by.get(reason, 0) + row["count_all"]
+            # Arrow's groups cost several times as much: they wake its threads.
+            reasons = (dead.column(name).to_pylist() for name in ("stage", "error_class"))
+            for (stage, error_class), number in Counter(zip(*reasons, strict=True)).items():
+                reason = f"{stage}/{error_class}"
+                self.dead_by[reason] = self.dead_by.get(reason, 0) + number
 
 
 @dataclass(frozen=True, slots=True)
