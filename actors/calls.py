@@ -16,6 +16,8 @@ from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit
 
 CALL_TIMEOUT_S = 60.0
 
+SILENT_ENV = "RAYLAKE_SILENT_S"
+
 
 def owner_name(table_id: str) -> str:
     """The name of a table's owner actor."""

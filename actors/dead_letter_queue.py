@@ -15,8 +15,9 @@ from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
 from raylake.errors import OutcomeUnknown
-from raylake.ingest.build import claim, retry_policy
+from raylake.ingest.build_owner import claim
 from raylake.ingest.plan import RunPlan
+from raylake.ingest.policies import retry_policy
 from raylake.ingest.unit import DataFile
 
 

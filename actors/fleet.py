@@ -6,13 +6,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
 
-from actors.calls import RayOwner, owner_name, queue_name, result
+from actors.calls import SILENT_ENV, RayOwner, owner_name, queue_name, result
 from actors.dead_letter_queue import DeadLetterQueue
 from actors.partition_consumer import PartitionConsumer
 from actors.process import ActorProcess
@@ -20,18 +20,18 @@ from actors.table_owner import TableOwner
 from raylake.client.cluster import NAMESPACE
 from raylake.clock import Deadline, SystemClock
 from raylake.errors import Fenced, LogDamaged, RayLakeError
-from raylake.ingest.build import ConsumerSetup, OwnerSetup, prepare_table
+from raylake.ingest.build_owner import prepare_table
 from raylake.ingest.fleet import Left, News
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost, TableView
 from raylake.ingest.reports import Granted
+from raylake.ingest.setups import ConsumerSetup, OwnerSetup
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition
 
 log = logging.getLogger("raylake.fleet")
 
-SILENT_ENV = "RAYLAKE_SILENT_S"
 SILENT_S = 30.0
 """A process that has not answered for this long is written off."""
 START_TIMEOUT_S = 60.0
@@ -54,6 +54,7 @@ class RayFleet:
     def __init__(self, run: RunPlan) -> None:
         self._run = run
         self._consumers: dict[str, Any] = {}
+        self._prepared: dict[str, Any] = {}
         self._starting: dict[str, _Asked] = {}
         self._owners: dict[str, OwnerCalls] = {}
         self._queue: Any = None
@@ -61,6 +62,11 @@ class RayFleet:
         self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
         self._processes: dict[tuple[str, str], ActorProcess] = {}
         self._switches = Switches.of(run.earlier.held)
+
+    def prepare(self, consumers: Sequence[str]) -> None:
+        """Let the processes of these consumers start beside the queue's; returns at once."""
+        self.start_queue(self._run)
+        self._prepared = {name: self._consumer(name) for name in consumers}
 
     def start_queue(self, run: RunPlan) -> None:
         """Start the dead-letter queue, or find it; returns at once.
@@ -105,12 +111,17 @@ class RayFleet:
 
     def start_consumer(self, setup: ConsumerSetup, table_ids: Mapping[str, str]) -> None:
         """Start a consumer; returns at once."""
-        name = f"raylake/{self._run.config.pipeline}/{setup.name}"
-        actor_class: Any = PartitionConsumer
-        options = actor_class.options(name=name, num_cpus=1)
-        actor = options.remote(replace(setup, switches=self._switches), dict(table_ids))
+        actor = self._prepared.pop(setup.name, None) or self._consumer(setup.name)
+        setup = replace(setup, switches=self._switches)
         self._consumers[setup.name] = actor
-        self._starting[setup.name] = _Asked(actor.process.remote())
+        self._starting[setup.name] = _Asked(actor.start.remote(setup, dict(table_ids)))
+
+    def _consumer(self, name: str) -> Any:
+        actor_class: Any = PartitionConsumer
+        options = actor_class.options(
+            name=f"raylake/{self._run.config.pipeline}/{name}", num_cpus=1
+        )
+        return options.remote(self._run, name)
 
     def discard(self, consumer: str) -> None:
         """End a consumer that is of no more use."""
@@ -177,7 +188,7 @@ class RayFleet:
         closing = [actor.close.remote() for actor in self._consumers.values()]
         if closing:
             ray.wait(closing, num_returns=len(closing), timeout=min(CLOSE_S, deadline.left_s()))
-        for actor in self._consumers.values():
+        for actor in [*self._consumers.values(), *self._prepared.values()]:
             ray.kill(actor)
         for name, calls in self._owners.items():
             with _taken(left):
@@ -193,6 +204,7 @@ class RayFleet:
                 result(self._queue.leave.remote(), max(1.0, deadline.left_s()))
             ray.kill(self._queue)
         self._consumers.clear()
+        self._prepared.clear()
         self._starting.clear()
         self._owners.clear()
         self._queue = None

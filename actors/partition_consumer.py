@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import ray
@@ -16,10 +17,11 @@ from actors.calls import RayOwner
 from actors.process import ActorProcess
 from raylake.clock import SystemClock
 from raylake.errors import RayLakeError, Terminal
-from raylake.ingest.build import ConsumerSetup, build_consumer, build_feed, lost_letters
+from raylake.ingest.build_consumer import build_consumer, build_feed, load_kernels, lost_letters
 from raylake.ingest.consumer import ConsumerLoop
-from raylake.ingest.plan import TablePlan
+from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.reports import ConsumerReport, Granted
+from raylake.ingest.setups import ConsumerSetup
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import SourcePartition
 
@@ -45,24 +47,30 @@ def _command(method: Method) -> Method:
 class PartitionConsumer:
     """Reads the partitions that it was granted and feeds the tables that want them."""
 
-    def __init__(self, setup: ConsumerSetup, table_ids: Mapping[str, str]) -> None:
-        run = setup.run
-        begin(run, setup.name)
-        owners = {table: RayOwner(table_id) for table, table_id in table_ids.items()}
-        self._setup = setup
-        self._name = setup.name
+    def __init__(self, run: RunPlan, name: str) -> None:
+        begin(run, name)
+        self._name = name
         self._process = ActorProcess.of_this()
-        self._loop = build_consumer(setup, owners, SystemClock())
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
             queue.SimpleQueue()
         )
         self._failure: RayLakeError | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
-        self._thread.start()
+        # Meanwhile the tables are opened.
+        threading.Thread(target=load_kernels, args=(run.config,), daemon=True).start()
 
-    def process(self) -> ActorProcess:
-        """Where it lives; answers as soon as it has started, whatever its loop does."""
+    @_command
+    def start(self, setup: ConsumerSetup, table_ids: Mapping[str, str]) -> ActorProcess:
+        """Feed these tables; says where it lives once it can, whatever its loop does then.
+
+        What stands in its way is in its reports.
+        """
+        owners = {table: RayOwner(table_id) for table, table_id in table_ids.items()}
+        self._setup = setup
+        with self._failing():
+            self._loop = build_consumer(setup, owners, SystemClock())
+            self._thread.start()
         return self._process
 
     @_command
@@ -116,7 +124,8 @@ class PartitionConsumer:
     def close(self) -> None:
         """End the loop and the connection to Kafka."""
         self._stopping = True
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
 
     def _tell(self, command: Callable[[], Any]) -> Any:
         done: Future[Any] = Future()
@@ -128,14 +137,10 @@ class PartitionConsumer:
     def _run(self) -> None:
         loop: ConsumerLoop = self._loop
         try:
-            while not self._stopping:
-                self._obey()
-                loop.step()
-        except RayLakeError as error:
-            self._fail(error)
-        except Exception as error:
-            log.exception("the consumer failed")
-            self._fail(Terminal(f"{self._name} failed: {type(error).__name__}: {error}"))
+            with self._failing():
+                while not self._stopping:
+                    self._obey()
+                    loop.step()
         finally:
             loop.close()
 
@@ -148,6 +153,17 @@ class PartitionConsumer:
                 # Nobody reads the answer to a grant: a consumer that could not obey is replaced.
                 done.set_exception(error)
                 raise
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What is raised is this consumer's failure."""
+        try:
+            yield
+        except RayLakeError as error:
+            self._fail(error)
+        except Exception as error:
+            log.exception("the consumer failed")
+            self._fail(Terminal(f"{self._name} failed: {type(error).__name__}: {error}"))
 
     def _fail(self, error: RayLakeError) -> None:
         log.error("%s stops: %s", self._name, error)

@@ -16,9 +16,10 @@ from actors.calls import RayDeadLetters
 from actors.idle import IdleExit
 from actors.process import ActorProcess
 from raylake.clock import SystemClock
-from raylake.ingest.build import OwnerSetup, attach_owner, build_owner_loop
+from raylake.ingest.build_owner import attach_owner, build_owner_loop
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.ports import Answer, TableView
+from raylake.ingest.setups import OwnerSetup
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 

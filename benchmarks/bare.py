@@ -13,10 +13,11 @@ from bed import Bed, BenchFailed
 from raylake.clock import SystemClock
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.owned_table import OwnedTable
-from raylake.ingest.build import ConsumerSetup, build_consumer
+from raylake.ingest.build_consumer import build_consumer
 from raylake.ingest.plan import RunPlan, table_plans
 from raylake.ingest.ports import Answer, TableView
 from raylake.ingest.reports import Granted
+from raylake.ingest.setups import ConsumerSetup
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 from raylake.kafka.client import Cluster
 

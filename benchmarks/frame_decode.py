@@ -23,7 +23,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import Fetcher as KafkaFetcher
 
 from raylake.config import load
-from raylake.ingest.build import build_fetcher
+from raylake.ingest.build_consumer import build_fetcher
 from raylake.ingest.plan import table_plans
 from raylake.kafka.client import Cluster
 from raylake.kafka.columnar import ColumnarRecords

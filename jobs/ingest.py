@@ -14,19 +14,19 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 import ray
 
-from actors.calls import find, result, supervisor_name
-from actors.fleet import SILENT_ENV
+from actors.calls import SILENT_ENV, find, result, supervisor_name
 from actors.process import ActorProcess
-from actors.supervisor import Supervisor
 from raylake.cli.files import overrides_of, places
 from raylake.client.cluster import ClusterHandle, connect
 from raylake.client.runs import refuse_second_run
@@ -35,8 +35,10 @@ from raylake.config import Loaded, Pipeline, load
 from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeError, Terminal
 from raylake.ingest.plan import RunPlan, new_run_id
 from raylake.ingest.ports import OwnerLost
-from raylake.ingest.supervisor import Outcome
 from raylake.kafka.hooks import refuse_other_versions
+
+if TYPE_CHECKING:
+    from raylake.ingest.supervisor import Outcome
 
 WAIT_S = 0.5
 NAME_WAIT_S = 15.0
@@ -91,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not run.take_over:
             # An owner that was quiet for long could be taken over though its run lives.
             refuse_second_run(run.status_file, run.config.pipeline, SystemClock())
+        # Importing all that actors are made of takes as long as Ray's start does.
+        threading.Thread(target=import_module, args=("actors.supervisor",), daemon=True).start()
         cluster = connect(num_cpus=_cpus(loaded.config), session_dir=_session_dir())
         signals.install()
         outcome = _run(run, cluster, signals)
@@ -133,7 +137,7 @@ def _run(run: RunPlan, cluster: ClusterHandle, signals: _Signals) -> Outcome:
 
 def _start(run: RunPlan, job: dict[str, Any]) -> Any:
     name = supervisor_name(run.config.pipeline)
-    actor_class: Any = Supervisor
+    actor_class: Any = import_module("actors.supervisor").Supervisor
     deadline = Deadline.after(NAME_WAIT_S, SystemClock())
     while True:
         try:

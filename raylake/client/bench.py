@@ -28,7 +28,8 @@ from raylake.delta.identity import OwnerIdentity
 from raylake.delta.owned_table import OwnedTable
 from raylake.errors import ConfigError
 from raylake.ingest.batcher import Batcher, BatchPolicy, Plan
-from raylake.ingest.build import build_fetcher, build_maker, refuse_columns
+from raylake.ingest.build_consumer import build_fetcher, build_maker
+from raylake.ingest.build_owner import refuse_columns
 from raylake.ingest.discovery import sample_by_source
 from raylake.ingest.made import Made
 from raylake.ingest.plan import RunPlan, TablePlan, table_plans

@@ -131,15 +131,23 @@ class Reaching:
 
 @contextmanager
 def _without_monitors() -> Iterator[None]:
-    """Start no autoscaler and no log monitor: nobody reads what they tell of one machine.
+    """Start no autoscaler, no log monitor and no dashboard server: nobody asks them on one machine.
 
-    ``ray start`` has options for this, ``ray.init`` has none. A tenth of the start's CPU time.
+    ``ray start`` has options for the first two, ``ray.init`` has none; and without its dashboard
+    the server still starts, for usage statistics alone, and the node waits for it. Two seconds of
+    a start.
     """
-    from ray._private import parameter
+    from ray._private import node, parameter
 
-    whole = parameter.RayParams
+    whole, serve = parameter.RayParams, node.Node.start_api_server
     parameter.RayParams = partial(whole, no_monitor=True, include_log_monitor=False)
+    node.Node.start_api_server = _no_server
     try:
         yield
     finally:
         parameter.RayParams = whole
+        node.Node.start_api_server = serve
+
+
+def _no_server(_node: Any, **_options: Any) -> None:
+    """Its address stays unknown."""

@@ -18,12 +18,12 @@ from raylake.ingest.assignment import (
     Released,
     Revoke,
 )
-from raylake.ingest.build import ConsumerSetup
 from raylake.ingest.fleet import Fleet
 from raylake.ingest.lake_tables import LakeTables
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.reports import ConsumerReport
+from raylake.ingest.setups import ConsumerSetup
 from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,10 @@ class Crew:
         reports = [self.reports.get(name) for name in self.everyone & self._started]
         return all(report is not None and report.state == "drained" for report in reports)
 
+    def prepare(self, consumers: int) -> None:
+        """Let the processes of so many consumers start before the tables are there for them."""
+        self._fleet.prepare([_name(number) for number in range(consumers)])
+
     def begin(self, generation: int) -> None:
         """Start after the generations of an earlier supervisor."""
         self._machine = AssignmentMachine(generation)
@@ -146,7 +150,7 @@ class Crew:
 
     def spawn(self) -> None:
         """Start one more consumer."""
-        name = f"consumer-{self._spawned}"
+        name = _name(self._spawned)
         self._spawned += 1
         plans = tuple(self._tables.plans.values())
         setup = ConsumerSetup(self._run, name, plans, dict(self._breakers))
@@ -232,3 +236,7 @@ class Crew:
         else:
             granted = self._tables.granted(effect.sources, effect.generation)
             self._fleet.grant(effect.consumer, granted)
+
+
+def _name(number: int) -> str:
+    return f"consumer-{number}"

@@ -13,7 +13,7 @@ from raylake.codecs.port import DeadRecord
 from raylake.delta.dead_letters import DEAD_LETTER_SCHEMA
 from raylake.ingest.record_times import moments
 from raylake.ingest.unit import SourcePartition
-from raylake.kafka.fetch import FetchedBatch
+from raylake.kafka.port import FetchedBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from raylake.codecs import infer_schema, schema_text
 from raylake.config.bronze import Earliest, FromOffsets
 from raylake.delta import log_files
 from raylake.errors import ConfigError, RayLakeError, UnknownTopic
-from raylake.ingest.build import OwnerSetup, retry_policy
 from raylake.ingest.fleet import Seen
 from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan, table_plans
+from raylake.ingest.policies import retry_policy
 from raylake.ingest.retry import RetryCounters
+from raylake.ingest.setups import OwnerSetup
 from raylake.ingest.start_positions import resolve
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster

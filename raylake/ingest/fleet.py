@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raylake.clock import Deadline
 from raylake.errors import RayLakeError, UnknownTopic
-from raylake.ingest.build import ConsumerSetup, OwnerSetup
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import TableView
 from raylake.ingest.reports import ConsumerReport, Granted
 from raylake.ingest.retry import RetryCounters
+from raylake.ingest.setups import ConsumerSetup, OwnerSetup
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition
 
@@ -58,6 +58,14 @@ class OwnerControl(Protocol):
 
 class Fleet(Protocol):
     """The processes of a run, wherever they live."""
+
+    def prepare(self, consumers: Sequence[str]) -> None:
+        """Let processes start that will be asked for soon, the queue's too; returns at once.
+
+        Args:
+            consumers: Names that :meth:`start_consumer` will be called with.
+        """
+        ...
 
     def start_queue(self, run: RunPlan) -> None:
         """Start the dead-letter queue, or find it."""

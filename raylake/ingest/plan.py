@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import yaml
@@ -24,8 +25,10 @@ from raylake.delta.spec import TableSpec, bronze_properties
 from raylake.errors import ConfigError, UnknownTopic
 from raylake.ingest.earlier import EarlierBreakers
 from raylake.ingest.unit import SourcePartition
-from raylake.kafka.client import Cluster, TopicInfo
 from raylake.layers.bronze import BronzeShape
+
+if TYPE_CHECKING:
+    from raylake.kafka.client import Cluster, TopicInfo
 
 STATS_COLUMNS = ("_partition", "_offset", "_timestamp")
 RAW_PAYLOAD = pa.schema([pa.field("value", pa.binary())])

@@ -20,13 +20,13 @@ from raylake.errors import (
     Retryable,
     UnknownTopic,
 )
-from raylake.ingest.build import retry_policy
 from raylake.ingest.crew import Crew
 from raylake.ingest.ending import TakeBacks, drained_too_long, kept_refusing, left_over
 from raylake.ingest.fleet import Discovery, Fleet, News
 from raylake.ingest.intake import HeldByHand, TooManyDeadLetters
 from raylake.ingest.lake_tables import LakeTables
 from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.policies import retry_policy
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.retry import Pace
 from raylake.ingest.topic_watch import Ask, TopicWatch, answer_now
@@ -109,6 +109,7 @@ class SupervisorLoop:
         Raises:
             RayLakeError: What stands in the way; nothing was ingested.
         """
+        self.crew.prepare(self._consumers)
         plans = self.topics.begin()
         self.topics.run(self.tables.resolve(plans))
         self.crew.begin(self._open(plans))

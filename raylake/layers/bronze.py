@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from raylake.codecs.port import RESCUED, Decoded
 from raylake.config.columns import PartitionField, parse_partition
 from raylake.ingest.record_times import TIMESTAMP, moments
-from raylake.kafka.fetch import FetchedBatch
+from raylake.kafka.port import FetchedBatch
 
 HEADERS = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.binary())]))
 

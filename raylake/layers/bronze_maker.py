@@ -21,7 +21,7 @@ from raylake.ingest.made import Made, at_once
 from raylake.ingest.ports import TableView
 from raylake.ingest.unit import DataFile
 from raylake.ingest.watermark import EventTimes, WatermarkPolicy, classify
-from raylake.kafka.fetch import FetchedBatch
+from raylake.kafka.port import FetchedBatch
 from raylake.layers.bronze import BronzeShape, EventFlags, assemble, keep_empty_texts
 
 _KEPT_BYTES = 32 * 1024 * 1024

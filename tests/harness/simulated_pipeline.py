@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,6 @@ from raylake.errors import Fenced, LogDamaged, RayLakeError, UnknownTopic
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
 from raylake.ingest.breaker import Breaker, BreakerPolicy
-from raylake.ingest.build import OwnerSetup
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedNames, TableFeed
 from raylake.ingest.fleet import Left, News, Seen
@@ -38,6 +37,7 @@ from raylake.ingest.poison import PoisonGate, PoisonPolicy
 from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.reports import ConsumerReport, Granted
 from raylake.ingest.retry import Dependency, Pace, RetryCounters, RetryPolicy
+from raylake.ingest.setups import OwnerSetup
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
 from raylake.ingest.watermark import Watermark, WatermarkPolicy
@@ -302,6 +302,9 @@ class SimulatedFleet:
     def __init__(self, world: World, held: Mapping[str, Any] | None = None) -> None:
         self._world = world
         self._switches = Switches.of(held or {})
+
+    def prepare(self, consumers: Sequence[str]) -> None:
+        """Processes take no time here."""
 
     def start_queue(self, run: RunPlan) -> None:
         self._world.kept_waiting()

@@ -12,19 +12,12 @@ from raylake.clock import ManualClock
 from raylake.config import Loaded, load_bytes
 from raylake.errors import ConfigError, Refused, SchemaConflict, UnknownTopic
 from raylake.ingest.breaker import BreakerState
-from raylake.ingest.build import (
-    ConsumerSetup,
-    OwnerSetup,
-    attach_owner,
-    build_consumer,
-    build_owner_loop,
-    lost_letters,
-    poison_policy,
-    prepare_table,
-    watermark_policy,
-)
+from raylake.ingest.build_consumer import build_consumer, lost_letters
+from raylake.ingest.build_owner import attach_owner, build_owner_loop, prepare_table
 from raylake.ingest.earlier import EarlierBreakers
 from raylake.ingest.plan import RAW_PAYLOAD, RunPlan, TablePlan, new_run_id, table_plans
+from raylake.ingest.policies import poison_policy, watermark_policy
+from raylake.ingest.setups import ConsumerSetup, OwnerSetup
 from raylake.ingest.status import FORMAT, read_status, write_status
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import TopicInfo
