@@ -64,9 +64,13 @@ class RayFleet:
         self._switches = Switches.of(run.earlier.held)
 
     def prepare(self, consumers: Sequence[str]) -> None:
-        """Let the processes of these consumers start beside the queue's; returns at once."""
+        """Let processes of these consumers start beside the queue's; returns at once.
+
+        As many as half the cluster's CPUs: more would only keep the owners waiting.
+        """
         self.start_queue(self._run)
-        self._prepared = {name: self._consumer(name) for name in consumers}
+        at_once = max(1, int(ray.cluster_resources().get("CPU", 0)) // 2)
+        self._prepared = {name: self._consumer(name) for name in consumers[:at_once]}
 
     def start_queue(self, run: RunPlan) -> None:
         """Start the dead-letter queue, or find it; returns at once.

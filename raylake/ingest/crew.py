@@ -112,7 +112,7 @@ class Crew:
         return all(report is not None and report.state == "drained" for report in reports)
 
     def prepare(self, consumers: int) -> None:
-        """Let the processes of so many consumers start before the tables are there for them."""
+        """Let processes of so many consumers start before the tables are there for them."""
         self._fleet.prepare([_name(number) for number in range(consumers)])
 
     def begin(self, generation: int) -> None:
