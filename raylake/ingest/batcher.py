@@ -100,9 +100,10 @@ class Batcher(Generic[T]):
     Each partition's ranges are contiguous from the offset it was given in :meth:`begin`, and each
     offset leaves in exactly one plan, or is dropped and read again. A range that holds a record
     (a row, a dead letter, a lost offset) waits for the table's next moment, ``commit_interval_s``
-    at most, also when the wall clock is moved meanwhile; ranges without any ride along with the
-    next plan, or leave in one of their own at most once per ``idle_commit_interval_s`` after the
-    plan before it, and at drain. Not thread-safe.
+    at most, also when the wall clock is moved meanwhile; the first one does not wait, so that a
+    start shows in the table at once. Ranges without any ride along with the next plan, or leave in
+    one of their own at most once per ``idle_commit_interval_s`` after the plan before it, and at
+    drain. Not thread-safe.
     """
 
     def __init__(self, table: str, policy: BatchPolicy, clock: Clock) -> None:
@@ -115,6 +116,7 @@ class Batcher(Generic[T]):
         self._since: dict[SourcePartition, float] = {}
         self._records_due: dict[SourcePartition, float] = {}
         self._flushed_at = clock.monotonic()
+        self._begun = False
 
     @property
     def sources(self) -> frozenset[SourcePartition]:
@@ -190,7 +192,8 @@ class Batcher(Generic[T]):
         held.next = offsets.end
         self._since.setdefault(source, now)
         if item is not None or holds_records(offsets):
-            self._records_due.setdefault(source, now + self._moments.next_in_s(self._clock))
+            wait_s = self._moments.next_in_s(self._clock) if self._begun else 0.0
+            self._records_due.setdefault(source, now + wait_s)
         if item is not None:
             held.batches.append(HeldBatch(offsets, item, nbytes))
             self.held_bytes += nbytes
@@ -255,6 +258,7 @@ class Batcher(Generic[T]):
             self._release(source, held)
             self._held[source] = _Held(held.next)
         self._flushed_at = now
+        self._begun = True
         nbytes = sum(batch.nbytes for batch in batches)
         return Plan(self.table, reason, ranges, batches, nbytes, now - since)
 

@@ -26,6 +26,10 @@ def batcher(clock: ManualClock) -> Batcher[str]:
     held: Batcher[str] = Batcher("bronze.t", POLICY, clock)
     held.begin(A, 0)
     held.begin(B, 100)
+    # The first plan does not wait for a moment.
+    held.add(_rows(A, 0, 1), "first", 1)
+    assert held.flush() is not None
+    held.begin(A, 0)
     return held
 
 
@@ -62,6 +66,19 @@ def test_one_item_larger_than_the_limit_leaves_alone(batcher: Batcher[str]) -> N
     plan = batcher.flush()
     assert plan is not None
     assert [held.item for held in plan.batches] == ["huge"]
+
+
+def test_the_first_plan_is_due_at_once(clock: ManualClock) -> None:
+    batcher: Batcher[str] = Batcher("bronze.t", POLICY, clock)
+    batcher.begin(A, 0)
+    batcher.add(_absent(A, 0, 1))
+    assert batcher.due() is None, "there is nothing to show"
+    batcher.add(_rows(A, 1, 2), "a", 1)
+    plan = batcher.flush()
+    assert plan is not None
+    assert (plan.reason, plan.held_for_s) == (FlushReason.INTERVAL, 0)
+    batcher.add(_rows(A, 2, 3), "b", 1)
+    assert batcher.due_in_s() == pytest.approx(1)
 
 
 def test_flushes_at_the_moment_after_the_first_record(

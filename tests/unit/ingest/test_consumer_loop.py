@@ -131,8 +131,10 @@ def test_failure_11_what_is_held_of_a_topic_created_again_is_dropped_in_a_drain(
     world, made = start(partitions=1, tables=("bronze.b",))
     other = world.kafka.sources("y")[0]
     made.loop.grant(grant_of(world, [other], 2))
+    world.kafka.produce(other, [GOOD])
+    turn(world, made, 6)
     produce(world, 3)
-    world.kafka.produce(other, [GOOD] * 3)
+    world.kafka.produce(other, [GOOD] * 2)
     made.loop.step()
     made.loop.step()
     gone = source(world)

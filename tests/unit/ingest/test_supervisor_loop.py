@@ -633,7 +633,7 @@ def test_a_table_that_refuses_for_ever_ends_the_run_within_drain_timeout_by_name
     outcome = run.end(3000)
     assert outcome.state == "failed"
     assert isinstance(outcome.error, Refused), "what was refused protects data: exit code 5"
-    assert f"{TABLE} stands at 0 of 6 of {sources[0]}" in outcome.error.message
+    assert f"{TABLE} stands at 4 of 6 of {sources[0]}" in outcome.error.message
     assert "generation" in outcome.error.message, "the owner's reason"
     assert drain_timeout_s() <= run.world.clock.monotonic() - began < 1.5 * drain_timeout_s()
     audit(run.world)
