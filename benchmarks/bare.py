@@ -6,9 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 from bed import Bed, BenchFailed
+from runs import Figures
 
 from raylake.clock import SystemClock
 from raylake.delta.identity import OwnerIdentity
@@ -24,17 +26,17 @@ from raylake.kafka.client import Cluster
 LIMIT_S = 900.0
 
 
-def ingest_here(made: Bed, lake: Path, count: int) -> tuple[float, float]:
+def ingest_here(made: Bed, lake: Path, count: int) -> Figures:
     """Ingest what the pipeline file's topics hold into a lake that is not there yet.
 
     Returns:
-        Wall-clock and CPU seconds, of this process alone and without its imports.
+        Of this process alone, from its first commit to its last one; the records of the others.
     """
     config = made.config().model_copy(update={"lake": str(lake)})
     run = RunPlan(config, "", "", "bare", available_now=True)
     with Cluster(made.bootstrap, None, 10.0) as cluster:
         plan = table_plans(config, cluster)[0]
-    began_s, used_s = time.perf_counter(), time.process_time()
+    began_s = time.perf_counter()
     clock = SystemClock()
     spec = plan.spec(plan.configured_payload, config)
     identity = OwnerIdentity.of_this_process(config.pipeline, run.run_id)
@@ -42,7 +44,8 @@ def ingest_here(made: Bed, lake: Path, count: int) -> tuple[float, float]:
     owned.admit(dict.fromkeys(plan.sources, 0))
     owned.set_generation(plan.sources, 1)
     setup = ConsumerSetup(run, "consumer-0", (plan,))
-    loop = build_consumer(setup, {plan.name: _HereOwner(owned)}, clock)
+    here = _HereOwner(owned)
+    loop = build_consumer(setup, {plan.name: here}, clock)
     loop.grant(Granted(1, {plan.name: dict.fromkeys(plan.sources, 0)}))
     while sum(s.next for s in owned.states().values()) < count:
         loop.step()
@@ -52,7 +55,9 @@ def ingest_here(made: Bed, lake: Path, count: int) -> tuple[float, float]:
             loop.drain()
     loop.close()
     owned.release()
-    return time.perf_counter() - began_s, time.process_time() - used_s
+    first, last = here.commits[0], here.commits[-1]
+    later = sum(commit.rows for commit in here.commits[1:])
+    return Figures(later, last.at_s - first.at_s, last.cpu_s - first.cpu_s)
 
 
 @dataclass(slots=True)
@@ -63,12 +68,20 @@ class _Answered:
         return self.answer
 
 
+class _Commit(NamedTuple):
+    """When a commit was done, on the process's clocks."""
+
+    rows: int
+    at_s: float
+    cpu_s: float
+
+
 @dataclass(slots=True)
 class _HereOwner:
     """An owner in this process: each unit is committed when it is handed over."""
 
     table: OwnedTable
-    answers: list[Answer] = field(default_factory=list)
+    commits: list[_Commit] = field(default_factory=list)
 
     def view(self) -> TableView:
         return TableView(self.table.table_id, self.table.schema, self.table.fingerprint)
@@ -81,4 +94,7 @@ class _HereOwner:
         return self.view()
 
     def submit(self, unit: Unit) -> _Answered:
-        return _Answered(Answer(self.table.commit([unit])[0], None))
+        outcome = self.table.commit([unit])[0]
+        times = time.perf_counter(), time.process_time()
+        self.commits.append(_Commit(unit.counts.rows, *times))
+        return _Answered(Answer(outcome, None))

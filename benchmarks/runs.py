@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ from tree import Tree
 from raylake.delta import log_files
 
 LIMIT_S = 1800.0
+WORKERS = ("PartitionConsumer", "TableOwner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,16 @@ class Run:
             in it.
         up: From when the first consumer's process has begun to the last data commit.
         whole: From the command line to its end.
+        steady: From the first data commit to the last one; the records of the others.
+        workers: The same, CPU of consumers and owner alone.
         by_kind: CPU seconds of the whole by kind of process.
     """
 
     window: Figures
     up: Figures
     whole: Figures
+    steady: Figures
+    workers: Figures
     by_kind: dict[str, float]
 
     @property
@@ -88,12 +94,18 @@ def ingest(made: Bed, records: int, dead: int = 0, flags: Sequence[str] = ()) ->
     if dead:
         check("dead letters", made.dead_letters, dead)
     times = commit_times(made.table)
-    end = max(times["data"])
+    first, end = min(times["data"]), max(times["data"])
+    later = records - dead - rows_of_version(made.table, first)
+    steady, workers = (
+        Figures(later, end - first, tree.cpu_s(end, kinds) - tree.cpu_s(first, kinds))
+        for kinds in ((), WORKERS)
+    )
     window, up = (
         Figures(records, end - start, tree.cpu_s(end) - tree.cpu_s(start))
         for start in (min(times["admit"]), born(made, "consumer"))
     )
-    return Run(window, up, Figures(records, seconds, tree.total_s), tree.by_kind())
+    whole = Figures(records, seconds, tree.total_s)
+    return Run(window, up, whole, steady, workers, tree.by_kind())
 
 
 def born(made: Bed, process: str) -> float:
@@ -113,6 +125,17 @@ def commit_times(table: Path) -> dict[str, list[float]]:
             at = log_files.commit_path(table, version).stat().st_mtime
             found.setdefault(str(ours["kind"]), []).append(at)
     return found
+
+
+def rows_of_version(table: Path, at: float) -> int:
+    """Rows that the commit of this moment added."""
+    for version in log_files.commit_versions(table):
+        if log_files.commit_path(table, version).stat().st_mtime == at:
+            adds = [
+                one["add"] for one in log_files.read_commit(table, version) or [] if "add" in one
+            ]
+            return sum(json.loads(add["stats"])["numRecords"] for add in adds)
+    raise BenchFailed(f"no commit of {at} in {table}")
 
 
 def check(whose: str, table: Path, records: int) -> None:

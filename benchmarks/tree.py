@@ -7,6 +7,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -37,7 +38,7 @@ class Tree:
         self._spent: dict[tuple[int, int], float] = {}
         self._kinds: dict[tuple[int, int], str] = {}
         self._at: list[float] = []
-        self._totals: list[float] = []
+        self._totals: list[dict[str, float]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_sampling, daemon=True)
 
@@ -71,25 +72,26 @@ class Tree:
                 # One that is about to end has no name any more.
                 if self._kinds.get(key) not in ACTORS:
                     self._kinds[key] = "root" if pid == self._root else _kind(pid)
-        total = sum(self._spent.values())
         self._at.append(time.time())
-        self._totals.append(total)
-        return total
+        self._totals.append(self.by_kind())
+        return self.total_s
 
-    def cpu_s(self, at: float) -> float:
-        """CPU seconds used until a moment (seconds since the epoch), between two samples."""
-        after = bisect_left(self._at, at)
-        if after == 0:
-            return self._totals[0]
-        if after == len(self._at):
-            return self._totals[-1]
-        (t0, t1), (c0, c1) = (x[after - 1 : after + 1] for x in (self._at, self._totals))
-        return c0 + (c1 - c0) * (at - t0) / (t1 - t0)
+    def cpu_s(self, at: float, kinds: Collection[str] = ()) -> float:
+        """CPU seconds used until a moment, between two samples.
+
+        Args:
+            at: The moment, seconds since the epoch.
+            kinds: Of these kinds of process alone.
+        """
+        after = min(max(1, bisect_left(self._at, at)), len(self._at) - 1)
+        (t0, t1), (b0, b1) = (x[after - 1 : after + 1] for x in (self._at, self._totals))
+        c0, c1 = (sum(v for k, v in one.items() if not kinds or k in kinds) for one in (b0, b1))
+        return c0 + (c1 - c0) * min(1.0, max(0.0, (at - t0) / (t1 - t0)))
 
     @property
     def total_s(self) -> float:
         """CPU seconds of everything, to the last sample."""
-        return self._totals[-1]
+        return sum(self._totals[-1].values())
 
     def by_kind(self) -> dict[str, float]:
         """CPU seconds by kind of process."""
