@@ -1,7 +1,15 @@
-"""The consumer's and the owner's classes in this process, one after the other, without Ray."""
+"""The consumer's and the owner's classes in this process, without Ray.
+
+``python benchmarks/bare.py --folder F --bootstrap H:P --lake L --count N`` ingests what the topics
+of ``F/bench.yaml`` hold, in a new process, as actors are, and ends with a line of JSON.
+"""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,3 +106,20 @@ class _HereOwner:
         times = time.perf_counter(), time.process_time()
         self.commits.append(_Commit(unit.counts.rows, *times))
         return _Answered(Answer(outcome, None))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--lake", type=Path, required=True)
+    parser.add_argument("--count", type=int, required=True)
+    chosen = parser.parse_args()
+    made = Bed("bare", chosen.folder, chosen.bootstrap)
+    print(json.dumps(dataclasses.asdict(ingest_here(made, chosen.lake, chosen.count))), flush=True)
+    # Readers of Delta tables can abort a process at exit.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,8 +11,7 @@ import shutil
 import sys
 from statistics import median
 
-from bare import ingest_here
-from bed import Bed, bed, closing, options, table
+from bed import ROOT, Bed, BenchFailed, bed, closing, options, table
 from runs import Figures, ingest
 
 AIM = 0.95
@@ -43,10 +42,13 @@ def _run(made: Bed, count: int) -> dict[str, Figures]:
     """One run of each kind."""
     run = ingest(made, count)
     bare = made.folder / "bare"
-    figures = ingest_here(made, bare, count)
+    command = [sys.executable, str(ROOT / "benchmarks" / "bare.py"), "--folder", str(made.folder)]
+    command += ["--bootstrap", made.bootstrap, "--lake", str(bare), "--count", str(count)]
+    if made.start(command, "bare.log").wait() != 0:
+        raise BenchFailed(made.tail("bare.log"))
     shutil.rmtree(bare)
     return {
-        "one bare process": figures,
+        "one bare process": Figures(**made.told("bare.log")),
         "consumer and owner": run.workers,
         "everything": run.steady,
     }
