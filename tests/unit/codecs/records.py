@@ -157,3 +157,23 @@ POISON: dict[str, tuple[bytes, str]] = {
     "boolean timestamp": (b'{"at":false}', "TypeMismatch"),
 }
 POISON |= {f"cut at {n}": (GOOD[:n], "InvalidJson") for n in range(1, len(GOOD))}
+
+ILL_TYPED = [
+    ("byte", "128.5"),
+    ("int", "1.5"),
+    ("int", "18446744073709551616"),
+    ("long", "9223372036854775808"),
+    ("double", "1e400"),
+    ("decimal(10,2)", "1234567890123456789012345678901234567.25"),
+    ("array<int>", "[1,2.5]"),
+    ("struct<a:struct<b:short>>", '{"a":{"b":0.5}}'),
+    ("map<string,long>", '{"a":1e30}'),
+    ("string", '"\\ud800"'),
+    ("array<string>", '["a","\\udc00"]'),
+    ("binary", '"no base64!"'),
+    ("date", '"2024-02-30"'),
+    ("timestamp", '"2024-02-30T00:00:00Z"'),
+    ("timestamp_ntz", '"2024-02-01T00:00:00Z"'),
+    ("boolean", "1"),
+]
+"""Column types, and JSON that such a column cannot take."""

@@ -9,7 +9,7 @@ import pytest
 from raylake.codecs import Decoded, DecoderSpec, parse_schema
 from raylake.codecs.columnar import ColumnarJsonDecoder
 from tests.unit.codecs.comparing import assert_same
-from tests.unit.codecs.records import COLUMNS, GOOD, POISON, batch
+from tests.unit.codecs.records import COLUMNS, GOOD, ILL_TYPED, POISON, batch
 
 _SHAPES = [b'{"n":%d}', b'{"n": %d }', b'{"id":"%d"}', b'{"n":%d,"id":"\xc3\xa9","tags":[]}']
 
@@ -57,27 +57,7 @@ def test_failure_14_a_message_is_read_within_its_own_bounds() -> None:
     assert _decode(pieces, COLUMNS).kept.tolist() == []
 
 
-@pytest.mark.parametrize(
-    ("column", "text"),
-    [
-        ("byte", "128.5"),
-        ("int", "1.5"),
-        ("int", "18446744073709551616"),
-        ("long", "9223372036854775808"),
-        ("double", "1e400"),
-        ("decimal(10,2)", "1234567890123456789012345678901234567.25"),
-        ("array<int>", "[1,2.5]"),
-        ("struct<a:struct<b:short>>", '{"a":{"b":0.5}}'),
-        ("map<string,long>", '{"a":1e30}'),
-        ("string", '"\\ud800"'),
-        ("array<string>", '["a","\\udc00"]'),
-        ("binary", '"no base64!"'),
-        ("date", '"2024-02-30"'),
-        ("timestamp", '"2024-02-30T00:00:00Z"'),
-        ("timestamp_ntz", '"2024-02-01T00:00:00Z"'),
-        ("boolean", "1"),
-    ],
-)
+@pytest.mark.parametrize(("column", "text"), ILL_TYPED)
 def test_failure_15_a_value_that_the_column_cannot_take_costs_only_its_row(
     column: str, text: str
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from raylake.codecs import DecoderSpec, make_decoder, parse_schema
 from raylake.codecs.exact_path import Plan
-from tests.unit.codecs.records import COLUMNS, GOOD, POISON, batch, decode
+from tests.unit.codecs.records import COLUMNS, GOOD, ILL_TYPED, POISON, batch, decode
 
 _SHAPES = [b'{"n":%d}', b'{"n": %d }', b'{"id":"%d"}', b'{"n":%d,"id":"\xc3\xa9","tags":[]}']
 
@@ -80,22 +80,7 @@ def test_an_embedded_nul_and_every_escape_are_data() -> None:
     assert decode([value]).payload.column("id").to_pylist() == ['a\0b\n"\\/\U0001f600é']
 
 
-@pytest.mark.parametrize(
-    ("column", "text"),
-    [
-        ("int", "1.5"),
-        ("int", "18446744073709551616"),
-        ("long", "9223372036854775808"),
-        ("decimal(10,2)", "1234567890123456789012345678901234567.25"),
-        ("array<int>", "[1,2.5]"),
-        ("struct<a:struct<b:short>>", '{"a":{"b":0.5}}'),
-        ("map<string,long>", '{"a":1e30}'),
-        ("string", '"\\ud800"'),
-        ("array<string>", '["a","\\udc00"]'),
-        ("binary", '"no base64!"'),
-        ("date", '"2024-02-30"'),
-    ],
-)
+@pytest.mark.parametrize(("column", "text"), ILL_TYPED)
 def test_failure_15_a_value_that_the_column_cannot_take_costs_only_its_row(
     column: str, text: str
 ) -> None:
