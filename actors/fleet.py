@@ -80,7 +80,10 @@ class RayFleet:
         """
         self.start_queue(self._run)
         at_once = max(1, int(ray.cluster_resources().get("CPU", 0)) // 2)
-        self._prepared = {name: self._consumer(name) for name in consumers[:at_once]}
+        for name in consumers[:at_once]:
+            # The name may still be that of a consumer of a supervisor that was killed.
+            with contextlib.suppress(ValueError):
+                self._prepared[name] = self._consumer(name)
 
     def start_queue(self, run: RunPlan) -> None:
         """Start the dead-letter queue, or find it; returns at once.
