@@ -41,15 +41,15 @@ def test_i5_killed_between_the_data_and_their_dead_letters_then_configured_other
     scope.arm("owner.before_dead_letters", "stop", skip=1)
     job = scope.start()
     (fault,) = scope.run_until(scope.faults, "the owner froze before the dead letters")
+    job.process.kill()
+    job.wait()
+    until(lambda: not scope.pids("supervisor"), "the supervisor follows its job")
+    # Nobody is left who would replace the owner.
     committed = scope.ends_in_log()
     last = scope.commits()[-1][0]
     assert last >= fault["version"]
     before = letters(scope, committed)
-
-    job.process.kill()
-    job.wait()
     os.kill(fault["pid"], signal.SIGKILL)
-    until(lambda: not scope.pids("supervisor"), "the supervisor follows its job")
     for process in ("dead_letters", "consumer"):
         for pid in scope.pids(process):
             with suppress(ProcessLookupError):
