@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from bed import ROOT, Bed, BenchFailed, bed, closing, end, options, table, until
 from runs import born, commit_times
@@ -98,7 +99,8 @@ def _spark(made: Bed, topic: str) -> float:
     spark.query(made, topic, target)
     first = (target / "_delta_log" / f"{0:020}.json").stat().st_mtime
     end(spark.process)
-    shutil.rmtree(target)
+    for folder in (target, Path(f"{target}.checkpoint")):
+        shutil.rmtree(folder)
     return first - began
 
 
