@@ -113,8 +113,8 @@ def _python(made: Bed, topic: str, count: int) -> Figures:
 
 def _report(runs: list[Run], others: dict[str, list[Figures]]) -> bool:
     windows = [run.window for run in runs]
-    up = [run.up for run in runs]
-    rows = [_row("ours: consumers up to last commit", up)]
+    up = [run.steady for run in runs]
+    rows = [_row("ours: first commit to last commit", up)]
     rows += [_row("consumers' start to last commit", windows)]
     rows += [_row("the job, start to end", [run.whole for run in runs])]
     rows += [_row(name, figures) for name, figures in others.items()]

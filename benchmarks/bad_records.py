@@ -2,7 +2,7 @@
 
 Half of the bad ones are broken JSON, half ill-typed; each must become one dead letter (both tables'
 rows are counted). ``stop_above`` is 20 %, the product's default, so nothing stops. Measured from
-when the consumers are up: their start would hide a part of the loss.
+the first commit on: a start would hide a part of the loss.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def _name(share: float) -> str:
 
 
 def _report(runs: dict[float, list[Run]], bad: dict[float, int]) -> int:
-    wall = {share: median(run.up.per_s for run in found) for share, found in runs.items()}
-    cpu = {share: median(run.up.per_cpu_s for run in found) for share, found in runs.items()}
+    wall = {share: median(run.steady.per_s for run in found) for share, found in runs.items()}
+    cpu = {share: median(run.steady.per_cpu_s for run in found) for share, found in runs.items()}
     kept = {share: wall[share] / wall[0.0] for share in runs}
     rows = [
         [

@@ -47,7 +47,6 @@ class Run:
     Attributes:
         window: From the first partition's admission to the last data commit; the consumers start
             in it.
-        up: From when the first consumer's process has begun to the last data commit.
         whole: From the command line to its end.
         steady: From the first data commit to the last one; the records of the others.
         workers: The same, CPU of consumers and owner alone.
@@ -55,7 +54,6 @@ class Run:
     """
 
     window: Figures
-    up: Figures
     whole: Figures
     steady: Figures
     workers: Figures
@@ -100,12 +98,10 @@ def ingest(made: Bed, records: int, dead: int = 0, flags: Sequence[str] = ()) ->
         Figures(later, end - first, tree.cpu_s(end, kinds) - tree.cpu_s(first, kinds))
         for kinds in ((), WORKERS)
     )
-    window, up = (
-        Figures(records, end - start, tree.cpu_s(end) - tree.cpu_s(start))
-        for start in (min(times["admit"]), born(made, "consumer"))
-    )
+    start = min(times["admit"])
+    window = Figures(records, end - start, tree.cpu_s(end) - tree.cpu_s(start))
     whole = Figures(records, seconds, tree.total_s)
-    return Run(window, up, whole, steady, workers, tree.by_kind())
+    return Run(window, whole, steady, workers, tree.by_kind())
 
 
 def born(made: Bed, process: str) -> float:
