@@ -34,28 +34,18 @@ log = logging.getLogger("raylake.fleet")
 
 SILENT_S = 30.0
 """A process that has not answered for this long is written off."""
-ASK_EVERY_S = 0.2
-"""How long a process is left alone after it answered: each answer costs it and us a millisecond."""
 START_TIMEOUT_S = 60.0
 CLOSE_S = 5.0
 QUEUE = ("queue", "queue")
 
 
 class _Asked:
-    """A question on its way, since when, and for how long at most where it is the first.
+    """A question on its way, since when, and for how long at most where it is the first."""
 
-    Without a reference it was answered then, and nothing is asked.
-    """
-
-    def __init__(self, ref: Any = None, patience_s: float = 0.0) -> None:
+    def __init__(self, ref: Any, patience_s: float = 0.0) -> None:
         self.ref = ref
         self.since = time.monotonic()
         self.patience_s = patience_s
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since then."""
-        return time.monotonic() - self.since
 
 
 class RayFleet:
@@ -234,7 +224,7 @@ class RayFleet:
             return True
         ready, _ = ray.wait([asked.ref], timeout=0)
         if not ready:
-            news.waiting[consumer] = asked.age_s
+            news.waiting[consumer] = time.monotonic() - asked.since
             return False
         try:
             self._processes["consumer", consumer] = result(asked.ref)
@@ -247,17 +237,16 @@ class RayFleet:
 
     def _hear(self, key: tuple[str, str], ask: Callable[[], Any], lost: set[str]) -> Any:
         asked = self._asked.get(key)
-        if asked is not None and asked.ref is None and asked.age_s < ASK_EVERY_S:
-            return None
         try:
-            if asked is None or asked.ref is None:
+            if asked is None:
                 self._asked[key] = _Asked(ask())
                 return None
             ready, _ = ray.wait([asked.ref], timeout=0)
-            if not ready and asked.age_s < max(self._silent_s, asked.patience_s):
+            silent_s = time.monotonic() - asked.since
+            if not ready and silent_s < max(self._silent_s, asked.patience_s):
                 return None
             heard = result(asked.ref, None if ready else 0)
-            self._asked[key] = _Asked()
+            self._asked[key] = _Asked(ask())
         except OwnerLost as error:
             log.warning("%s %s: %s", *key, error.message)
             self._asked.pop(key, None)
