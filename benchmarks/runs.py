@@ -93,7 +93,7 @@ def ingest(made: Bed, records: int, dead: int = 0, flags: Sequence[str] = ()) ->
         check("dead letters", made.dead_letters, dead)
     times = commit_times(made.table)
     first, end = min(times["data"]), max(times["data"])
-    later = records - dead - rows_of_version(made.table, first)
+    later = records - dead - rows_of_commit(made.table, first)
     steady, workers = (
         Figures(later, end - first, tree.cpu_s(end, kinds) - tree.cpu_s(first, kinds))
         for kinds in ((), WORKERS)
@@ -123,7 +123,7 @@ def commit_times(table: Path) -> dict[str, list[float]]:
     return found
 
 
-def rows_of_version(table: Path, at: float) -> int:
+def rows_of_commit(table: Path, at: float) -> int:
     """Rows that the commit of this moment added."""
     for version in log_files.commit_versions(table):
         if log_files.commit_path(table, version).stat().st_mtime == at:
