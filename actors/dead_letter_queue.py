@@ -32,9 +32,10 @@ class DeadLetterQueue:
         self._table: DeadLetterTable | None = None
         self._idle = IdleExit(self.leave)
 
-    async def ping(self) -> ActorProcess:
-        """Show that it lives, and where."""
+    async def ping(self, after_s: float) -> ActorProcess:
+        """Show ``after_s`` from now that it lives, and where."""
         self._idle.touch()
+        await asyncio.sleep(after_s)
         return ActorProcess.of_this()
 
     async def stored_version(self, table_id: str) -> int:

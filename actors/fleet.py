@@ -34,6 +34,12 @@ log = logging.getLogger("raylake.fleet")
 
 SILENT_S = 30.0
 """A process that has not answered for this long is written off."""
+ASK_AGAIN_S = 0.2
+"""How long a process keeps the next question: an answer costs it and us a millisecond of CPU.
+
+The question waits there, not here: one on its way fails at once when the process is lost, and one
+asked afterwards may stay unanswered for seconds.
+"""
 START_TIMEOUT_S = 60.0
 CLOSE_S = 5.0
 QUEUE = ("queue", "queue")
@@ -82,7 +88,7 @@ class RayFleet:
         other run lives, so a second run that is refused takes nothing from the first (I11).
         """
         self._queue = _detached(DeadLetterQueue, queue_name(run.config.pipeline), run)
-        self._asked[QUEUE] = _Asked(self._queue.ping.remote(), START_TIMEOUT_S)
+        self._asked[QUEUE] = _Asked(self._queue.ping.remote(0.0), START_TIMEOUT_S)
 
     def _await_queue(self) -> None:
         """Wait until the queue has answered once, where one was started."""
@@ -235,18 +241,18 @@ class RayFleet:
         del self._starting[consumer]
         return True
 
-    def _hear(self, key: tuple[str, str], ask: Callable[[], Any], lost: set[str]) -> Any:
+    def _hear(self, key: tuple[str, str], ask: Callable[[float], Any], lost: set[str]) -> Any:
         asked = self._asked.get(key)
         try:
             if asked is None:
-                self._asked[key] = _Asked(ask())
+                self._asked[key] = _Asked(ask(0.0))
                 return None
             ready, _ = ray.wait([asked.ref], timeout=0)
             silent_s = time.monotonic() - asked.since
             if not ready and silent_s < max(self._silent_s, asked.patience_s):
                 return None
             heard = result(asked.ref, None if ready else 0)
-            self._asked[key] = _Asked(ask())
+            self._asked[key] = _Asked(ask(ASK_AGAIN_S))
         except OwnerLost as error:
             log.warning("%s %s: %s", *key, error.message)
             self._asked.pop(key, None)
@@ -292,9 +298,9 @@ class OwnerCalls:
         except OwnerLost:
             return None
 
-    def ask_report(self) -> Any:
-        """Ask for a report; returns the question."""
-        return self.actor().report.remote()
+    def ask_report(self, after_s: float = 0.0) -> Any:
+        """Ask for a report of the moment ``after_s`` from now; returns the question."""
+        return self.actor().report.remote(after_s)
 
     def ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, PartitionState]:
         """Where the table stands in those of the partitions that are admitted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -109,8 +110,9 @@ class PartitionConsumer:
         """Stop fetching and hand everything over."""
         self._tell(self._loop.drain)
 
-    def report(self) -> ConsumerReport:
-        """What the supervisor wants to know."""
+    def report(self, after_s: float) -> ConsumerReport:
+        """What the supervisor wants to know, as of ``after_s`` from now."""
+        time.sleep(after_s)
         if self._failure is not None:
             return ConsumerReport(self._name, state="failed", failure=self._failure)
         try:

@@ -154,14 +154,15 @@ class TableOwner:
         await self._attached.wait()
         self._loop.hurry()
 
-    async def report(self) -> OwnerReport:
-        """The loop's state; never waits for a commit.
+    async def report(self, after_s: float) -> OwnerReport:
+        """The loop's state ``after_s`` from now; never waits for a commit.
 
         Raises:
             RayLakeError: The owner stopped for good.
         """
         self._idle.touch()
         await self._attached.wait()
+        await asyncio.sleep(after_s)
         if self._loop.failure is not None:
             raise self._loop.failure
         state, ends = self._loop.state(), self._table.states()

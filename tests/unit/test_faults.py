@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,30 @@ def test_a_fault_that_is_only_claimed_is_not_counted_yet(folder: Path) -> None:
 def test_an_unknown_point_cannot_be_armed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no crash point"):
         faults.arm(tmp_path, "nowhere")
+
+
+FREEZES = """
+import threading
+from raylake import faults
+
+def pass_by():
+    faults.reach("owner.after_check")
+    print("went on", flush=True)
+
+print("ready", flush=True)
+thread = threading.Thread(target=pass_by)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_frozen_process_does_not_pass_the_point(folder: Path) -> None:
+    faults.arm(folder, POINT, action="stop")
+    with subprocess.Popen(
+        [sys.executable, "-c", FREEZES], stdout=subprocess.PIPE, text=True
+    ) as process:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        process.kill()
+        assert process.stdout is not None
+        assert process.stdout.read() == "ready\n"

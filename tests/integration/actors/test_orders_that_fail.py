@@ -51,8 +51,8 @@ def consumer(loop: FailingLoop) -> Any:
 def test_a_grant_that_fails_is_the_failure_of_the_consumer(error: RayLakeError) -> None:
     loop = FailingLoop(error)
     actor = consumer(loop)
-    assert actor.report().failure is None
+    assert actor.report(0.0).failure is None
     with pytest.raises(type(error)):
         actor.grant(Granted(1, {}))
     assert loop.closed.wait(10)
-    assert actor.report().failure is error
+    assert actor.report(0.0).failure is error
