@@ -33,8 +33,8 @@ def base(kind: str, batch: str, number: int, identity: OwnerIdentity) -> dict[st
     """The part that every commit of ours carries.
 
     Args:
-        kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``watermark``,
-            ``dead_letters``, ``release``.
+        kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``watermark``, ``adopt``,
+            ``skip``, ``rewind``, ``append_only``, ``dead_letters``, ``withdraw``, ``release``.
         batch: The batch uuid, by which a commit is found again (I4).
         number: The value of ``raylake/owner`` in this commit.
         identity: The owner.

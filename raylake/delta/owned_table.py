@@ -8,7 +8,7 @@ from typing import Self, Unpack
 import pyarrow as pa
 
 from raylake import faults
-from raylake.delta import owner_steps
+from raylake.delta import owner_moves, owner_steps
 from raylake.delta.checkpointer import Checkpointer
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.opening import Attaching, attach_core
@@ -177,6 +177,16 @@ class OwnedTable:
             lambda: owner_steps.commit_once(self._core, self._state, waiting)
         )
         return result
+
+    def move(self, order: owner_moves.Order) -> None:
+        """Move positions by decision, in a commit of its own (I12).
+
+        Raises:
+            Refused, ConfigError: Why it cannot be done; nothing was changed.
+            Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
+        """
+        self._core.until_landed(lambda: owner_moves.move_once(self._core, self._state, order))
+        self._core.sync()
 
     def set_watermark(self, value_ms: int) -> None:
         """Move the watermark by decision, back as well as forward, in a commit of its own.
