@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "stop-all": Entry("raylake.cli.stop_all", "Drain every pipeline of a lake on this machine."),
     "verify": Entry("raylake.cli.verify", "Prove that every offset is accounted for."),
     "adopt": Entry("raylake.cli.adopt", "Begin where Spark, a group or another job has ended."),
+    "rewind": Entry("raylake.cli.rewind", "Read offsets again, and take back their rows."),
     "skip": Entry("raylake.cli.skip", "Leave offsets out, counted as dropped."),
     "breaker": Entry("raylake.cli.breaker", "Circuit breakers: list, trip and reset them."),
     "watermark": Entry("raylake.cli.watermark", "Watermarks: show them, and repair one."),

@@ -69,7 +69,9 @@ def _line(done: Done, one: PartitionMove) -> str:
     moved = f"from {before.next:,} to {one.now.next:,}"
     if done.order == "skip":
         return f"{moved}: {many:,} offsets are dropped{note}"
-    return f"{moved}: {-many:,} offsets are read again{note}"
+    taken = done.note.get("taken_back", {}).get(str(one.source), {})
+    left = ", ".join(f"{count:,} {name}" for name, count in taken.items() if count)
+    return f"{moved}: {-many:,} offsets are read again, {left} taken back{note}"
 
 
 def _last(done: Done) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -10,10 +10,12 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.delta.checkpointer import Checkpointer
+from raylake.delta.cutting import Cut
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import PREFIX
 from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.owner_moves import cut_files
 from raylake.delta.owner_steps import release_once
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
 from raylake.delta.schema import arrow_schema
@@ -145,6 +147,29 @@ class DeadLetterTable:
         fresh = tuple(c for c in pending.commits if c.version > before)
         self._add_all(table_id, pending.commits, pending.newest)
         return sum(len(c.files) for c in fresh)
+
+    def withdraw(self, find: Callable[[], Sequence[Cut]]) -> int:
+        """Take dead letters out, as their offsets are read again; idempotent (I12).
+
+        Args:
+            find: Finds the files with letters that leave, in the newest version.
+
+        Returns:
+            The number of dead letters that left.
+
+        Raises:
+            Fenced, LogDamaged, DependencyUnreachable: As :meth:`add`.
+        """
+        return int(self._core.until_landed(lambda: self._try_withdraw(find)))
+
+    def _try_withdraw(self, find: Callable[[], Sequence[Cut]]) -> int:
+        self._core.refresh()
+        cuts = find()
+        rows = sum(cut.rows for cut in cuts)
+        if cuts:
+            draft = Draft("withdraw", extra={"files": len(cuts), "rows": rows})
+            cut_files(self._core, cuts, draft, lambda _version: None)
+        return rows
 
     def release(self) -> None:
         """Say that this owner leaves (I11); a checkpoint under way may take a while to end."""

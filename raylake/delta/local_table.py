@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,33 @@ class LocalTable(DeltaTable):  # type: ignore[misc]
             post_commithook_properties=post_commithook_properties,
         )
 
+    def rewrite(
+        self,
+        removed: Sequence[Mapping[str, Any]],
+        added: Sequence[AddAction],
+        operation: str,
+        properties: CommitProperties,
+    ) -> None:
+        """Commit removed and added files as the version after this handle's, or not at all.
+
+        Args:
+            removed: ``remove`` actions as the log has them.
+            added: Files that take their place.
+            operation: The commit's operation.
+            properties: Its metadata and txns.
+
+        Raises:
+            CommitFailedError: Another commit has that version.
+            OSError: The log entry cannot be written; nothing was committed.
+        """
+        version = int(self.version())
+        base = log_files.commit_path(self._root, version)
+        lines = [
+            *_lines(added, [], properties, operation),
+            *(_json({"remove": r}) for r in removed),
+        ]
+        _place(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
+
 
 def _strict(properties: CommitProperties | None, hooks: PostCommitHookProperties | None) -> bool:
     """Whether nothing is asked for but one try, with nothing after it."""
@@ -93,13 +120,17 @@ def _strict(properties: CommitProperties | None, hooks: PostCommitHookProperties
 
 
 def _lines(
-    actions: list[AddAction], partition_by: list[str] | str, properties: CommitProperties | None
+    actions: Sequence[AddAction],
+    partition_by: list[str] | str,
+    properties: CommitProperties | None,
+    operation: str = "WRITE",
 ) -> Iterator[str]:
     columns = [partition_by] if isinstance(partition_by, str) else partition_by
+    parameters = {"mode": "Append", "partitionBy": json.dumps(columns)}
     info = {
         "timestamp": int(time.time() * 1000),
-        "operation": "WRITE",
-        "operationParameters": {"mode": "Append", "partitionBy": json.dumps(columns)},
+        "operation": operation,
+        "operationParameters": parameters if operation == "WRITE" else {},
         "engineInfo": ENGINE,
         **((properties and properties.custom_metadata) or {}),
     }

@@ -14,6 +14,7 @@ from raylake.delta.identity import OwnerIdentity
 from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
+from raylake.delta.rewinding import Rewind
 from raylake.delta.spec import TableSpec
 from raylake.delta.table_state import TableState
 from raylake.ingest.retry import RetryCounters
@@ -185,8 +186,16 @@ class OwnedTable:
             Refused, ConfigError: Why it cannot be done; nothing was changed.
             Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
         """
-        self._core.until_landed(lambda: owner_moves.move_once(self._core, self._state, order))
-        self._core.sync()
+        core = self._core
+        takes_rows = isinstance(order, Rewind) and order.replace
+        if takes_rows:
+            opened = core.until_landed(lambda: owner_moves.set_append_only_once(core, to=False))
+        try:
+            core.until_landed(lambda: owner_moves.move_once(core, self._state, order))
+        finally:
+            if takes_rows and opened:
+                core.until_landed(lambda: owner_moves.set_append_only_once(core, to=True))
+        core.sync()
 
     def set_watermark(self, value_ms: int) -> None:
         """Move the watermark by decision, back as well as forward, in a commit of its own.

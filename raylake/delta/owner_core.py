@@ -199,9 +199,14 @@ class OwnerCore:
         """
         return self.conflicts.call(one_try)
 
-    def evolve_with(self, change: Callable[[CommitProperties], None], draft: Draft) -> int:
-        """Run a metadata change of delta-rs as a commit of ours; as :meth:`write`."""
-        return self._attempt(draft, self.number + 1, lambda _version: None, change)
+    def evolve_with(
+        self,
+        change: Callable[[CommitProperties], None],
+        draft: Draft,
+        landed: Callable[[int], None] = lambda _version: None,
+    ) -> int:
+        """Run another change than an append as a commit of ours; as :meth:`write`."""
+        return self._attempt(draft, self.number + 1, landed, change)
 
     def sync(self) -> None:
         """Make our newest commit durable; returns when it is."""
@@ -218,7 +223,7 @@ class OwnerCore:
         self._unsynced = None
 
     def _swap(self, draft: Draft, number: int, landed: Callable[[int], None]) -> int:
-        actions = [_add_action(f, self.clock) for f in draft.files]
+        actions = [add_action(f, self.clock) for f in draft.files]
 
         def transact(properties: CommitProperties) -> None:
             self.table.create_write_transaction(
@@ -358,7 +363,8 @@ def _properties(draft: Draft, number: int, core: OwnerCore) -> CommitProperties:
     )
 
 
-def _add_action(file: DataFile, clock: Clock) -> AddAction:
+def add_action(file: DataFile, clock: Clock) -> AddAction:
+    """A file as delta-rs adds it."""
     # delta-rs encodes the path itself, so it gets the one on the disk.
     return AddAction(
         unquote(file.path),

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from deltalake import CommitProperties
+
+from raylake.delta.cutting import Cut, keep_the_rest
+from raylake.delta.files import WriteOptions
 from raylake.delta.ledger import app_id, changed_values
+from raylake.delta.local_table import LocalTable
+from raylake.delta.log_reader import LogReader
 from raylake.delta.metadata import range_json
 from raylake.delta.moves import Adopt, Skip, adopted, skipped
-from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.owner_core import NO_HOOKS, Contended, Draft, OwnerCore, add_action
 from raylake.delta.owner_steps import refresh
+from raylake.delta.rewinding import Rewind, TakenBack, survey
 from raylake.delta.table_state import TableState
+from raylake.errors import UnsupportedTable
 from raylake.ingest.unit import PartitionState, SourcePartition
 
-Order = Adopt | Skip
+Order = Adopt | Skip | Rewind
+
+APPEND_ONLY = "delta.appendOnly"
 
 
 def move_once(core: OwnerCore, state: TableState, order: Order) -> None:
@@ -28,6 +39,8 @@ def move_once(core: OwnerCore, state: TableState, order: Order) -> None:
             _adopt(core, state, order)
         case Skip():
             _skip(core, state, order)
+        case Rewind():
+            _rewind(core, state, order)
 
 
 def _adopt(core: OwnerCore, state: TableState, order: Adopt) -> None:
@@ -40,7 +53,8 @@ def _adopt(core: OwnerCore, state: TableState, order: Adopt) -> None:
         for s, one in sorted(new.items())
     ]
     extra = {"admitted": listed, "adopted": dict(order.note)}
-    _write(core, state, Draft("adopt", _values(state, new, order.pipeline), extra), new, order)
+    draft = Draft("adopt", _values(state, new, order.pipeline), extra)
+    core.write(draft, _landed(state, new, order.pipeline))
 
 
 def _skip(core: OwnerCore, state: TableState, order: Skip) -> None:
@@ -49,7 +63,78 @@ def _skip(core: OwnerCore, state: TableState, order: Skip) -> None:
     new = {source: after for source, (_, after) in found.items()}
     ranges = [range_json(one, order.pipeline) for one, _ in found.values()]
     extra = {"ranges": ranges, "reason": order.reason}
-    _write(core, state, Draft("skip", _values(state, new, order.pipeline), extra), new, order)
+    draft = Draft("skip", _values(state, new, order.pipeline), extra)
+    core.write(draft, _landed(state, new, order.pipeline))
+
+
+def _rewind(core: OwnerCore, state: TableState, order: Rewind) -> None:
+    state.refuse_other_pipeline(order.ends, order.pipeline)
+    found = survey(order, state.states, LogReader(str(core.root)))
+    if found.version != int(core.table.version()):
+        raise Contended(f"{core.root}: version {found.version} came meanwhile")
+    new = {source: one.now for source, one in found.partitions.items()}
+    rewound = [rewound_json(order, source, one) for source, one in found.partitions.items()]
+    draft = Draft("rewind", _values(state, new, order.pipeline), {"rewound": rewound})
+    if found.cuts:
+        cut_files(core, found.cuts, draft, _landed(state, new, order.pipeline))
+    else:
+        core.write(draft, _landed(state, new, order.pipeline))
+
+
+def rewound_json(order: Rewind, source: SourcePartition, one: TakenBack) -> dict[str, Any]:
+    """What a rewind commit says of one partition."""
+    return {
+        "pipeline": order.pipeline,
+        **asdict(source),
+        "from": one.was.next,
+        "to": one.now.next,
+        "origin": one.now.origin,
+        **asdict(one.counts),
+    }
+
+
+def cut_files(
+    core: OwnerCore, cuts: Sequence[Cut], draft: Draft, landed: Callable[[int], None]
+) -> None:
+    """Take rows out of a table in one commit; nothing is changed when it fails.
+
+    Raises:
+        Contended, DependencyUnreachable, OutcomeUnknown: As :meth:`OwnerCore.write`.
+    """
+    table = core.table
+    if not isinstance(table, LocalTable):
+        raise UnsupportedTable(f"{core.root}: rows leave tables on a local disk only")
+    named = table.metadata().configuration.get("delta.dataSkippingStatsColumns")
+    columns = tuple(named.split(",")) if named else None
+    options = WriteOptions(core.durability, stats_columns=columns)
+    files = [file for cut in cuts for file in keep_the_rest(core.root, cut, options)]
+    added = [add_action(file, core.clock) for file in files]
+    removed = [cut.remove_action(core.clock.now()) for cut in cuts]
+
+    def commit(properties: CommitProperties) -> None:
+        table.rewrite(removed, added, "DELETE", properties)
+
+    core.evolve_with(commit, draft, landed)
+
+
+def set_append_only_once(core: OwnerCore, *, to: bool) -> bool:
+    """Set ``delta.appendOnly``; returns whether it was otherwise before.
+
+    Under it, no commit may take rows away (Delta protocol, append-only tables).
+    """
+    core.refresh()
+    was = core.table.metadata().configuration.get(APPEND_ONLY) == "true"
+    if was is to:
+        return False
+    value = {APPEND_ONLY: "true" if to else "false"}
+
+    def commit(properties: CommitProperties) -> None:
+        core.table.alter.set_table_properties(
+            value, commit_properties=properties, post_commithook_properties=NO_HOOKS
+        )
+
+    core.evolve_with(commit, Draft("append_only", extra=value))
+    return True
 
 
 def _values(
@@ -62,15 +147,11 @@ def _values(
     }
 
 
-def _write(
-    core: OwnerCore,
-    state: TableState,
-    draft: Draft,
-    new: Mapping[SourcePartition, PartitionState],
-    order: Any,
-) -> None:
+def _landed(
+    state: TableState, new: Mapping[SourcePartition, PartitionState], pipeline: str
+) -> Callable[[int], None]:
     def landed(_version: int) -> None:
         state.states.update(new)
-        state.pipelines.update(dict.fromkeys(new, order.pipeline))
+        state.pipelines.update(dict.fromkeys(new, pipeline))
 
-    core.write(draft, landed)
+    return landed
