@@ -119,7 +119,8 @@ def _open_or_create(
     if table.transaction_version(OWNER_APP) is None:
         raise NotOurTable(
             f"{spec.path}: this Delta table was not made by RayLake (no {OWNER_APP} in its log)",
-            hint="Choose another path; an existing table is adopted only by a deliberate command.",
+            hint="Choose another path; `raylake adopt` lets a table of ours begin where this one's "
+            "writer has ended.",
         )
     check_schema(spec, table)
     return table

@@ -90,6 +90,7 @@ def rewound_json(order: Rewind, source: SourcePartition, one: TakenBack) -> dict
         "to": one.now.next,
         "origin": one.now.origin,
         **asdict(one.counts),
+        "rows_found": one.rows_found,
     }
 
 

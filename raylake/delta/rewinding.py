@@ -53,11 +53,14 @@ class TakenBack:
         was: Its state before.
         now: Its state afterwards.
         counts: What leaves the account.
+        rows_found: The rows that leave the table; other than ``counts.rows`` where somebody else
+            has taken some of them already.
     """
 
     was: PartitionState
     now: PartitionState
     counts: Counts
+    rows_found: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,31 +221,45 @@ def _taken_back(
     kept_rows, kept_dead = rows.kept[key], letters.kept[key]
     # An interrupted rewind has withdrawn its dead letters already, and the ledger counts them.
     dead = totals.dead - kept_dead
-    if kept_rows + rows.taken[key] != totals.rows or letters.taken[key] not in (0, dead):
+    others = max(end, state.origin) - state.origin - kept_rows - kept_dead
+    kept = _others_told(totals, others, told)
+    whole = kept_rows + rows.taken[key] == totals.rows
+    if letters.taken[key] not in (0, dead) or not (whole or kept):
         raise Refused(
             f"{source}: the tables hold {kept_rows + rows.taken[key]} rows and "
             f"{kept_dead + letters.taken[key]} dead letters, the ledger counts {totals.rows} and "
             f"{totals.dead}",
-            hint="run the pipeline once, so that pending dead letters are added, or "
-            "`raylake verify --level data`",
+            hint="`raylake verify --level data` says more; an offset before the damage at which a "
+            "commit begins can be gone back to",
         )
-    others = max(end, state.origin) - state.origin - kept_rows - kept_dead
-    kept = _others_kept(source, totals, others, told)
+    kept = kept or _others_kept(source, totals, others)
     now = replace(
         state, origin=origin, next=end, totals=replace(kept, rows=kept_rows, dead=kept_dead)
     )
     taken = Counts(
-        rows.taken[key],
+        totals.rows - kept_rows,
         dead,
         totals.absent - kept.absent,
         totals.lost - kept.lost,
         totals.dropped - kept.dropped,
     )
-    return TakenBack(state, now, taken)
+    return TakenBack(state, now, taken, rows.taken[key])
 
 
-def _others_kept(source: SourcePartition, totals: Counts, kept: int, told: Counts | None) -> Counts:
-    """How many offsets without a row or a letter stay: absent, lost and dropped ones."""
+def _others_told(totals: Counts, kept: int, told: Counts | None) -> Counts | None:
+    """The absent, lost and dropped offsets that stay, by what the commits say that leaves.
+
+    None where they don't say, or where it does not fill what rows and letters leave open.
+    """
+    if told is None:
+        return None
+    absent, lost = totals.absent - told.absent, totals.lost - told.lost
+    left = Counts(absent=absent, lost=lost, dropped=totals.dropped - told.dropped)
+    return left if left.total == kept and min(absent, lost, left.dropped) >= 0 else None
+
+
+def _others_kept(source: SourcePartition, totals: Counts, kept: int) -> Counts:
+    """How many of them stay, where the commits don't say it."""
     others = {"absent": totals.absent, "lost": totals.lost, "dropped": totals.dropped}
     if kept == sum(others.values()):
         return Counts(**others)
@@ -251,10 +268,6 @@ def _others_kept(source: SourcePartition, totals: Counts, kept: int, told: Count
     nonzero = [name for name, count in others.items() if count]
     if len(nonzero) == 1 and 0 < kept < others[nonzero[0]]:
         return Counts(**{nonzero[0]: kept})
-    if told is not None:
-        left = {name: count - getattr(told, name) for name, count in others.items()}
-        if sum(left.values()) == kept and min(left.values()) >= 0:
-            return Counts(**left)
     raise Refused(
         f"{source}: which of the offsets without a row were absent, lost or dropped cannot be told "
         "any more from there on",

@@ -246,7 +246,7 @@ class HistoryWalk:
                 self._add("commit_rows", where, f"{counted} rows, by its ranges", f"{total}")
         elif commit.raylake.get("kind") == "rewind" and None not in taken:
             left = sum(rows or 0 for rows in taken) - total
-            counted = sum(int(one["rows"]) for one in _rewound(commit))
+            counted = sum(int(one["rows_found"]) for one in _rewound(commit))
             if left != counted:
                 self._add("commit_rows", where, f"{counted} rows taken back", f"{left}")
         elif removed and added and not changes and None not in taken:

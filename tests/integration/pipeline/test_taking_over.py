@@ -15,6 +15,7 @@ from deltalake import CommitProperties, Transaction, write_deltalake
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 from raylake.cli.main import main
+from raylake.kafka.client import Cluster
 from tests.harness.broker import LiveBroker
 from tests.harness.waiting import until
 from tests.integration.pipeline.conftest import Bench, MakeBench
@@ -150,8 +151,11 @@ def test_who_still_reads_is_not_taken_over(
         group_id=name,
         auto_offset_reset="earliest",
     )
-    until(lambda: consumer.poll(200), "the group reads", 30)
-    consumer.commit()
+    with Cluster(broker.bootstrap) as cluster:
+        until(
+            lambda: consumer.poll(200) is not None and cluster.group_members(name),
+            "the group has a member",
+        )
     order = ("adopt", str(bench.file), "bronze.offsets", "--from", "group", "--source", name)
     code, said = type_(*order)
     consumer.close()

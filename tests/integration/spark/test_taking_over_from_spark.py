@@ -73,7 +73,7 @@ def _run_until(
 @pytest.mark.spec("A13", "A14")
 def test_a_topic_taken_over_from_a_killed_spark_job_has_each_record_once(
     broker: LiveBroker,
-    make_bench: Callable[..., Any],  # noqa: F811 - the fixture
+    make_bench: Callable[..., Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -242,7 +242,18 @@ def test_a_table_with_fewer_rows_than_its_ledger_is_not_rewound(lake: Lake) -> N
         survey(order(lake, {P0: 50}), lake.owner.states(), LogReader(str(lake.table)))
 
 
-@pytest.mark.parametrize("name", ["rows", "to", "from", "dropped"])
+def test_a_rewind_repairs_a_table_that_somebody_else_restored(lake: Lake) -> None:
+    DeltaTable(lake.table).restore(4)
+    assert not lake.verify().ok
+    lake.owner = lake.attach()
+    rewind(lake, {P0: 200, P1: 580})
+    assert offsets(lake.table, 0) == rows_below(200)
+    balanced(lake)
+    lake.ingest(Span(0, 200, 210), Span(1, 580, 581))
+    balanced(lake)
+
+
+@pytest.mark.parametrize("name", ["rows", "to", "from", "dropped", "rows_found"])
 def test_verify_finds_a_rewind_that_says_something_else_than_it_did(lake: Lake, name: str) -> None:
     rewind(lake, {P0: 150})
     reader = LogReader(str(lake.table))
