@@ -40,7 +40,10 @@ def refuse_living_run(config: Pipeline, clock: Clock) -> None:
             f"pipeline {config.pipeline!r} runs: run {run.document.get('run_id')}, process "
             f"{run.pid} on {run.document.get('job', {}).get('host')}; positions are moved while "
             "it does not",
-            hint="`raylake stop FILE` drains it; then give the order again",
+            hint="`raylake stop FILE` drains it; then give the order again"
+            if run.life == "alive"
+            else "stop it there; if that host is gone, `raylake run FILE --take-over "
+            "--available-now` ends its claim",
             run_id=run.document.get("run_id"),
         )
 

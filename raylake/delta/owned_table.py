@@ -50,7 +50,9 @@ class OwnedTable:
             Refused: Nothing was changed.
             DependencyUnreachable: The store cannot be read or written.
         """
-        return cls(attach_core(spec, identity, **attaching), spec, identity.pipeline)
+        core = attach_core(spec, identity, **attaching)
+        core.until_landed(lambda: owner_moves.close_again_once(core, spec.properties))
+        return cls(core, spec, identity.pipeline)
 
     @property
     def schema(self) -> pa.Schema:
@@ -189,12 +191,16 @@ class OwnedTable:
         core = self._core
         takes_rows = isinstance(order, Rewind) and order.replace
         if takes_rows:
-            opened = core.until_landed(lambda: owner_moves.set_append_only_once(core, to=False))
+            core.until_landed(
+                lambda: owner_moves.set_append_only_once(core, was="true", to="false")
+            )
         try:
             core.until_landed(lambda: owner_moves.move_once(core, self._state, order))
         finally:
-            if takes_rows and opened:
-                core.until_landed(lambda: owner_moves.set_append_only_once(core, to=True))
+            if takes_rows:
+                core.until_landed(
+                    lambda: owner_moves.set_append_only_once(core, was="false", to="true")
+                )
         core.sync()
 
     def set_watermark(self, value_ms: int) -> None:

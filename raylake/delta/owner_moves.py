@@ -118,16 +118,15 @@ def cut_files(
     core.evolve_with(commit, draft, landed)
 
 
-def set_append_only_once(core: OwnerCore, *, to: bool) -> bool:
-    """Set ``delta.appendOnly``; returns whether it was otherwise before.
+def set_append_only_once(core: OwnerCore, *, was: str, to: str) -> None:
+    """Set ``delta.appendOnly`` where it has another value; a table without it is left alone.
 
     Under it, no commit may take rows away (Delta protocol, append-only tables).
     """
     core.refresh()
-    was = core.table.metadata().configuration.get(APPEND_ONLY) == "true"
-    if was is to:
-        return False
-    value = {APPEND_ONLY: "true" if to else "false"}
+    if core.table.metadata().configuration.get(APPEND_ONLY) != was:
+        return
+    value = {APPEND_ONLY: to}
 
     def commit(properties: CommitProperties) -> None:
         core.table.alter.set_table_properties(
@@ -135,7 +134,14 @@ def set_append_only_once(core: OwnerCore, *, to: bool) -> bool:
         )
 
     core.evolve_with(commit, Draft("append_only", extra=value))
-    return True
+
+
+def close_again_once(core: OwnerCore, wanted: Mapping[str, str]) -> None:
+    """Make a table append-only again that an interrupted rewind left open."""
+    if wanted.get(APPEND_ONLY) != "true":
+        return
+    if core.table.metadata().configuration.get(APPEND_ONLY) == "false":
+        set_append_only_once(core, was="false", to="true")
 
 
 def _values(

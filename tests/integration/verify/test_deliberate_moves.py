@@ -272,6 +272,16 @@ def test_other_engines_read_a_rewound_table_as_it_is(lake: Lake) -> None:
     assert frame.num_rows == len(rows_below(150)) + len(offsets(lake.table, 1))
 
 
+def test_a_table_that_an_interrupted_rewind_left_open_is_append_only_again(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, properties={"delta.appendOnly": "true"})
+    DeltaTable(lake.table).alter.set_table_properties({"delta.appendOnly": "false"})
+    lake.owner = lake.attach()
+    assert DeltaTable(lake.table).metadata().configuration["delta.appendOnly"] == "true"
+    lake.owner.move(Adopt(PIPELINE, {P0: 0}))
+    lake.ingest(Span(0, 0, 10))
+    balanced(lake)
+
+
 def test_a_dry_run_survey_changes_nothing(lake: Lake) -> None:
     files = sorted(lake.root.rglob("*"))
     found = survey(order(lake, {P0: 150}), lake.owner.states(), LogReader(str(lake.table)))
