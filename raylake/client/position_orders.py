@@ -6,7 +6,7 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -135,14 +135,25 @@ class Place:
             )
         return {known[one]: offset for one, offset in asked.items()}
 
-    def carry_out(self, order: Order, spec: TableSpec | None = None) -> int:
+    def carry_out(
+        self,
+        order: Order,
+        spec: TableSpec | None = None,
+        before: Callable[[], None] = lambda: None,
+    ) -> int:
         """Commit an order under an epoch of this process; returns the version.
+
+        Args:
+            order: The order.
+            spec: How the table is created; None for one that is there.
+            before: What has to be done first, once the table is this process's.
 
         Raises:
             RayLakeError: Why it was not done; the positions are unchanged.
         """
         owned = own_table(self.loaded.config, self.root, self.clock, spec)
         try:
+            before()
             owned.move(order)
             return owned.version
         finally:

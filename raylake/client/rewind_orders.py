@@ -76,9 +76,8 @@ def rewind(
         found = survey(order, at.states, LogReader(str(at.root)))
         version = None
         if not dry_run:
-            if found.letter_cuts:
-                _withdraw(at, order)
-            version = at.carry_out(order)
+            withdrawal = (lambda: _withdraw(at, order)) if found.letter_cuts else (lambda: None)
+            version = at.carry_out(order, before=withdrawal)
         moves = tuple(
             PartitionMove(source, one.was, one.now) for source, one in found.partitions.items()
         )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from raylake.delta import owner_moves
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.log_reader import LogReader
 from raylake.delta.moves import Adopt, Skip
-from raylake.delta.rewinding import Rewind, survey
-from raylake.errors import ConfigError, Refused
+from raylake.delta.rewinding import Rewind, Survey, survey
+from raylake.errors import ConfigError, Fenced, Refused
 from raylake.ingest.unit import Counts, PartitionState, SourcePartition
 from tests.integration.verify.lake import (
     PIPELINE,
@@ -24,6 +26,7 @@ from tests.integration.verify.lake import (
     Lake,
     Span,
     actions,
+    add,
     write_actions,
 )
 
@@ -270,6 +273,36 @@ def test_other_engines_read_a_rewound_table_as_it_is(lake: Lake) -> None:
     rewind(lake, {P0: 150})
     frame = DeltaTable(lake.table).to_pyarrow_table(columns=["_partition", "_offset"])
     assert frame.num_rows == len(rows_below(150)) + len(offsets(lake.table, 1))
+
+
+def test_a_rewind_starts_again_when_somebody_commits_in_between(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def disturbed(*given: Any) -> Survey:
+        found = survey(*given)
+        seen.append(found.version)
+        if len(seen) == 1:
+            add(lake.table, [], {"somebody": 1})
+        return found
+
+    wanted = order(lake, {P0: 150})
+    withdraw(lake.letters_owner(), wanted, lake.owner.states(), LogReader(str(lake.table)))
+    monkeypatch.setattr(owner_moves, "survey", disturbed)
+    lake.owner.move(wanted)
+    assert seen == [seen[0], seen[0] + 1]
+    assert offsets(lake.table, 0) == rows_below(150)
+    balanced(lake)
+
+
+def test_an_owner_from_before_a_move_stops_for_good(lake: Lake) -> None:
+    before = lake.owner
+    lake.owner = lake.attach()
+    lake.owner.move(Skip(PIPELINE, {P0: 510}))
+    with pytest.raises(Fenced):
+        before.move(Skip(PIPELINE, {P0: 520}))
+    balanced(lake)
 
 
 def test_a_table_that_an_interrupted_rewind_left_open_is_append_only_again(tmp_path: Path) -> None:
