@@ -36,6 +36,7 @@ from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeE
 from raylake.ingest.plan import RunPlan, new_run_id
 from raylake.ingest.ports import OwnerLost
 from raylake.kafka.hooks import refuse_other_versions
+from raylake.storage.access import use_stores
 
 if TYPE_CHECKING:
     from raylake.ingest.supervisor import Outcome
@@ -80,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     loaded: Loaded | None = None
     try:
         loaded = load(options.config, overrides=overrides_of(options.set))
+        use_stores(loaded.config.stores)
         run = RunPlan(
             loaded.config,
             loaded.sha256,

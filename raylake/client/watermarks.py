@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from raylake.client.orders import give_order
 from raylake.client.runs import RunStatus, run_status
@@ -22,6 +20,7 @@ from raylake.delta.spec import TableSpec
 from raylake.delta.txn_listing import admitted_partitions
 from raylake.errors import AlreadyRunning, ConfigError, Refused
 from raylake.ingest.plan import new_run_id
+from raylake.storage.place import Place, delta_table, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def move_watermark(
     run = _run(config, clock)
     if run is not None and run.life in ("alive", "elsewhere"):
         arguments = {"table": table, "value_ms": value_ms, "dry_run": dry_run}
-        status_file = Path(status_path(config))
+        status_file = place(status_path(config))
         said = give_order(status_file, "watermark.set", arguments, clock, timeout_s)
         return Moved(table, said["was_ms"], value_ms, "run", dry_run)
     root = _place(_places(config), table)
@@ -127,7 +126,7 @@ def move_watermark(
     return Moved(table, was_ms, value_ms, "command", dry_run)
 
 
-def _refuse_living_owner(root: Path) -> None:
+def _refuse_living_owner(root: Place) -> None:
     """An owner may outlive its run on a cluster; a run that comes next would find it fenced."""
     last: dict[str, Any] = last_metadata(root) or {}
     holder = OwnerIdentity.from_json(last.get("identity") or {})
@@ -139,8 +138,8 @@ def _refuse_living_owner(root: Path) -> None:
         )
 
 
-def _move(config: Pipeline, root: Path, value_ms: int, clock: Clock) -> int | None:
-    columns = tuple(DeltaTable(root).metadata().partition_columns)
+def _move(config: Pipeline, root: Place, value_ms: int, clock: Clock) -> int | None:
+    columns = tuple(delta_table(root).metadata().partition_columns)
     owned = OwnedTable.attach(
         TableSpec(str(root), pa.schema([]), columns),
         OwnerIdentity.of_this_process(config.pipeline, new_run_id()),
@@ -156,16 +155,16 @@ def _move(config: Pipeline, root: Path, value_ms: int, clock: Clock) -> int | No
 
 def _run(config: Pipeline, clock: Clock) -> RunStatus | None:
     try:
-        return run_status(Path(status_path(config)), clock)
+        return run_status(place(status_path(config)), clock)
     except ConfigError:
         return None
 
 
-def _places(config: Pipeline) -> dict[str, Path]:
-    return {one.name or one.path: Path(one.path) for one in pipeline_tables(config)}
+def _places(config: Pipeline) -> dict[str, Place]:
+    return {one.name or one.path: place(one.path) for one in pipeline_tables(config)}
 
 
-def _place(places: dict[str, Path], table: str) -> Path:
+def _place(places: dict[str, Place], table: str) -> Place:
     if table not in places:
         raise ConfigError(
             f"pipeline has no table {table!r} yet", hint="there are: " + ", ".join(sorted(places))
@@ -173,7 +172,7 @@ def _place(places: dict[str, Path], table: str) -> Path:
     return places[table]
 
 
-def _committed_ms(root: Path) -> int | None:
+def _committed_ms(root: Place) -> int | None:
     last: dict[str, Any] = last_metadata(root) or {}
     found: int | None = last.get("watermark_ms")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self, Unpack
 
 import pyarrow as pa
@@ -182,7 +181,7 @@ class DeadLetterTable:
 
     def _check(self, file: DataFile, table_id: str) -> None:
         stored = pa.schema([f for f in self.schema if f.name not in DEAD_LETTER_PARTITION_BY])
-        reason = check_file(file, Path(self.path), stored, DEAD_LETTER_PARTITION_BY)
+        reason = check_file(file, self._spec.root, stored, DEAD_LETTER_PARTITION_BY)
         if reason:
             raise LogDamaged(
                 f"{self.path}: a dead-letter file that table {table_id} names cannot be added: "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 from raylake.delta import log_files
 from raylake.delta.txn_listing import list_txns
 from raylake.errors import LogDamaged
+from raylake.storage.place import Place
 
 
 class LogGuard:
@@ -18,7 +18,7 @@ class LogGuard:
     reads a version twice, and takes an empty log file for an empty commit.
     """
 
-    def __init__(self, root: Path, table_id: str, version: int) -> None:
+    def __init__(self, root: Place, table_id: str, version: int) -> None:
         self.root = root
         self.table_id = table_id
         self.seen_version = version
@@ -100,7 +100,7 @@ class LogGuard:
         )
 
 
-def check_chain(root: Path) -> None:
+def check_chain(root: Place) -> None:
     """Check that the newest checkpoint and the log files after it are whole, without a gap.
 
     Raises:
@@ -117,7 +117,7 @@ def check_chain(root: Path) -> None:
     list_txns(root)
 
 
-def check_tail(root: Path, count: int = 200) -> None:
+def check_tail(root: Place, count: int = 200) -> None:
     """Read the newest log files after the newest checkpoint, at most ``count``.
 
     Raises:
@@ -129,7 +129,7 @@ def check_tail(root: Path, count: int = 200) -> None:
         log_files.read_commit(root, version)
 
 
-def refuse_destructive(root: Path, version: int, actions: list[dict[str, Any]]) -> None:
+def refuse_destructive(root: Place, version: int, actions: list[dict[str, Any]]) -> None:
     """Stop at a foreign commit that took rows away.
 
     Raises:

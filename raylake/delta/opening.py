@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -15,8 +14,8 @@ from raylake.delta import log_files, metadata
 from raylake.delta.features import refuse_properties, refuse_unsupported
 from raylake.delta.identity import COURTEOUS, Claim, OwnerIdentity
 from raylake.delta.ledger import OWNER_APP
-from raylake.delta.local_table import LocalTable
 from raylake.delta.log_guard import check_chain, check_tail
+from raylake.delta.log_table import LogTable
 from raylake.delta.metadata import last_metadata
 from raylake.delta.owner_core import CONFLICTS, NO_HOOKS, OwnerCore
 from raylake.delta.probe import probe_store
@@ -31,6 +30,8 @@ from raylake.errors import (
     UnsupportedTable,
 )
 from raylake.ingest.retry import RetryPolicy
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place, make_folder, storage_options
 
 
 class Attaching(TypedDict, total=False):
@@ -108,7 +109,7 @@ def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> De
 
 
 def _open_or_create(
-    spec: TableSpec, root: Path, identity: OwnerIdentity, clock: Clock
+    spec: TableSpec, root: Place, identity: OwnerIdentity, clock: Clock
 ) -> DeltaTable:
     if not log_files.commit_versions(root) and not log_files.checkpoint_versions(root):
         _refuse_foreign_folder(root)
@@ -144,7 +145,7 @@ def check_schema(spec: TableSpec, table: DeltaTable) -> None:
 
 
 def refuse_claim(
-    root: Path, identity: OwnerIdentity, claim: Claim, last: Mapping[str, Any], now_s: float
+    root: Place, identity: OwnerIdentity, claim: Claim, last: Mapping[str, Any], now_s: float
 ) -> None:
     """What stands in the way of a claim (I11); the lock is the epoch commit, never this.
 
@@ -188,9 +189,9 @@ def refuse_claim(
     )
 
 
-def _refuse_foreign_folder(root: Path) -> None:
+def _refuse_foreign_folder(root: Place) -> None:
     try:
-        entries = sorted(p.name for p in root.iterdir()) if root.exists() else []
+        entries = _entries(root)
     except NotADirectoryError as error:
         raise NotOurTable(
             f"{root}: is a file, not a table's folder", hint="Choose another path."
@@ -204,15 +205,22 @@ def _refuse_foreign_folder(root: Path) -> None:
         )
 
 
+def _entries(root: Place) -> list[str]:
+    if isinstance(root, StorePath):
+        return sorted([*root.names(), *root.folders()])
+    return sorted(p.name for p in root.iterdir()) if root.exists() else []
+
+
 def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
     refuse_properties(spec.properties, spec.path)
     refuse_names(spec.schema, spec.path)
     document = metadata.base("create", uuid.uuid4().hex, 0, identity)
     document["at_s"] = round(clock.now(), 3)
     try:
-        spec.root.mkdir(parents=True, exist_ok=True)
+        make_folder(spec.root)
         DeltaTable.create(
-            spec.root,
+            str(spec.root),
+            storage_options=storage_options(spec.root),
             schema=delta_schema(spec.schema),
             partition_by=list(spec.partition_by),
             configuration=dict(spec.properties),
@@ -234,9 +242,9 @@ def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
         ) from error
 
 
-def _open(root: Path) -> DeltaTable:
+def _open(root: Place) -> DeltaTable:
     try:
-        return LocalTable(root)
+        return LogTable(root)
     except DeltaProtocolError as error:
         raise UnsupportedTable(
             f"{root}: {str(error).splitlines()[0]}", hint="Choose another path."

@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
@@ -35,6 +34,7 @@ from raylake.errors import (
 )
 from raylake.ingest.retry import Retrier, RetryPolicy
 from raylake.ingest.unit import DataFile
+from raylake.storage.place import Place
 
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 ATTEMPTS = 10
@@ -85,7 +85,7 @@ class OwnerCore:
     def __init__(
         self,
         table: DeltaTable,
-        root: Path,
+        root: Place,
         identity: OwnerIdentity,
         *,
         clock: Clock,
@@ -370,7 +370,7 @@ def _add_action(file: DataFile, clock: Clock) -> AddAction:
     )
 
 
-def _not_committed(root: Path, base_version: int, error: Exception) -> RayLakeError:
+def _not_committed(root: Place, base_version: int, error: Exception) -> RayLakeError:
     if isinstance(error, RayLakeError):
         return error
     if log_files.mark(log_files.commit_path(root, base_version + 1)) is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -22,6 +21,7 @@ from raylake.ingest.start_positions import resolve
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster
 from raylake.kafka.fetch import Connection, Fetcher, FetchSettings, PollFetcher, Position
+from raylake.storage.place import place
 
 log = logging.getLogger(__name__)
 
@@ -193,5 +193,5 @@ def sample_by_source(
 
 
 def _exists(table: TablePlan) -> bool:
-    root = Path(table.path)
+    root = place(table.path)
     return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))
