@@ -15,6 +15,7 @@ from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import Draft, OwnerCore
 from raylake.delta.owner_steps import release_once
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
+from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import TableSpec
 from raylake.delta.unit_check import check_file
@@ -104,7 +105,8 @@ class DeadLetterTable:
     def stored_version(self, table_id: str) -> int:
         """The data version up to which a table's dead letters are in here; -1 for none."""
         if table_id not in self._added:
-            stored = self._core.table.transaction_version(app_of(table_id))
+            with readable(self._core.root):
+                stored = self._core.table.transaction_version(app_of(table_id))
             self._added[table_id] = -1 if stored is None else int(stored)
         return self._added[table_id]
 

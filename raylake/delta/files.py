@@ -276,7 +276,7 @@ def _write_one(
 def _stored(path: Place, buffered: pa.BufferOutputStream | None, durability: Durability) -> int:
     """Make a written file durable; returns its size in bytes."""
     if isinstance(path, StorePath):
-        data = buffered.getvalue() if buffered is not None else b""
+        data = b"" if buffered is None else buffered.getvalue().to_pybytes()
         path.put(data)
         return len(data)
     if durability == "sync":

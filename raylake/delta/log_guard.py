@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -35,7 +36,10 @@ class LogGuard:
         """Remember our newest commit."""
         self.own_version = version
         self._own_batch = batch
-        self._own_mark = log_files.mark(log_files.commit_path(self.root, version))
+        # A store may not answer; then the entry itself is read before the next commit.
+        with contextlib.suppress(OSError):
+            self._own_mark = None
+            self._own_mark = log_files.mark(log_files.commit_path(self.root, version))
 
     def check_own_commit(self) -> None:
         """Check that our newest commit is still the one that lies in the log; one ``stat``.
@@ -48,7 +52,7 @@ class LogGuard:
             return
         path = log_files.commit_path(self.root, version)
         found = log_files.mark(path)
-        if found == self._own_mark:
+        if found is not None and found == self._own_mark:
             return
         if found is None:
             if any(v >= version for v in log_files.checkpoint_versions(self.root)):

@@ -19,6 +19,7 @@ from raylake.delta.log_table import LogTable
 from raylake.delta.metadata import last_metadata
 from raylake.delta.owner_core import CONFLICTS, NO_HOOKS, OwnerCore
 from raylake.delta.probe import probe_store
+from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema, delta_schema, differences, refuse_names
 from raylake.delta.spec import Durability, TableSpec
 from raylake.errors import (
@@ -87,7 +88,8 @@ def attach_core(
         core.watermark_ms = last.get("watermark_ms")
         core.take_epoch()
 
-    core.until_landed(take)
+    with readable(spec.root):
+        core.until_landed(take)
     return core
 
 
@@ -102,6 +104,9 @@ def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> De
         DependencyUnreachable: The store cannot be read or written.
     """
     root = spec.root
+    if isinstance(root, StorePath):
+        # Before anything is put there: what is wrong is said in the configuration's words.
+        probe_store(root.parent)
     try:
         return _open_or_create(spec, root, identity, clock)
     except OSError as error:
@@ -233,7 +238,9 @@ def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
         )
     except (DeltaError, OSError) as error:
         # Somebody else may have created it in the same instant: then it is opened as it is.
-        if log_files.commit_versions(spec.root):
+        with readable(spec.root):
+            created = bool(log_files.commit_versions(spec.root))
+        if created:
             return
         reason = str(error).split("\n", maxsplit=1)[0]
         raise DependencyUnreachable(

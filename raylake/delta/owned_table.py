@@ -14,6 +14,7 @@ from raylake.delta.identity import OwnerIdentity
 from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
+from raylake.delta.reading import readable
 from raylake.delta.spec import TableSpec
 from raylake.delta.table_state import TableState
 from raylake.ingest.retry import RetryCounters
@@ -49,7 +50,9 @@ class OwnedTable:
             Refused: Nothing was changed.
             DependencyUnreachable: The store cannot be read or written.
         """
-        return cls(attach_core(spec, identity, **attaching), spec, identity.pipeline)
+        core = attach_core(spec, identity, **attaching)
+        with readable(spec.root):
+            return cls(core, spec, identity.pipeline)
 
     @property
     def schema(self) -> pa.Schema:
@@ -210,8 +213,10 @@ class OwnedTable:
 
         Raises:
             LogDamaged: A log file that is needed was cleaned up or is torn.
+            DependencyUnreachable: The log cannot be read now.
         """
-        return pending_dead_letters(self._core.root, after_version)
+        with readable(self._core.root):
+            return pending_dead_letters(self._core.root, after_version)
 
     def release(self) -> None:
         """Say that this owner leaves, so that the next one need not wait (I11).

@@ -23,6 +23,7 @@ from raylake.delta import log_files, metadata
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import OWNER_APP, owner_epoch, owner_number
 from raylake.delta.log_guard import LogGuard
+from raylake.delta.reading import readable
 from raylake.delta.spec import Durability
 from raylake.errors import (
     DependencyUnreachable,
@@ -161,15 +162,13 @@ class OwnerCore:
             DependencyUnreachable: The log could not be read.
         """
         self._settle()
-        try:
+        with readable(self.root):
             self._guard.check_own_commit()
             self._update()
             if str(self.table.metadata().id) != self.table_id:
                 raise self._guard.replaced("another table id")
             self._check_number()
             self._guard.check_foreign(int(self.table.version()))
-        except OSError as error:
-            raise DependencyUnreachable(f"{self.root}: the log cannot be read: {error}") from error
 
     def write(self, draft: Draft, landed: Callable[[int], None]) -> int:
         """Commit once, on the handle that :meth:`refresh` checked; a strict compare-and-swap.
@@ -373,7 +372,9 @@ def _add_action(file: DataFile, clock: Clock) -> AddAction:
 def _not_committed(root: Place, base_version: int, error: Exception) -> RayLakeError:
     if isinstance(error, RayLakeError):
         return error
-    if log_files.mark(log_files.commit_path(root, base_version + 1)) is not None:
+    with readable(root):
+        taken = log_files.mark(log_files.commit_path(root, base_version + 1)) is not None
+    if taken:
         return Contended(f"{root}: another commit took version {base_version + 1}")
     return DependencyUnreachable(
         f"{root}: version {base_version + 1} could not be written: {_first_line(error)}",

@@ -165,7 +165,7 @@ class StorePath:
             reader = obstore.open_reader(client_of(self.address), self.key)
         return pa.PythonFile(_Reader(reader, self), mode="r")
 
-    def put(self, data: bytes | pa.Buffer) -> None:
+    def put(self, data: bytes) -> None:
         """Put an object, whole or not at all, in place of one that is there."""
         with _errors(self):
             obstore.put(client_of(self.address), self.key, data, chunk_size=PART_BYTES)

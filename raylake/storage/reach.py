@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from raylake.config.stores import StoreAccess
@@ -17,6 +18,7 @@ _WRONG_KEY: Final = {
 }
 _WRONG_REGION: Final = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocation")
 _REDIRECT: Final = (301, 307)
+_REDIRECTED: Final = "redirect without LOCATION"
 
 
 def require_store(at: StorePath) -> None:
@@ -32,6 +34,13 @@ def require_store(at: StorePath) -> None:
         raise explained(at, error) from error
 
 
+def require_stores(addresses: Iterable[str]) -> None:
+    """:func:`require_store` for each bucket among the addresses of a pipeline."""
+    found = {bucket_of(one): one for one in addresses if "://" in one}
+    for address in found.values():
+        require_store(StorePath(address))
+
+
 def explained(at: StorePath, error: OSError) -> RayLakeError:
     """What an error of a store means for its configuration."""
     bucket, access = bucket_of(at.address), access_of(at.address)
@@ -42,12 +51,12 @@ def explained(at: StorePath, error: OSError) -> RayLakeError:
             hint="create it, or correct the address in the pipeline file",
         )
     code, status = getattr(error, "code", ""), getattr(error, "status", 0)
-    if code in _WRONG_REGION or status in _REDIRECT:
+    if code in _WRONG_REGION or status in _REDIRECT or _REDIRECTED in str(error):
         return ConfigError(
             f"{whole}: the bucket is in another region: {_reason(error)}",
             hint=f"set `region` of {bucket} in the section `stores`",
         )
-    if isinstance(error, StoreDenied):
+    if isinstance(error, StoreDenied) or code in _WRONG_KEY:
         said = _WRONG_KEY.get(code, "these keys may not read there")
         return ConfigError(
             f"{whole}: {said}: {_reason(error)}",
