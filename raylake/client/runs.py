@@ -14,7 +14,9 @@ from raylake.clock import Clock, Deadline
 from raylake.errors import AlreadyRunning, ConfigError, RayLakeError, Refused, Terminal
 from raylake.ingest.status import read_status
 from raylake.processes import living
+from raylake.storage.objects import StorePath
 from raylake.storage.place import Place
+from raylake.storage.reach import explained
 
 ENDED = ("done", "stopped", "failed")
 POLL_S = 0.2
@@ -55,8 +57,24 @@ def run_status(path: Place, clock: Clock) -> RunStatus:
         ConfigError: The pipeline has not run with this lake.
         Refused: The file is no status document.
     """
-    document = read_status(path)
+    document = status_document(path)
     return RunStatus(document, life_of(document), max(0.0, clock.now() - float(document["at"])))
+
+
+def status_document(path: Place) -> dict[str, Any]:
+    """A pipeline's status document, whose store is named where it cannot be read.
+
+    Raises:
+        ConfigError, Refused: As :func:`~raylake.ingest.status.read_status`, or what is wrong with
+            the store's configuration.
+        DependencyUnreachable: It lies in a store that does not answer.
+    """
+    try:
+        return read_status(path)
+    except OSError as error:
+        if isinstance(path, StorePath):
+            raise explained(path, error) from error
+        raise
 
 
 def life_of(document: Mapping[str, Any]) -> Life:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from raylake.client.runs import status_document
 from raylake.config import Pipeline
 from raylake.config.addresses import normalise_table_address, status_path, table_path
 from raylake.delta import log_files
 from raylake.delta.ledger import PREFIX
 from raylake.delta.log_reader import LogReader
+from raylake.delta.reading import readable
 from raylake.delta.verify import TableToVerify
 from raylake.errors import ConfigError, RayLakeError
-from raylake.ingest.status import read_status
 from raylake.storage.place import Place, folders, place
 
 
@@ -43,12 +44,13 @@ def pipeline_tables(config: Pipeline) -> list[TableToVerify]:
 def is_table(path: str) -> bool:
     """Whether a Delta log lies there."""
     root = place(path)
-    return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))
+    with readable(root):
+        return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))
 
 
 def _reported(config: Pipeline) -> dict[str, str]:
     try:
-        document = read_status(place(status_path(config)))
+        document = status_document(place(status_path(config)))
     except RayLakeError:
         return {}
     tables = document.get("tables", {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from raylake.config.addresses import is_local, normalise_table_address
 from raylake.config.base import Model
@@ -21,9 +21,22 @@ _OF_SCHEME: Final[dict[str, tuple[str, ...]]] = {
         "path_style",
     ),
     "gs": ("service_account", "endpoint"),
-    "az": ("account", "account_key", "sas_token", "tenant_id", "client_id", "client_secret"),
+    "az": (
+        "account",
+        "account_key",
+        "sas_token",
+        "tenant_id",
+        "client_id",
+        "client_secret",
+        "endpoint",
+    ),
 }
-_OF_SCHEME["az"] = (*_OF_SCHEME["az"], "endpoint")
+_WHO: Final = frozenset(
+    [
+        *("access_key_id", "secret_access_key", "session_token", "service_account"),
+        *("account_key", "sas_token", "tenant_id", "client_id", "client_secret"),
+    ]
+)
 _OF_SCHEME["abfss"] = _OF_SCHEME["az"]
 
 
@@ -127,6 +140,16 @@ def check_stores(stores: dict[str, StoreAccess]) -> dict[str, StoreAccess]:
 
 
 def access_to(address: str, stores: Stores) -> StoreAccess:
-    """The access of the longest address in ``stores`` that ``address`` lies below."""
-    fitting = [one for one in stores if address == one or address.startswith(f"{one}/")]
-    return stores[max(fitting, key=len)] if fitting else StoreAccess()
+    """What the entries whose addresses ``address`` lies below say together.
+
+    The longest address wins key by key; keys that say who we are win as a whole.
+    """
+    said: dict[str, Any] = {}
+    for one in sorted(stores, key=len):
+        if address != one and not address.startswith(f"{one}/"):
+            continue
+        given = {name: getattr(stores[one], name) for name in stores[one].model_fields_set}
+        if given.keys() & _WHO:
+            said = {name: value for name, value in said.items() if name not in _WHO}
+        said |= given
+    return StoreAccess().model_copy(update=said)

@@ -11,6 +11,7 @@ from raylake.clock import Clock, Deadline
 from raylake.codecs import infer_schema, schema_text
 from raylake.config.bronze import Earliest, FromOffsets
 from raylake.delta import log_files
+from raylake.delta.reading import readable
 from raylake.errors import ConfigError, RayLakeError, UnknownTopic
 from raylake.ingest.fleet import Seen
 from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan, table_plans
@@ -194,4 +195,5 @@ def sample_by_source(
 
 def _exists(table: TablePlan) -> bool:
     root = place(table.path)
-    return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))
+    with readable(root):
+        return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))

@@ -11,9 +11,7 @@ import os
 from typing import Any
 
 from raylake.errors import ConfigError, Refused
-from raylake.storage.objects import StorePath
 from raylake.storage.place import Place, make_folder, write_whole
-from raylake.storage.reach import explained
 
 FORMAT = 1
 
@@ -31,7 +29,7 @@ def read_status(path: Place) -> dict[str, Any]:
     Raises:
         ConfigError: There is none: the pipeline never ran with this lake.
         Refused: It is not a status document, or of a newer format.
-        DependencyUnreachable: It lies in a store that does not answer.
+        OSError: It cannot be read.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -40,10 +38,6 @@ def read_status(path: Place) -> dict[str, Any]:
             f"no status at {path}: this pipeline has not run with this lake",
             hint="`raylake run FILE` starts it; is `lake` the right folder?",
         ) from None
-    except OSError as error:
-        if isinstance(path, StorePath):
-            raise explained(path, error) from error
-        raise
     except ValueError as error:
         raise Refused(f"{path} is not a status document: {error}", hint="remove it") from error
     if not isinstance(document, dict) or "format" not in document:

@@ -40,7 +40,7 @@ def used(
     shell.close()
 
 
-@pytest.mark.spec("B3", "K3")
+@pytest.mark.spec("C8", "K3")
 def test_a_run_fills_a_lake_in_a_store(used: tuple[Shell, Done, str]) -> None:
     shell, done, lake = used
     assert done.code == 0, done.err
@@ -62,9 +62,16 @@ def test_verify_balances_in_a_store(used: tuple[Shell, Done, str], level: str) -
 
 def test_what_operating_commands_read_lies_in_the_store(used: tuple[Shell, Done, str]) -> None:
     shell = used[0]
-    for command in (["status"], ["dlq"], ["watermark", "show"], ["doctor"], ["explain"], ["logs"]):
-        name, *rest = command
-        done = shell(name, *rest, "clicks.yaml")
+    for command in (
+        "status",
+        "dlq stats",
+        "dlq show",
+        "watermark show",
+        "doctor",
+        "explain",
+        "logs",
+    ):
+        done = shell(*command.split(), "clicks.yaml")
         assert done.code == 0, f"{command}: {done.out}{done.err}"
         assert "Traceback" not in done.err
 

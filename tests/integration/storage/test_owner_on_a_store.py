@@ -75,7 +75,7 @@ class Table:
         return f"_delta_log/{version:020d}.json"
 
 
-@pytest.mark.spec("K3")
+@pytest.mark.spec("C8")
 def test_a_table_in_a_store_is_filled_evolved_checkpointed_and_read(store_lake: str) -> None:
     table = Table(store_lake)
     first = table.owner.commit([table.unit(0, 40)])

@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 
+from raylake.client.runs import status_document
 from raylake.clock import SystemClock
+from raylake.config.secrets import SecretRef
+from raylake.config.stores import StoreAccess
 from raylake.delta.dead_letters import dead_letter_spec
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.opening import open_or_create
 from raylake.errors import ConfigError, DependencyUnreachable, RayLakeError
-from raylake.ingest.status import read_status
 from raylake.storage.access import use_stores
 from raylake.storage.dev import StoreInfo
+from raylake.storage.objects import StoreDenied
 from raylake.storage.place import place
 from raylake.storage.reach import require_stores
-from tests.harness.store import reach
+from tests.harness.store import access_to, reach
 from tests.harness.store_proxy import StoreProxy
 
 REFUSED: list[tuple[str, dict[str, Any], type[RayLakeError], str, str]] = [
@@ -28,7 +31,7 @@ REFUSED: list[tuple[str, dict[str, Any], type[RayLakeError], str, str]] = [
 ]
 
 
-@pytest.mark.spec("B3")
+@pytest.mark.spec("C8")
 @pytest.mark.parametrize(
     ("other", "kind", "message", "hint"), [c[1:] for c in REFUSED], ids=[c[0] for c in REFUSED]
 )
@@ -48,7 +51,7 @@ def test_a_store_that_cannot_be_used_is_refused_at_the_start(
     for attempt in (
         lambda: require_stores([store_lake]),
         lambda: open_or_create(spec, identity, SystemClock()),
-        lambda: read_status(place(f"{store_lake}/_raylake/status/orders.json")),
+        lambda: status_document(place(f"{store_lake}/_raylake/status/orders.json")),
     ):
         with pytest.raises(kind, match=message) as raised:
             attempt()
@@ -57,10 +60,30 @@ def test_a_store_that_cannot_be_used_is_refused_at_the_start(
         assert type(raised.value) is kind
 
 
+@pytest.mark.spec("C8")
+def test_each_address_has_the_access_of_its_own(
+    store: StoreInfo, store_lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Side by side in one process; the longest address that fits wins."""
+    monkeypatch.setenv("WRONG_KEY", "hunter2-hunter2")
+    right = StoreAccess.model_validate({**access_to(store), "allow_http": True})
+    wrong = right.model_copy(update={"secret_access_key": SecretRef.parse("env:WRONG_KEY")})
+    closed = f"{store_lake}/bronze/payments"
+    use_stores({f"s3://{store.bucket}": right, closed: wrong})
+    clock = SystemClock()
+    identity = OwnerIdentity.of_this_process("orders", "run-1")
+    open_or_create(dead_letter_spec(f"{store_lake}/bronze/orders"), identity, clock)
+    (place(f"{store_lake}/bronze/payments-2") / "x").exists()
+    with pytest.raises(StoreDenied):
+        (place(closed) / "x").exists()
+    with pytest.raises(RayLakeError, match=r"signature|privileges|denied|Forbidden"):
+        open_or_create(dead_letter_spec(closed), identity, clock)
+
+
 def test_a_bucket_that_is_not_there(store: StoreInfo, store_lake: str) -> None:
     use_stores({})
     reach(StoreInfo(**{**_plain(store), "bucket": "nowhere"}))
-    with pytest.raises(ConfigError, match="s3://nowhere at .*: there is no such bucket"):
+    with pytest.raises(ConfigError, match=r"s3://nowhere at .*: there is no such bucket"):
         require_stores([store_lake.replace("s3://lake", "s3://nowhere")])
 
 
