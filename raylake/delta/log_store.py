@@ -9,6 +9,7 @@ from pyarrow import fs
 
 from raylake.storage.objects import StorePath
 from raylake.storage.place import place
+from raylake.storage.reach import explaining
 
 
 class LogFiles(Protocol):
@@ -76,6 +77,8 @@ class ArrowFiles:
 class StoreFiles:
     """:class:`LogFiles` of a table in an object store.
 
+    A store that does not answer is no damage of the table: it is not said as an ``OSError``.
+
     Args:
         root: The table.
     """
@@ -85,27 +88,34 @@ class StoreFiles:
 
     def names(self, folder: str) -> dict[str, int]:
         """See :meth:`LogFiles.names`."""
-        return self._found(self._at(folder).names(), folder)
+        at = self._at(folder)
+        with explaining(at):
+            return _some(at.names(), at)
 
     def tree(self, folder: str) -> dict[str, int]:
         """See :meth:`LogFiles.tree`."""
-        return self._found(self._at(folder).tree(), folder)
+        at = self._at(folder)
+        with explaining(at):
+            return _some(at.tree(), at)
 
     def read(self, path: str) -> bytes:
         """See :meth:`LogFiles.read`."""
-        return self._at(path).read_bytes()
+        at = self._at(path)
+        with explaining(at):
+            return at.read_bytes()
 
     def open(self, path: str) -> pa.NativeFile:
         """See :meth:`LogFiles.open`."""
-        return self._at(path).open_input()
+        return self._at(path).open_input(explaining)
 
     def _at(self, path: str) -> StorePath:
         return self._root / path if path else self._root
 
-    def _found(self, found: dict[str, int], folder: str) -> dict[str, int]:
-        if not found:
-            raise FileNotFoundError(f"{self._at(folder)}: holds nothing")
-        return found
+
+def _some(found: dict[str, int], at: StorePath) -> dict[str, int]:
+    if not found:
+        raise FileNotFoundError(f"{at}: holds nothing")
+    return found
 
 
 def files_of(address: str) -> LogFiles:

@@ -7,8 +7,8 @@ Failures are ``OSError``, as on a disk: ``FileNotFoundError``, ``FileExistsError
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,6 +71,9 @@ class ObjectStat:
     def st_mtime_ns(self) -> int:
         """The same in nanoseconds."""
         return int(self.st_mtime * 1e9)
+
+
+Within = Callable[["StorePath"], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -159,11 +162,15 @@ class StorePath:
         """The whole object as text."""
         return self.read_bytes().decode(encoding)
 
-    def open_input(self) -> pa.NativeFile:
-        """The object for random access; each read is a request."""
-        with _errors(self):
+    def open_input(self, within: Within = nullcontext) -> pa.NativeFile:
+        """The object for random access; each read is a request.
+
+        Args:
+            within: Entered around each of them, with this path; may raise otherwise.
+        """
+        with within(self), _errors(self):
             reader = obstore.open_reader(client_of(self.address), self.key)
-        return pa.PythonFile(_Reader(reader, self), mode="r")
+        return pa.PythonFile(_Reader(reader, self, within), mode="r")
 
     def put(self, data: bytes) -> None:
         """Put an object, whole or not at all, in place of one that is there."""
@@ -206,13 +213,14 @@ class StorePath:
 class _Reader:
     """A reader of the client as a Python file whose failures are ``OSError``."""
 
-    def __init__(self, reader: Any, path: StorePath) -> None:
+    def __init__(self, reader: Any, path: StorePath, within: Within) -> None:
         self._reader = reader
         self._path = path
+        self._within = within
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
-        with _errors(self._path):
+        with self._within(self._path), _errors(self._path):
             data = self._reader.read() if size < 0 else self._reader.read(size)
         return bytes(data)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from raylake.config.stores import StoreAccess
@@ -39,6 +40,21 @@ def require_stores(addresses: Iterable[str]) -> None:
     found = {bucket_of(one): one for one in addresses if "://" in one}
     for address in found.values():
         require_store(StorePath(address))
+
+
+@contextmanager
+def explaining(at: StorePath) -> Iterator[None]:
+    """Says what the store's trouble is; that something is not there stays as it is.
+
+    Raises:
+        ConfigError, DependencyUnreachable: As :func:`explained`.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise explained(at, error) from error
 
 
 def explained(at: StorePath, error: OSError) -> RayLakeError:

@@ -16,6 +16,7 @@ from raylake.delta.identity import TAKE_OVER, OwnerIdentity
 from raylake.delta.log_reader import LogReader
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.spec import TableSpec, bronze_properties
+from raylake.delta.verify import TableToVerify, VerifyOptions, verify_pipeline
 from raylake.errors import DependencyUnreachable, Fenced, OutcomeUnknown, Refused, Retryable
 from raylake.ingest.unit import Counts, OffsetRange, SourcePartition, Unit
 from raylake.storage.access import delta_options
@@ -210,6 +211,17 @@ def test_failure_18_half_an_answer_is_no_torn_log(store_lake: str, proxy: StoreP
     assert table.offsets() == []
     assert table.owner.commit([unit])[0].status == "committed"
     assert table.offsets() == list(range(8))
+
+
+@pytest.mark.parametrize("what", ["_delta_log/", ".parquet", "list-type"])
+def test_failure_18_verify_takes_a_store_that_does_not_answer_for_no_difference(
+    store_lake: str, proxy: StoreProxy, what: str
+) -> None:
+    table = Table(store_lake)
+    table.owner.commit([table.unit(0, 8)])
+    tables = [TableToVerify(table.path, "bronze.orders")]
+    with proxy.fault("answer", method="GET", path=what), pytest.raises(DependencyUnreachable):
+        verify_pipeline(tables, f"{store_lake}/dead_letters/p", "orders", VerifyOptions("data"))
 
 
 def test_failure_18_a_slow_store_is_only_slow(store_lake: str, proxy: StoreProxy) -> None:
