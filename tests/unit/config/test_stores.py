@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from raylake.config.secrets import SecretRef
 from raylake.config.stores import StoreAccess, access_to
 from raylake.errors import ConfigError
 from raylake.storage.access import (
     bucket_of,
+    client_of,
     delta_options,
     stores_from_json,
     use_stores,
@@ -98,3 +102,48 @@ def test_a_child_gets_references_and_resolves_them_itself(monkeypatch: pytest.Mo
         assert options["aws_region"] == "eu-1"
     finally:
         use_stores({})
+
+
+@pytest.mark.parametrize(
+    ("address", "given"),
+    [
+        ("s3://lake", {"region": "eu-1", "access_key_id": "me", "secret_access_key": "env:KEY"}),
+        ("az://box", {"account": "acc", "account_key": "env:KEY"}),
+        ("abfss://box@acc.dfs.core.windows.net", {"account_key": "env:KEY"}),
+        ("gs://lake", {"service_account": "env:GOOGLE"}),
+    ],
+)
+def test_the_client_of_each_store_takes_what_the_section_says(
+    address: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a server to try it on: its client opens with these options."""
+    monkeypatch.setenv("KEY", "a2V5a2V5")
+    monkeypatch.setenv("GOOGLE", json.dumps({"type": "service_account", **_service_account()}))
+    use_stores({address: StoreAccess.model_validate(given)})
+    try:
+        assert client_of(f"{address}/bronze/orders") is client_of(f"{address}/bronze/payments")
+    finally:
+        use_stores({})
+
+
+def test_what_a_client_does_not_take_is_a_configuration_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SAS", "hunter2")
+    access = StoreAccess.model_validate({"account": "acc", "sas_token": "env:SAS"})
+    use_stores({"az://box": access})
+    try:
+        with pytest.raises(ConfigError, match="az://box cannot be opened") as raised:
+            client_of("az://box/x")
+        assert "hunter2" not in str(raised.value)
+    finally:
+        use_stores({})
+
+
+def _service_account() -> dict[str, str]:
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return {"client_email": "a@b", "private_key_id": "x", "private_key": key.decode()}
