@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from raylake.client.foreign_positions import Ends, Origin, foreign_positions
@@ -27,6 +26,7 @@ from raylake.ingest.discovery import KafkaDiscovery
 from raylake.ingest.plan import RunPlan, TablePlan, new_run_id, table_plans
 from raylake.ingest.unit import PartitionState, SourcePartition
 from raylake.kafka.client import Cluster
+from raylake.storage import place as storage
 
 States = dict[SourcePartition, PartitionState]
 
@@ -110,9 +110,9 @@ class Place:
     states: States
 
     @property
-    def root(self) -> Path:
+    def root(self) -> storage.Place:
         """The table's folder."""
-        return Path(self.plan.path)
+        return storage.place(self.plan.path)
 
     @property
     def pipeline(self) -> str:
@@ -187,10 +187,12 @@ def place(loaded: Loaded, table: str, clock: Clock) -> Iterator[Place]:
                 hint=f"it has {', '.join(sorted(plans)) or 'none as yet'}",
             )
         plan = plans[table]
-        yield Place(loaded, plan, cluster, clock, _states(Path(plan.path), config.pipeline))
+        yield Place(
+            loaded, plan, cluster, clock, _states(storage.place(plan.path), config.pipeline)
+        )
 
 
-def _states(root: Path, pipeline: str) -> States:
+def _states(root: storage.Place, pipeline: str) -> States:
     if not is_table(str(root)):
         return {}
     found = states_of(LogReader(str(root)).snapshot().txns)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from raylake.client.runs import RunStatus, run_status
 from raylake.clock import Clock
@@ -18,12 +16,13 @@ from raylake.delta.owned_table import OwnedTable
 from raylake.delta.spec import TableSpec
 from raylake.errors import AlreadyRunning, ConfigError
 from raylake.ingest.plan import new_run_id
+from raylake.storage.place import Place, delta_table, place
 
 
 def newest_run(config: Pipeline, clock: Clock) -> RunStatus | None:
     """The pipeline's newest run by its status document; None when it has not run."""
     try:
-        return run_status(Path(status_path(config)), clock)
+        return run_status(place(status_path(config)), clock)
     except ConfigError:
         return None
 
@@ -48,7 +47,7 @@ def refuse_living_run(config: Pipeline, clock: Clock) -> None:
         )
 
 
-def refuse_living_owner(root: Path) -> None:
+def refuse_living_owner(root: Place) -> None:
     """An owner may outlive its run on a cluster; a run that comes next would find it fenced.
 
     Raises:
@@ -65,7 +64,7 @@ def refuse_living_owner(root: Path) -> None:
 
 
 def own_table(
-    config: Pipeline, root: Path, clock: Clock, spec: TableSpec | None = None
+    config: Pipeline, root: Place, clock: Clock, spec: TableSpec | None = None
 ) -> OwnedTable:
     """Take the table by an epoch of this process, under the rules of any other owner.
 
@@ -79,7 +78,7 @@ def own_table(
         AlreadyRunning: Somebody else's owner may live; nothing was changed.
     """
     if spec is None:
-        columns = tuple(DeltaTable(root).metadata().partition_columns)
+        columns = tuple(delta_table(root).metadata().partition_columns)
         spec = TableSpec(str(root), pa.schema([]), columns)
     return OwnedTable.attach(
         spec,

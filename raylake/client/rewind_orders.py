@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from raylake.client.foreign_positions import Ends
 from raylake.client.position_orders import Done, PartitionMove, Place, place
 from raylake.client.quiet_tables import refuse_living_owner
+from raylake.client.tables import is_table
 from raylake.clock import Clock
 from raylake.config import Loaded, dead_letter_path
-from raylake.delta import log_files
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.log_reader import LogReader
@@ -19,6 +18,7 @@ from raylake.delta.rewinding import Rewind, Survey, survey
 from raylake.errors import ConfigError, OffsetsLost
 from raylake.ingest.plan import new_run_id
 from raylake.ingest.unit import SourcePartition
+from raylake.storage import place as storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def rewind(
     with place(loaded, table, clock) as at:
         ends = _ends(at, target)
         letters = dead_letter_path(loaded.config)
-        there = bool(log_files.commit_versions(Path(letters)))
+        there = is_table(letters)
         order = Rewind(at.pipeline, ends, replace, letters if there else None, table)
         if not ends:
             return Done("rewind", table, (), dry_run)
@@ -126,7 +126,7 @@ def _withdraw(at: Place, order: Rewind) -> None:
     if order.letters is None:
         return
     config = at.loaded.config
-    refuse_living_owner(Path(order.letters))
+    refuse_living_owner(storage.place(order.letters))
     table = DeadLetterTable.attach(
         order.letters,
         OwnerIdentity.of_this_process(at.pipeline, new_run_id()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raylake.client.orders import give_order
@@ -14,6 +13,7 @@ from raylake.config import Pipeline, status_path
 from raylake.delta.metadata import last_metadata
 from raylake.delta.txn_listing import admitted_partitions
 from raylake.errors import ConfigError, Refused
+from raylake.storage.place import Place, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def move_watermark(
     run = newest_run(config, clock)
     if run is not None and run.life in ("alive", "elsewhere"):
         arguments = {"table": table, "value_ms": value_ms, "dry_run": dry_run}
-        status_file = Path(status_path(config))
+        status_file = place(status_path(config))
         said = give_order(status_file, "watermark.set", arguments, clock, timeout_s)
         return Moved(table, said["was_ms"], value_ms, "run", dry_run)
     root = _place(_places(config), table)
@@ -119,7 +119,7 @@ def move_watermark(
     return Moved(table, was_ms, value_ms, "command", dry_run)
 
 
-def _move(config: Pipeline, root: Path, value_ms: int, clock: Clock) -> int | None:
+def _move(config: Pipeline, root: Place, value_ms: int, clock: Clock) -> int | None:
     owned = own_table(config, root, clock)
     was_ms = owned.watermark_ms
     owned.set_watermark(value_ms)
@@ -127,11 +127,11 @@ def _move(config: Pipeline, root: Path, value_ms: int, clock: Clock) -> int | No
     return was_ms
 
 
-def _places(config: Pipeline) -> dict[str, Path]:
-    return {one.name or one.path: Path(one.path) for one in pipeline_tables(config)}
+def _places(config: Pipeline) -> dict[str, Place]:
+    return {one.name or one.path: place(one.path) for one in pipeline_tables(config)}
 
 
-def _place(places: dict[str, Path], table: str) -> Path:
+def _place(places: dict[str, Place], table: str) -> Place:
     if table not in places:
         raise ConfigError(
             f"pipeline has no table {table!r} yet", hint="there are: " + ", ".join(sorted(places))
@@ -139,7 +139,7 @@ def _place(places: dict[str, Path], table: str) -> Path:
     return places[table]
 
 
-def _committed_ms(root: Path) -> int | None:
+def _committed_ms(root: Place) -> int | None:
     last: dict[str, Any] = last_metadata(root) or {}
     found: int | None = last.get("watermark_ms")
     return found

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from raylake.delta.verify_log import table_path
 from raylake.delta.verify_offsets import Mask
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile
+from raylake.storage.place import Place, open_input
 
 Doomed = Callable[[pa.RecordBatch], Mask]
 """Which rows of a batch are to leave."""
@@ -85,17 +85,19 @@ def _refuse(path: str, expected: str, found: str) -> None:
     )
 
 
-def keep_the_rest(root: Path, cut: Cut, options: WriteOptions) -> tuple[DataFile, ...]:
+def keep_the_rest(root: Place, cut: Cut, options: WriteOptions) -> tuple[DataFile, ...]:
     """Write the rows that stay as files of their own, not yet part of the table.
 
     They lie beside the file: some readers take partition values from the folders' names.
     """
     if cut.doomed.all():
         return ()
-    with pq.ParquetFile(root / table_path(cut.file.path)) as parquet:
+    place = root / table_path(cut.file.path)
+    with open_input(place) as opened, pq.ParquetFile(opened) as parquet:
         rows = parquet.read(use_threads=False).filter(pa.array(~cut.doomed))
     below, slash, _ = cut.file.path.rpartition("/")
-    written = write_data_files(root / table_path(below), rows, rows.schema, options=options)
+    folder = root / table_path(below) if below else root
+    written = write_data_files(folder, rows, rows.schema, options=options)
     values = dict(cut.file.values)
     return tuple(
         dataclasses.replace(one, path=f"{below}{slash}{one.path}", partition_values=values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Self, Unpack
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from raylake.delta.owner_core import Draft, OwnerCore
 from raylake.delta.owner_moves import cut_files
 from raylake.delta.owner_steps import release_once
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
+from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import TableSpec
 from raylake.delta.unit_check import check_file
@@ -107,7 +107,8 @@ class DeadLetterTable:
     def stored_version(self, table_id: str) -> int:
         """The data version up to which a table's dead letters are in here; -1 for none."""
         if table_id not in self._added:
-            stored = self._core.table.transaction_version(app_of(table_id))
+            with readable(self._core.root):
+                stored = self._core.table.transaction_version(app_of(table_id))
             self._added[table_id] = -1 if stored is None else int(stored)
         return self._added[table_id]
 
@@ -207,7 +208,7 @@ class DeadLetterTable:
 
     def _check(self, file: DataFile, table_id: str) -> None:
         stored = pa.schema([f for f in self.schema if f.name not in DEAD_LETTER_PARTITION_BY])
-        reason = check_file(file, Path(self.path), stored, DEAD_LETTER_PARTITION_BY)
+        reason = check_file(file, self._spec.root, stored, DEAD_LETTER_PARTITION_BY)
         if reason:
             raise LogDamaged(
                 f"{self.path}: a dead-letter file that table {table_id} names cannot be added: "

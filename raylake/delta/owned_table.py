@@ -14,6 +14,7 @@ from raylake.delta.identity import OwnerIdentity
 from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
+from raylake.delta.reading import readable
 from raylake.delta.rewinding import Rewind
 from raylake.delta.spec import TableSpec
 from raylake.delta.table_state import TableState
@@ -51,8 +52,9 @@ class OwnedTable:
             DependencyUnreachable: The store cannot be read or written.
         """
         core = attach_core(spec, identity, **attaching)
-        core.until_landed(lambda: owner_moves.close_again_once(core, spec.properties))
-        return cls(core, spec, identity.pipeline)
+        with readable(spec.root):
+            core.until_landed(lambda: owner_moves.close_again_once(core, spec.properties))
+            return cls(core, spec, identity.pipeline)
 
     @property
     def schema(self) -> pa.Schema:
@@ -235,8 +237,10 @@ class OwnedTable:
 
         Raises:
             LogDamaged: A log file that is needed was cleaned up or is torn.
+            DependencyUnreachable: The log cannot be read now.
         """
-        return pending_dead_letters(self._core.root, after_version)
+        with readable(self._core.root):
+            return pending_dead_letters(self._core.root, after_version)
 
     def release(self) -> None:
         """Say that this owner leaves, so that the next one need not wait (I11).

@@ -11,8 +11,8 @@ from deltalake import CommitProperties
 from raylake.delta.cutting import Cut, keep_the_rest
 from raylake.delta.files import WriteOptions
 from raylake.delta.ledger import app_id, changed_values
-from raylake.delta.local_table import LocalTable
 from raylake.delta.log_reader import LogReader
+from raylake.delta.log_table import LogTable
 from raylake.delta.metadata import range_json
 from raylake.delta.moves import Adopt, Skip, adopted, skipped
 from raylake.delta.owner_core import NO_HOOKS, Contended, Draft, OwnerCore, add_action
@@ -103,8 +103,8 @@ def cut_files(
         Contended, DependencyUnreachable, OutcomeUnknown: As :meth:`OwnerCore.write`.
     """
     table = core.table
-    if not isinstance(table, LocalTable):
-        raise UnsupportedTable(f"{core.root}: rows leave tables on a local disk only")
+    if not isinstance(table, LogTable):
+        raise UnsupportedTable(f"{core.root}: rows leave only tables whose log is written here")
     named = table.metadata().configuration.get("delta.dataSkippingStatsColumns")
     columns = tuple(named.split(",")) if named else None
     options = WriteOptions(core.durability, stats_columns=columns)

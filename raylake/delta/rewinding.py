@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from raylake.delta.verify_letters import NOT_COUNTED
 from raylake.delta.verify_offsets import Mask
 from raylake.errors import Refused
 from raylake.ingest.unit import Counts, PartitionState, SourcePartition
+from raylake.storage.place import place
 
 Key = tuple[str, int]
 
@@ -144,12 +144,12 @@ def _refuse_pending(order: Rewind, states: States, snapshot: LogSnapshot, where:
     """Dead letters that a data commit names and the dead-letter table lacks come first (I5)."""
     if not any(states[source].totals.dead for source in order.ends):
         return
-    there = order.letters is not None and bool(log_files.commit_versions(Path(order.letters)))
+    there = order.letters is not None and bool(log_files.commit_versions(place(order.letters)))
     stored = -1
     if there:
         txns = LogReader(str(order.letters)).snapshot().txns
         stored = txns.get(f"{PREFIX}{snapshot.metadata.id}", -1)
-    if not there or pending_dead_letters(Path(where), stored).commits:
+    if not there or pending_dead_letters(place(where), stored).commits:
         raise Refused(
             f"{where}: dead letters of this table are not in the dead-letter table yet",
             hint="run the pipeline once, `raylake run FILE --available-now` adds them first",
@@ -183,7 +183,7 @@ class _Tally:
 
 def _letters(order: Rewind) -> tuple[_Tally, tuple[Cut, ...]]:
     tally = _Tally({(s.topic, s.partition): end for s, end in order.ends.items()})
-    if order.letters is None or not log_files.commit_versions(Path(order.letters)):
+    if order.letters is None or not log_files.commit_versions(place(order.letters)):
         return tally, ()
     reader = LogReader(order.letters)
     files = [

@@ -86,7 +86,7 @@ def test_failure_13_40_a_stop_while_the_broker_is_gone_ends_soon_with_4_and_lose
     )
     job = scope.start()
     scope.produce(300, DIRTY)
-    scope.run_until(scope.commits, "the first records, which do not wait")
+    scope.run_until(scope.ranges_in_log, "the first records, which do not wait")
     scope.produce(300, DIRTY)
     scope.run_until(lambda: _held(scope) > 0, "records are held")
 
