@@ -80,4 +80,4 @@ def _last(done: Done) -> str:
         return f"{table}: stands there already; nothing to do"
     if done.dry_run:
         return f"{table}: dry run, nothing was changed"
-    return f"{table}: {done.order} is version {done.version}"
+    return f"{table}: {done.order} is done, the table is at version {done.version}"

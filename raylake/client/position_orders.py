@@ -68,7 +68,7 @@ class Done:
         table: The table.
         partitions: What it does to each partition; empty when there was nothing to do.
         dry_run: Nothing was changed.
-        version: The version that holds it; None for a dry run, or when there was nothing to do.
+        version: The table's version afterwards; None for a dry run, or when there was nothing to do.
         note: What else there is to say of it; plain data.
     """
 
@@ -141,7 +141,7 @@ class Place:
         spec: TableSpec | None = None,
         before: Callable[[], None] = lambda: None,
     ) -> int:
-        """Commit an order under an epoch of this process; returns the version.
+        """Commit an order under an epoch of this process; returns the table's version then.
 
         Args:
             order: The order.

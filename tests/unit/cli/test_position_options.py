@@ -92,7 +92,7 @@ TAKEN = {"taken_back": {"orders[0]": {"rows": 29, "dead": 1, "absent": 0}}}
                 "from consumer group 'etl'",
                 "topic b",
                 "orders[0]: begins at 20",
-                "adopt is version 3",
+                "adopt is done, the table is at version 3",
             ],
         ),
         (
