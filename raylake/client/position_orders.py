@@ -68,7 +68,7 @@ class Done:
         table: The table.
         partitions: What it does to each partition; empty when there was nothing to do.
         dry_run: Nothing was changed.
-        version: The table's version afterwards; None for a dry run, or when there was nothing to do.
+        version: The table's version afterwards; None when nothing was changed.
         note: What else there is to say of it; plain data.
     """
 
