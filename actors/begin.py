@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from raylake.ingest.plan import RunPlan
+from raylake.storage.access import use_stores
 from raylake.telemetry.logs import log_folder, log_to_file
 
 
@@ -17,6 +18,7 @@ def begin(run: RunPlan, process: str) -> None:
         process: ``supervisor``, ``consumer-0``, ``owner-bronze.orders`` …
     """
     os.environ.update(run.environment)
+    use_stores(run.config.stores)
     folder = log_folder(run.lake, run.config.pipeline)
     # A lake that cannot be written is told by whoever writes a table.
     with contextlib.suppress(OSError):

@@ -32,10 +32,13 @@ from raylake.client.cluster import ClusterHandle, connect
 from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, Pipeline, load
+from raylake.config.addresses import written_addresses
 from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeError, Terminal
 from raylake.ingest.plan import RunPlan, new_run_id
 from raylake.ingest.ports import OwnerLost
 from raylake.kafka.hooks import refuse_other_versions
+from raylake.storage.access import use_stores
+from raylake.storage.reach import require_stores
 
 if TYPE_CHECKING:
     from raylake.ingest.supervisor import Outcome
@@ -80,6 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
     loaded: Loaded | None = None
     try:
         loaded = load(options.config, overrides=overrides_of(options.set))
+        use_stores(loaded.config.stores)
+        require_stores(written_addresses(loaded.config))
         run = RunPlan(
             loaded.config,
             loaded.sha256,

@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.harness.cluster",
     "tests.harness.chaos_report",
     "tests.harness.scope",
+    "tests.harness.store",
     "tests.harness.disk",
 ]
 

@@ -1,9 +1,9 @@
-"""``raylake dev``: a real Kafka broker on this machine."""
+"""``raylake dev``: a real Kafka broker and an S3-compatible store on this machine."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,36 +13,56 @@ from raylake.kafka.connection import Connection
 from raylake.kafka.dev import DevBroker
 from raylake.kafka.produce import Sample
 from raylake.kafka.produce import produce as produce_orders
+from raylake.storage.dev import DevStore, StoreInfo
 
 app = typer.Typer(
-    add_completion=False, help="A real Kafka broker on this machine.", no_args_is_help=True
+    add_completion=False,
+    help="A real Kafka broker and an S3-compatible store on this machine.",
+    no_args_is_help=True,
 )
 
-Instance = Annotated[str, typer.Option(help="The broker's name; each has ports and data.")]
+Instance = Annotated[str, typer.Option(help="A name; each has ports and data of its own.")]
 
 
 @app.command()
-def up(instance: Instance = "default", output: OutputOption = Output.text) -> None:
-    """Start the broker, or find it running; prints its address."""
+def up(
+    instance: Instance = "default",
+    store: Annotated[
+        bool | None,
+        typer.Option("--store/--no-store", help="Also the store; left out: where it is installed."),
+    ] = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Start the broker and the store, or find them running; prints their addresses."""
+    wanted = DevStore.available() if store is None else store
     info = DevBroker(instance=instance).up()
+    lake = DevStore(instance=instance).up() if wanted else None
     if output is Output.json:
-        print_json({"running": True, "broker": asdict(info)})
+        print_json({"running": True, "broker": asdict(info), "store": _shown(lake)})
         return
     console = stdout()
     console.print(info.bootstrap)
     console.print(f"Apache Kafka {info.version}, process {info.pid}, log {info.log}")
+    if lake is not None:
+        _tell_store(lake)
+    elif store is None:
+        console.print("no S3-compatible store: pip install 'raylake[devstore]' brings one")
 
 
 @app.command()
 def status(instance: Instance = "default", output: OutputOption = Output.text) -> None:
-    """Say whether the broker runs, and where."""
-    info = DevBroker(instance=instance).status()
+    """Say whether the broker and the store run, and where."""
+    info, lake = DevBroker(instance=instance).status(), DevStore(instance=instance).status()
     if output is Output.json:
-        print_json({"running": info is not None, "broker": asdict(info) if info else None})
-    elif info is None:
+        broker = asdict(info) if info else None
+        print_json({"running": info is not None, "broker": broker, "store": _shown(lake)})
+        return
+    if info is None:
         stdout().print("no broker runs here; `raylake dev up` starts one")
     else:
         stdout().print(f"{info.bootstrap}\nApache Kafka {info.version}, process {info.pid}")
+    if lake is not None:
+        _tell_store(lake)
 
 
 @app.command()
@@ -51,10 +71,12 @@ def down(
     wipe: Annotated[bool, typer.Option("--wipe", help="Also delete its topics.")] = False,
     output: OutputOption = Output.text,
 ) -> None:
-    """Stop the broker; its topics stay for the next start."""
+    """Stop the broker and the store; topics stay for the next start, objects do not."""
     stopped = DevBroker(instance=instance).down(wipe=wipe)
+    store_stopped = DevStore(instance=instance).down()
     if output is Output.json:
-        print_json({"running": False, "stopped": stopped, "wiped": wipe})
+        told = {"running": False, "stopped": stopped, "wiped": wipe}
+        print_json({**told, "store_stopped": store_stopped})
         return
     said = "stopped" if stopped else "no broker ran"
     stdout().print(f"{said}; its data is gone" if wipe else said)
@@ -83,6 +105,17 @@ def produce(
         return
     created = f", created with {partitions} partitions" if made.created else ""
     stdout().print(f"{made.events:,} events into {made.topic!r}{created} ({made.seconds:.1f} s)")
+
+
+def _shown(store: StoreInfo | None) -> dict[str, Any] | None:
+    return None if store is None else asdict(store)
+
+
+def _tell_store(store: StoreInfo) -> None:
+    console = stdout()
+    console.print(f"s3://{store.bucket} at {store.endpoint}, in memory, process {store.pid}")
+    for line in store.exports():
+        console.print(f"  {line}")
 
 
 def _bootstrap() -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from raylake.cli.files import lake_of, load_file
+from raylake.cli.files import load_file
 from raylake.cli.output import FileArgument, Output, OutputOption, print_json, printable, stdout
 from raylake.client.dead_letters import counts, newest
 from raylake.client.tables import is_table, pipeline_tables
@@ -55,7 +55,6 @@ def _letters(file: Path) -> tuple[Pipeline, str]:
         ConfigError: The pipeline has no table at all: it has not run with this lake.
     """
     loaded = load_file(file)
-    lake_of(loaded)
     path = dead_letter_path(loaded.config)
     if not is_table(path):
         pipeline_tables(loaded.config)

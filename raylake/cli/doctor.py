@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from raylake.cli.files import lake_of, load_file
+from raylake.cli.files import load_file
 from raylake.cli.output import Output, OutputOption, SetOption, print_json, stdout
 from raylake.client.checks import Check, machine_checks, pipeline_checks
 
@@ -48,7 +48,6 @@ def _checks(file: Path | None, pairs: list[str] | None) -> Iterator[Check]:
     loaded = None
     if file is not None:
         loaded = load_file(file, pairs)
-        lake_of(loaded)
     yield from machine_checks(os.environ, Path.cwd())
     if loaded is not None:
         yield from pipeline_checks(loaded)

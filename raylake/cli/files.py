@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from raylake.config import Loaded, load
-from raylake.config.addresses import is_local, normalise_table_address, status_path
+from raylake.config.addresses import normalise_table_address, status_path
 from raylake.config.bronze import FromOffsets
 from raylake.config.findings import Invalid, dotted
 from raylake.config.secrets import SecretRef
 from raylake.errors import ConfigError, RayLakeError
+from raylake.storage.access import use_stores
+from raylake.storage.place import Place, place
 
 _SECRET_KEY = re.compile(r"password|passphrase|passwd|secret|token|credential", re.IGNORECASE)
 
@@ -53,27 +55,19 @@ def _is_secret(key: str, value: str) -> bool:
 
 def load_file(path: Path, pairs: Sequence[str] | None = None) -> Loaded:
     """Load a pipeline file; raises ``ConfigError`` with every problem."""
-    return load(path, overrides=overrides_of(pairs))
+    loaded = load(path, overrides=overrides_of(pairs))
+    use_stores(loaded.config.stores)
+    return loaded
 
 
-def status_file(loaded: Loaded) -> Path:
+def status_file(loaded: Loaded) -> Place:
     """The pipeline's status document."""
-    return Path(status_path(loaded.config))
+    return place(status_path(loaded.config))
 
 
-def lake_of(loaded: Loaded) -> Path:
-    """The lake's folder.
-
-    Raises:
-        ConfigError: It is in an object store, which this release does not write.
-    """
-    address = normalise_table_address(loaded.config.lake)
-    if not is_local(address):
-        raise ConfigError(
-            f"lake {address} is in an object store",
-            hint="this release writes local folders; object stores come later",
-        )
-    return Path(address)
+def lake_of(loaded: Loaded) -> str:
+    """The lake's normalised address."""
+    return normalise_table_address(loaded.config.lake)
 
 
 def places(loaded: Loaded, error: dict[str, Any]) -> list[str]:

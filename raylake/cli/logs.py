@@ -45,7 +45,7 @@ def logs(
     With --output json each line is the JSON object as it was logged.
     """
     loaded = load_file(file)
-    folder = run_folder(log_folder(str(lake_of(loaded)), loaded.config.pipeline), run)
+    folder = run_folder(log_folder(lake_of(loaded), loaded.config.pipeline), run)
     tail = LogTail(folder, LogFilter(level.value, process))
     clock = SystemClock()
     _print(tail.last(lines), output)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -30,6 +29,7 @@ from raylake.config import Loaded
 from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, RayLakeError
 from raylake.ingest.plan import new_run_id
 from raylake.ingest.status import read_status
+from raylake.storage.place import Place
 from raylake.telemetry.logs import log_folder
 
 POLL_S = 0.25
@@ -65,7 +65,7 @@ def run(
     if not take_over:
         refuse_second_run(status_file(loaded), pipeline, clock)
     run_id = new_run_id()
-    folder = log_folder(str(lake), pipeline) / run_id
+    folder = log_folder(lake, pipeline) / run_id
     request = RunRequest(file, run_id, folder, available_now, take_over, tuple(set_ or ()), address)
     process = RunProcess(request)
     with _forwarded(process):
@@ -88,7 +88,7 @@ def _forwarded(process: RunProcess) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def watch(process: RunProcess, status: Path, *, quiet: bool) -> int:
+def watch(process: RunProcess, status: Place, *, quiet: bool) -> int:
     """Show progress until the run ends; returns its exit code."""
     view = _View(process, quiet=quiet)
     try:
@@ -101,7 +101,7 @@ def watch(process: RunProcess, status: Path, *, quiet: bool) -> int:
         view.close()
 
 
-def of_run(status: Path, run_id: str) -> dict[str, Any] | None:
+def of_run(status: Place, run_id: str) -> dict[str, Any] | None:
     """The status document when it is this run's."""
     try:
         document = read_status(status)

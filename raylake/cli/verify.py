@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from raylake.cli.files import lake_of, load_file, placed
+from raylake.cli.files import load_file, placed
 from raylake.cli.output import (
     FileArgument,
     Output,
@@ -69,7 +69,6 @@ def account(loaded: Loaded, level: str) -> PipelineReport:
         ConfigError: The pipeline has no table yet.
         DependencyUnreachable: No broker answers; the message names the file's line.
     """
-    lake_of(loaded)
     config = loaded.config
     kafka = config.kafka
     tables = pipeline_tables(config)

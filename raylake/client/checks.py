@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import socket
 import sys
@@ -23,6 +24,9 @@ from raylake.delta.probe import probe_store
 from raylake.errors import RayLakeError
 from raylake.kafka.client import Cluster
 from raylake.kafka.java import find_java
+from raylake.storage.objects import StorePath
+from raylake.storage.place import place, write_whole
+from raylake.storage.reach import explained
 
 GIB = 1024**3
 LEAST_DISK_BYTES = GIB
@@ -71,8 +75,8 @@ def machine_checks(environ: Mapping[str, str], folder: Path) -> Iterator[Check]:
 
 def pipeline_checks(loaded: Loaded) -> Iterator[Check]:
     """What a pipeline file needs: its lake, its brokers, its topics."""
-    lake = Path(normalise_table_address(loaded.config.lake))
-    yield from _lake(lake)
+    lake = place(normalise_table_address(loaded.config.lake))
+    yield from _store(lake) if isinstance(lake, StorePath) else _lake(lake)
     yield from _kafka(loaded)
 
 
@@ -185,6 +189,30 @@ def _ports() -> Check:
     return Check("ports", "ok", "loopback answers")
 
 
+def _store(lake: StorePath) -> Iterator[Check]:
+    probe = lake / f".raylake-doctor-{secrets.token_hex(4)}"
+    try:
+        probe_store(lake)
+        write_whole(probe, "")
+        skew_s = abs(probe.stat().st_mtime - time.time())
+        probe.unlink()
+    except OSError as error:
+        yield _failed("lake", explained(lake, error))
+        return
+    except RayLakeError as error:
+        yield _failed("lake", error)
+        return
+    yield Check("lake", "ok", f"{lake} takes commits, one writer a version")
+    yield _clock(skew_s)
+
+
+def _clock(skew_s: float) -> Check:
+    if skew_s > MOST_SKEW_S:
+        fix = "set the clocks by NTP, here and where the folder is"
+        return Check("clock", "warn", f"{skew_s:.1f} s from the lake's", fix)
+    return Check("clock", "ok", "agrees with the lake's")
+
+
 def _lake(lake: Path) -> Iterator[Check]:
     there = lake
     while not there.exists():
@@ -207,11 +235,7 @@ def _lake(lake: Path) -> Iterator[Check]:
         yield _failed("lake", error)
         return
     yield Check("lake", "ok", f"{lake} takes commits, one writer a version")
-    if skew_s > MOST_SKEW_S:
-        fix = "set the clocks by NTP, here and where the folder is"
-        yield Check("clock", "warn", f"{skew_s:.1f} s from the lake's", fix)
-    else:
-        yield Check("clock", "ok", "agrees with the lake's")
+    yield _clock(skew_s)
 
 
 def _kafka(loaded: Loaded) -> Iterator[Check]:

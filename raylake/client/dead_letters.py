@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from raylake.delta.log_reader import LogReader
 from raylake.errors import NotOurTable
+from raylake.storage.place import open_input, place
 
 KEYS = ("table", "stage", "error_class")
 _COLUMNS = (
@@ -113,7 +113,7 @@ def _parts(path: str, pipeline: str, columns: tuple[str, ...]) -> Iterator[pa.Ta
     try:
         files = LogReader(path).snapshot().files
     except NotOurTable:
-        if Path(path).exists():
+        if place(path).exists():
             raise
         return
     for name, pairs in zip(
@@ -122,6 +122,7 @@ def _parts(path: str, pipeline: str, columns: tuple[str, ...]) -> Iterator[pa.Ta
         values = dict(pairs or ())
         if values.get("pipeline") != pipeline:
             continue
-        read = pq.ParquetFile(Path(path) / unquote(name)).read(columns=list(columns))
+        with open_input(place(path) / unquote(name)) as opened:
+            read = pq.ParquetFile(opened).read(columns=list(columns))
         stage = pa.array([values.get("stage")] * read.num_rows, pa.string())
         yield read.append_column("stage", stage)

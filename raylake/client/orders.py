@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from raylake.client.runs import run_status
 from raylake.clock import Clock
 from raylake.errors import Terminal
 from raylake.ingest.orders import OrderBox, order_folder
+from raylake.storage.place import Place
 
 ORDER_TIMEOUT_S = 30.0
 _WORST = {"closed": 0, "half_open": 1, "open": 2}
 
 
 def give_order(
-    status_file: Path, name: str, arguments: Mapping[str, Any], clock: Clock, timeout_s: float
+    status_file: Place, name: str, arguments: Mapping[str, Any], clock: Clock, timeout_s: float
 ) -> dict[str, Any]:
     """Let the run's supervisor do something; returns what it says.
 

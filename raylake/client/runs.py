@@ -14,6 +14,9 @@ from raylake.clock import Clock, Deadline
 from raylake.errors import AlreadyRunning, ConfigError, RayLakeError, Refused, Terminal
 from raylake.ingest.status import read_status
 from raylake.processes import living
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place
+from raylake.storage.reach import explained
 
 ENDED = ("done", "stopped", "failed")
 POLL_S = 0.2
@@ -47,15 +50,31 @@ class RunStatus:
         return {"life": self.life, "age_s": round(self.age_s, 1), "status": dict(self.document)}
 
 
-def run_status(path: Path, clock: Clock) -> RunStatus:
+def run_status(path: Place, clock: Clock) -> RunStatus:
     """Read a pipeline's status document.
 
     Raises:
         ConfigError: The pipeline has not run with this lake.
         Refused: The file is no status document.
     """
-    document = read_status(path)
+    document = status_document(path)
     return RunStatus(document, life_of(document), max(0.0, clock.now() - float(document["at"])))
+
+
+def status_document(path: Place) -> dict[str, Any]:
+    """A pipeline's status document, whose store is named where it cannot be read.
+
+    Raises:
+        ConfigError, Refused: As :func:`~raylake.ingest.status.read_status`, or what is wrong with
+            the store's configuration.
+        DependencyUnreachable: It lies in a store that does not answer.
+    """
+    try:
+        return read_status(path)
+    except OSError as error:
+        if isinstance(path, StorePath):
+            raise explained(path, error) from error
+        raise
 
 
 def life_of(document: Mapping[str, Any]) -> Life:
@@ -69,7 +88,7 @@ def life_of(document: Mapping[str, Any]) -> Life:
     return "dead" if process is None else "alive"
 
 
-def refuse_second_run(path: Path, pipeline: str, clock: Clock) -> None:
+def refuse_second_run(path: Place, pipeline: str, clock: Clock) -> None:
     """Refuse while a run of this pipeline lives on this machine.
 
     Only a courtesy, before anything is started: the lock is each table's epoch (I11).
@@ -91,7 +110,7 @@ def refuse_second_run(path: Path, pipeline: str, clock: Clock) -> None:
         )
 
 
-def stop_run(path: Path, timeout_s: float, clock: Clock) -> RunStatus:
+def stop_run(path: Place, timeout_s: float, clock: Clock) -> RunStatus:
     """Ask the run to drain and wait until it has ended.
 
     Args:
@@ -174,7 +193,7 @@ def _ask_to_drain(found: RunStatus) -> None:
     _terminate(found)
 
 
-def _await_end(path: Path, found: RunStatus, deadline: Deadline) -> RunStatus:
+def _await_end(path: Place, found: RunStatus, deadline: Deadline) -> RunStatus:
     run_id = found.document.get("run_id")
     began_s = deadline.clock.monotonic()
     created_s = float(found.document["job"]["pid_created_s"])

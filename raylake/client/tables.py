@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from raylake.client.runs import status_document
 from raylake.config import Pipeline
 from raylake.config.addresses import normalise_table_address, status_path, table_path
 from raylake.delta import log_files
 from raylake.delta.ledger import PREFIX
 from raylake.delta.log_reader import LogReader
+from raylake.delta.reading import readable
 from raylake.delta.verify import TableToVerify
 from raylake.errors import ConfigError, RayLakeError
-from raylake.ingest.status import read_status
+from raylake.storage.place import Place, folders, place
 
 
 def pipeline_tables(config: Pipeline) -> list[TableToVerify]:
@@ -32,7 +32,7 @@ def pipeline_tables(config: Pipeline) -> list[TableToVerify]:
     for name, path in _reported(config).items():
         found.setdefault(path, name)
     for path in _in_the_lake(config):
-        found.setdefault(path, f"bronze.{Path(path).name}")
+        found.setdefault(path, f"bronze.{place(path).name}")
     if not found:
         raise ConfigError(
             f"pipeline {config.pipeline!r} has no table in {config.lake} yet",
@@ -43,13 +43,14 @@ def pipeline_tables(config: Pipeline) -> list[TableToVerify]:
 
 def is_table(path: str) -> bool:
     """Whether a Delta log lies there."""
-    root = Path(path)
-    return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))
+    root = place(path)
+    with readable(root):
+        return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))
 
 
 def _reported(config: Pipeline) -> dict[str, str]:
     try:
-        document = read_status(Path(status_path(config)))
+        document = status_document(place(status_path(config)))
     except RayLakeError:
         return {}
     tables = document.get("tables", {})
@@ -57,13 +58,11 @@ def _reported(config: Pipeline) -> dict[str, str]:
 
 
 def _in_the_lake(config: Pipeline) -> list[str]:
-    layer = Path(normalise_table_address(config.lake)) / "bronze"
-    if not layer.is_dir():
-        return []
-    return [str(path) for path in sorted(layer.iterdir()) if _feeds(path, config.pipeline)]
+    layer = place(normalise_table_address(config.lake)) / "bronze"
+    return [str(path) for path in folders(layer) if _feeds(path, config.pipeline)]
 
 
-def _feeds(path: Path, pipeline: str) -> bool:
+def _feeds(path: Place, pipeline: str) -> bool:
     if not is_table(str(path)):
         return False
     try:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from deltalake import DeltaTable
-
 from raylake.client.orders import give_order
-from raylake.client.runs import RunStatus, run_status
+from raylake.client.quiet_tables import newest_run, own_table, refuse_living_owner
 from raylake.client.tables import pipeline_tables
 from raylake.clock import Clock
 from raylake.config import Pipeline, status_path
-from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.metadata import last_metadata
-from raylake.delta.owned_table import OwnedTable
-from raylake.delta.spec import TableSpec
 from raylake.delta.txn_listing import admitted_partitions
-from raylake.errors import AlreadyRunning, ConfigError, Refused
-from raylake.ingest.plan import new_run_id
+from raylake.errors import ConfigError, Refused
+from raylake.storage.place import Place, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ def watermarks(config: Pipeline, clock: Clock, table: str | None = None) -> list
     Raises:
         ConfigError: The pipeline has no such table.
     """
-    run = _run(config, clock)
+    run = newest_run(config, clock)
     if run is not None and run.life in ("alive", "elsewhere"):
         shown = run.document.get("tables", {})
         found = [
@@ -110,62 +102,36 @@ def move_watermark(
             "a watermark lies between 1970 and now",
             hint="beyond now, everything that arrives would be late",
         )
-    run = _run(config, clock)
+    run = newest_run(config, clock)
     if run is not None and run.life in ("alive", "elsewhere"):
         arguments = {"table": table, "value_ms": value_ms, "dry_run": dry_run}
-        status_file = Path(status_path(config))
+        status_file = place(status_path(config))
         said = give_order(status_file, "watermark.set", arguments, clock, timeout_s)
         return Moved(table, said["was_ms"], value_ms, "run", dry_run)
     root = _place(_places(config), table)
     holders = {name for name, _ in admitted_partitions(root)} - {config.pipeline}
     if holders:
         raise Refused(f"{table}: the table at {root} belongs to pipeline {min(holders)!r}")
-    _refuse_living_owner(root)
+    refuse_living_owner(root)
     was_ms = _committed_ms(root)
     if not dry_run:
         was_ms = _move(config, root, value_ms, clock)
     return Moved(table, was_ms, value_ms, "command", dry_run)
 
 
-def _refuse_living_owner(root: Path) -> None:
-    """An owner may outlive its run on a cluster; a run that comes next would find it fenced."""
-    last: dict[str, Any] = last_metadata(root) or {}
-    holder = OwnerIdentity.from_json(last.get("identity") or {})
-    left = last.get("kind") in (None, "create", "release")
-    if not left and holder.host == socket.gethostname() and not holder.provably_dead():
-        raise AlreadyRunning(
-            f"{root}: {holder} owns this table, and lives",
-            hint="owners of a run that is gone leave by themselves within some minutes",
-        )
-
-
-def _move(config: Pipeline, root: Path, value_ms: int, clock: Clock) -> int | None:
-    columns = tuple(DeltaTable(root).metadata().partition_columns)
-    owned = OwnedTable.attach(
-        TableSpec(str(root), pa.schema([]), columns),
-        OwnerIdentity.of_this_process(config.pipeline, new_run_id()),
-        clock=clock,
-        durability=config.ingest.durability,
-        claim=Claim(config.ingest.takeover_after_s),
-    )
+def _move(config: Pipeline, root: Place, value_ms: int, clock: Clock) -> int | None:
+    owned = own_table(config, root, clock)
     was_ms = owned.watermark_ms
     owned.set_watermark(value_ms)
     owned.release()
     return was_ms
 
 
-def _run(config: Pipeline, clock: Clock) -> RunStatus | None:
-    try:
-        return run_status(Path(status_path(config)), clock)
-    except ConfigError:
-        return None
+def _places(config: Pipeline) -> dict[str, Place]:
+    return {one.name or one.path: place(one.path) for one in pipeline_tables(config)}
 
 
-def _places(config: Pipeline) -> dict[str, Path]:
-    return {one.name or one.path: Path(one.path) for one in pipeline_tables(config)}
-
-
-def _place(places: dict[str, Path], table: str) -> Path:
+def _place(places: dict[str, Place], table: str) -> Place:
     if table not in places:
         raise ConfigError(
             f"pipeline has no table {table!r} yet", hint="there are: " + ", ".join(sorted(places))
@@ -173,7 +139,7 @@ def _place(places: dict[str, Path], table: str) -> Path:
     return places[table]
 
 
-def _committed_ms(root: Path) -> int | None:
+def _committed_ms(root: Place) -> int | None:
     last: dict[str, Any] = last_metadata(root) or {}
     found: int | None = last.get("watermark_ms")
     return found

@@ -160,6 +160,13 @@ def dead_letter_path(config: Pipeline) -> str:
     return f"{_root(config)}/dead_letters/{config.pipeline}"
 
 
+def written_addresses(config: Pipeline) -> list[str]:
+    """The addresses below which a run writes; those of fan-outs up to what is filled in."""
+    paths = [table.path.partition("{")[0] for table in config.bronze.values() if table.path]
+    tables = [normalise_table_address(path) for path in paths]
+    return [_root(config), dead_letter_path(config), *tables]
+
+
 def status_path(config: Pipeline) -> str:
     """The address of the pipeline's status document."""
     return f"{_root(config)}/_raylake/status/{config.pipeline}.json"

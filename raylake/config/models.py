@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PlainValidator,
@@ -22,6 +23,7 @@ from raylake.config.findings import Invalid
 from raylake.config.kafka import Kafka
 from raylake.config.later import GoldTable, Maintenance, SilverTable
 from raylake.config.listen import ListenAddress
+from raylake.config.stores import StoreAccess, check_stores
 from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes
 
 FORMAT: Final = 1
@@ -198,6 +200,9 @@ class Pipeline(Model):
     format: Annotated[Literal[1], BeforeValidator(_check_format)] = 1
     pipeline: PipelineName
     lake: Address
+    stores: Annotated[dict[str, StoreAccess], AfterValidator(check_stores)] = Field(
+        default_factory=dict
+    )
     kafka: Kafka
     bronze: dict[TableName, BronzeTable] = Field(min_length=1)
     silver: dict[TableName, SilverTable] = Field(default_factory=dict)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import bisect
 import fcntl
+import hashlib
 import json
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +23,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from raylake.delta import log_files
 from raylake.delta.txn_listing import checkpoint_files, list_txns
 from raylake.errors import AlreadyRunning, DependencyUnreachable, LogDamaged, RayLakeError
+from raylake.storage.access import stores_from_json, use_stores
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place, delta_table, names, open_input, place, sync_path
 
 LOCK = "_raylake_checkpoint.lock"
 MAX_LOG_FILES = 20_000
@@ -54,7 +58,7 @@ class CheckpointResult:
 
 
 def checkpoint(
-    path: str | Path, *, keep_from: int | None = None, max_log_files: int = MAX_LOG_FILES
+    path: str | Place, *, keep_from: int | None = None, max_log_files: int = MAX_LOG_FILES
 ) -> CheckpointResult:
     """Write a checkpoint of the newest version, then delete log files that nobody needs.
 
@@ -72,10 +76,10 @@ def checkpoint(
         LogDamaged: The checkpoint does not hold what the log says; nothing was deleted.
         DependencyUnreachable: The log cannot be read or written.
     """
-    root = Path(path)
+    root = place(path)
     with _only_one(root):
         try:
-            table = DeltaTable(root)
+            table = delta_table(root)
             version = int(table.version())
             created = version not in log_files.checkpoint_versions(root)
             if created:
@@ -95,13 +99,13 @@ def checkpoint(
         return CheckpointResult(version, created, removed, left)
 
 
-def clean_up(root: Path, *, keep_from: int, retention_s: float, max_log_files: int) -> int:
+def clean_up(root: Place, *, keep_from: int, retention_s: float, max_log_files: int) -> int:
     """Delete log files below the highest checkpoint that retention, bound and redo allow.
 
     Returns:
         The number of files deleted, oldest first, so that a crash leaves no gap.
     """
-    files = sorted(_versioned(root))
+    files = sorted(_versioned(root), key=lambda one: (one[0], one[1].name))
     versions = [version for version, _ in files]
     allowed = [c for c in log_files.checkpoint_versions(root) if c <= keep_from]
     horizon_s = time.time() - retention_s
@@ -118,28 +122,28 @@ def clean_up(root: Path, *, keep_from: int, retention_s: float, max_log_files: i
     return len(doomed)
 
 
-def _newest_below_s(root: Path, version: int) -> float:
+def _newest_below_s(root: Place, version: int) -> float:
     """When the newest log file below ``version`` was written; 0 when there is none."""
     found = log_files.mark(log_files.commit_path(root, version - 1))
     return found.mtime_ns / 1e9 if found is not None else 0.0
 
 
-def _versioned(root: Path) -> Iterator[tuple[int, Path]]:
-    with os.scandir(log_files.log_folder(root)) as entries:
-        for entry in entries:
-            match = _VERSIONED.match(entry.name)
-            if match:
-                yield int(match.group(1)), Path(entry.path)
+def _versioned(root: Place) -> Iterator[tuple[int, Place]]:
+    folder = log_files.log_folder(root)
+    for name in names(folder):
+        match = _VERSIONED.match(name)
+        if match:
+            yield int(match.group(1)), folder / name
 
 
-def _prove(root: Path, version: int, txns: dict[str, int]) -> None:
+def _prove(root: Place, version: int, txns: dict[str, int]) -> None:
     """Read the checkpoint back and make it durable before anything relies on it."""
     files = checkpoint_files(root, version)
     held: dict[str, int] = {}
     rows = 0
     for file in files:
         try:
-            with pq.ParquetFile(file) as parquet:
+            with open_input(file) as opened, pq.ParquetFile(opened) as parquet:
                 rows += parquet.metadata.num_rows
                 column = parquet.read(columns=["txn"], use_threads=False).column("txn")
         except (pa.ArrowInvalid, OSError) as error:
@@ -147,7 +151,7 @@ def _prove(root: Path, version: int, txns: dict[str, int]) -> None:
         for row in column.drop_null().to_pylist():
             if row["appId"] is not None:
                 held[str(row["appId"])] = int(row["version"])
-        log_files.sync_path(file)
+        sync_path(file)
     if not rows or any(held.get(app, value - 1) < value for app, value in txns.items()):
         raise LogDamaged(
             f"{root}: the checkpoint of version {version} lacks transactions of the log",
@@ -156,8 +160,8 @@ def _prove(root: Path, version: int, txns: dict[str, int]) -> None:
         )
     last = log_files.log_folder(root) / "_last_checkpoint"
     if last.exists():
-        log_files.sync_path(last)
-    log_files.sync_path(log_files.log_folder(root))
+        sync_path(last)
+    sync_path(log_files.log_folder(root))
 
 
 def _retention_s(configuration: dict[str, str]) -> float:
@@ -167,9 +171,17 @@ def _retention_s(configuration: dict[str, str]) -> float:
     return float(int(match.group(1)) * _UNIT_S[match.group(2).lower()])
 
 
+def _lock(root: Place) -> Path:
+    """The lock's file: in the log's folder, or for a store on this machine, where its owner is."""
+    if isinstance(root, StorePath):
+        digest = hashlib.sha256(root.address.encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"{LOCK}.{os.getuid()}.{digest}"
+    return root / log_files.LOG / LOCK
+
+
 @contextmanager
-def _only_one(root: Path) -> Iterator[None]:
-    lock = log_files.log_folder(root) / LOCK
+def _only_one(root: Place) -> Iterator[None]:
+    lock = _lock(root)
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -190,8 +202,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("path")
     parser.add_argument("--keep-from", type=int, default=None)
     parser.add_argument("--max-log-files", type=int, default=MAX_LOG_FILES)
+    parser.add_argument("--stores", type=json.loads, default={}, help="how stores are reached")
     options = parser.parse_args(arguments)
     try:
+        use_stores(stores_from_json(options.stores))
         result = checkpoint(
             options.path, keep_from=options.keep_from, max_log_files=options.max_log_files
         )

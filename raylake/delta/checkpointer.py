@@ -12,6 +12,7 @@ from typing import IO
 
 from raylake.clock import Clock, Deadline, SystemClock
 from raylake.delta.checkpoint import MAX_LOG_FILES, CheckpointResult
+from raylake.storage.access import used_stores
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,9 @@ class Checkpointer:
         command += ["--max-log-files", str(self._max_log_files)]
         if keep_from is not None:
             command += ["--keep-from", str(keep_from)]
+        if "://" in self._path:
+            # References to secrets, no secrets: the child resolves them as this process does.
+            command += ["--stores", json.dumps(used_stores())]
         self._last_version = version
         try:
             out = tempfile.TemporaryFile()  # noqa: SIM115 - both live as long as the child

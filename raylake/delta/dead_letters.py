@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Self, Unpack
 
 import pyarrow as pa
 
 from raylake import faults
 from raylake.delta.checkpointer import Checkpointer
+from raylake.delta.cutting import Cut
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import PREFIX
 from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.owner_moves import cut_files
 from raylake.delta.owner_steps import release_once
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
+from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import TableSpec
 from raylake.delta.unit_check import check_file
@@ -105,7 +107,8 @@ class DeadLetterTable:
     def stored_version(self, table_id: str) -> int:
         """The data version up to which a table's dead letters are in here; -1 for none."""
         if table_id not in self._added:
-            stored = self._core.table.transaction_version(app_of(table_id))
+            with readable(self._core.root):
+                stored = self._core.table.transaction_version(app_of(table_id))
             self._added[table_id] = -1 if stored is None else int(stored)
         return self._added[table_id]
 
@@ -146,6 +149,29 @@ class DeadLetterTable:
         self._add_all(table_id, pending.commits, pending.newest)
         return sum(len(c.files) for c in fresh)
 
+    def withdraw(self, find: Callable[[], Sequence[Cut]]) -> int:
+        """Take dead letters out, as their offsets are read again; idempotent (I12).
+
+        Args:
+            find: Finds the files with letters that leave, in the newest version.
+
+        Returns:
+            The number of dead letters that left.
+
+        Raises:
+            Fenced, LogDamaged, DependencyUnreachable: As :meth:`add`.
+        """
+        return int(self._core.until_landed(lambda: self._try_withdraw(find)))
+
+    def _try_withdraw(self, find: Callable[[], Sequence[Cut]]) -> int:
+        self._core.refresh()
+        cuts = find()
+        rows = sum(cut.rows for cut in cuts)
+        if cuts:
+            draft = Draft("withdraw", extra={"files": len(cuts), "rows": rows})
+            cut_files(self._core, cuts, draft, lambda _version: None)
+        return rows
+
     def release(self) -> None:
         """Say that this owner leaves (I11); a checkpoint under way may take a while to end."""
         try:
@@ -182,7 +208,7 @@ class DeadLetterTable:
 
     def _check(self, file: DataFile, table_id: str) -> None:
         stored = pa.schema([f for f in self.schema if f.name not in DEAD_LETTER_PARTITION_BY])
-        reason = check_file(file, Path(self.path), stored, DEAD_LETTER_PARTITION_BY)
+        reason = check_file(file, self._spec.root, stored, DEAD_LETTER_PARTITION_BY)
         if reason:
             raise LogDamaged(
                 f"{self.path}: a dead-letter file that table {table_id} names cannot be added: "

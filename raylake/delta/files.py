@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylake import faults
-from raylake.delta import log_files
 from raylake.delta.column_encodings import column_encodings
 from raylake.delta.partition_values import folder, log_path, partition_text
 from raylake.delta.spec import Durability
 from raylake.delta.stats import file_stats
 from raylake.errors import DependencyUnreachable, SchemaConflict
 from raylake.ingest.unit import DataFile
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place, make_folder, place, sync_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ _MOST_CODES = 1 << 16
 
 
 def write_data_files(
-    table_path: str | Path,
+    table_path: str | Place,
     batch: pa.Table | pa.RecordBatch,
     schema: pa.Schema,
     partition_by: Sequence[str] = (),
@@ -82,8 +83,8 @@ def write_data_files(
     data = _conform(batch, schema)
     if data.num_rows == 0:
         return ()
-    root = Path(table_path)
-    written: list[Path] = []
+    root = place(table_path)
+    written: list[Place] = []
     complete = False
     try:
         files = tuple(
@@ -91,9 +92,9 @@ def write_data_files(
             for values, part in _split(data, partition_by, options.target_file_bytes)
         )
         faults.reach("consumer.storing", files=len(files))
-        if options.durability == "sync":
-            for place in _folders(root, written):
-                log_files.sync_path(place)
+        if options.durability == "sync" and isinstance(root, Path):
+            for one in _folders(root, [path for path in written if isinstance(path, Path)]):
+                sync_path(one)
         complete = True
     except OSError as error:
         raise DependencyUnreachable(
@@ -190,12 +191,12 @@ def _by_value(
         yield {}, data
         return
     keys = data.select(list(partition_by))
-    for place, name in enumerate(keys.column_names):
+    for index, name in enumerate(keys.column_names):
         column = keys.column(name)
         if _is_text(column.type):
             # Delta has no empty string as a partition value: it is null.
             column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
-            keys = keys.set_column(place, name, column)
+            keys = keys.set_column(index, name, column)
     rest = data.drop_columns(list(partition_by))
     order, starts = _grouped(keys)
     moved = rest if len(starts) == 1 else rest.take(pa.array(order))
@@ -232,22 +233,23 @@ def _one_value(column: pa.ChunkedArray) -> bool:
 
 
 def _write_one(
-    root: Path,
+    root: Place,
     values: dict[str, str | None],
     data: pa.Table,
     options: WriteOptions,
-    written: list[Path],
+    written: list[Place],
 ) -> DataFile:
     name = f"part-{uuid.uuid4()}.{options.compression}.parquet"
-    place = folder(values)
-    below = f"{place}/{name}" if place else name
+    subfolder = folder(values)
+    below = f"{subfolder}/{name}" if subfolder else name
     path = root / below
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     chosen = column_encodings(data, options.stats_columns)
     # A name that nobody else has: nothing is overwritten.
     written.append(path)
+    buffered = pa.BufferOutputStream() if isinstance(path, StorePath) else None
     with (
-        pa.OSFile(str(path), "wb") as sink,
+        buffered or pa.OSFile(str(path), "wb") as sink,
         pq.ParquetWriter(
             sink,
             data.schema,
@@ -260,16 +262,26 @@ def _write_one(
         ) as writer,
     ):
         writer.write_table(data, row_group_size=options.row_group_rows)
-    if options.durability == "sync":
-        log_files.sync_path(path)
+    size_bytes = _stored(path, buffered, options.durability)
     footer = writer.writer.metadata
     return DataFile(
         path=log_path(below),
-        size_bytes=path.stat().st_size,
+        size_bytes=size_bytes,
         rows=footer.num_rows,
         partition_values=values,
         stats=file_stats(footer, data, options.stats_columns),
     )
+
+
+def _stored(path: Place, buffered: pa.BufferOutputStream | None, durability: Durability) -> int:
+    """Make a written file durable; returns its size in bytes."""
+    if isinstance(path, StorePath):
+        data = b"" if buffered is None else buffered.getvalue().to_pybytes()
+        path.put(data)
+        return len(data)
+    if durability == "sync":
+        sync_path(path)
+    return path.stat().st_size
 
 
 def _folders(root: Path, written: list[Path]) -> list[Path]:

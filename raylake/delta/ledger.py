@@ -109,6 +109,16 @@ def state_from_values(values: Mapping[str, int]) -> PartitionState | None:
     )
 
 
+def states_of(txns: Mapping[str, int]) -> dict[tuple[str, SourcePartition], PartitionState]:
+    """The state of every admitted partition in a table's txns, by pipeline and partition."""
+    values: dict[tuple[str, SourcePartition], dict[str, int]] = {}
+    for text, value in txns.items():
+        if parsed := parse_app_id(text):
+            values.setdefault((parsed.pipeline, parsed.source), {})[parsed.name] = value
+    found = {key: state_from_values(one) for key, one in sorted(values.items())}
+    return {key: state for key, state in found.items() if state is not None}
+
+
 def admitted(origin: int) -> PartitionState:
     """The state of a partition that was just admitted at ``origin`` (I9)."""
     return PartitionState(origin=origin, next=origin, totals=Counts())

@@ -7,14 +7,14 @@ new log files itself before it builds on them.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raylake.errors import LogDamaged
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place, names, sync_path, write_whole
 
 LOG = "_delta_log"
 _COMMIT = re.compile(r"^(\d{20})\.json$")
@@ -23,55 +23,61 @@ _CHECKPOINT = re.compile(r"^(\d{20})\.checkpoint(?:\..*)?\.parquet$")
 
 @dataclass(frozen=True, slots=True)
 class FileMark:
-    """What tells a log file from another one under the same name."""
+    """What tells a log file from another one under the same name.
 
-    inode: int
+    Attributes:
+        inode: On a disk; in a store its tag.
+    """
+
+    inode: int | str
     size_bytes: int
     mtime_ns: int
 
 
-def log_folder(table: Path) -> Path:
+def log_folder(table: Place) -> Place:
     """The log's folder."""
     return table / LOG
 
 
-def commit_path(table: Path, version: int) -> Path:
+def commit_path(table: Place, version: int) -> Place:
     """The JSON file of one version."""
     return table / LOG / f"{version:020d}.json"
 
 
-def commit_versions(table: Path) -> list[int]:
+def commit_versions(table: Place) -> list[int]:
     """Versions with a JSON file, ascending; empty without a log."""
     return sorted(_versions(table, _COMMIT))
 
 
-def checkpoint_versions(table: Path) -> list[int]:
+def checkpoint_versions(table: Place) -> list[int]:
     """Versions with a checkpoint, ascending."""
     return sorted(set(_versions(table, _CHECKPOINT)))
 
 
-def _versions(table: Path, pattern: re.Pattern[str]) -> Iterator[int]:
+def _versions(table: Place, pattern: re.Pattern[str]) -> Iterator[int]:
     try:
-        entries = os.scandir(table / LOG)
+        found = names(table / LOG)
     except (FileNotFoundError, NotADirectoryError):
         return
-    with entries:
-        for entry in entries:
-            match = pattern.match(entry.name)
-            if match:
-                yield int(match.group(1))
+    for name in found:
+        match = pattern.match(name)
+        if match:
+            yield int(match.group(1))
 
 
-def mark(path: Path) -> FileMark | None:
+def mark(path: Place) -> FileMark | None:
     """A file's mark; None when there is no such file."""
     try:
+        if isinstance(path, StorePath):
+            found = path.stat()
+            return FileMark(found.e_tag, found.st_size, found.st_mtime_ns)
         stat = path.stat()
     except FileNotFoundError:
         return None
     return FileMark(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def read_commit(table: Path, version: int) -> list[dict[str, Any]] | None:
+def read_commit(table: Place, version: int) -> list[dict[str, Any]] | None:
     """The actions of one version; None when its JSON file is gone (cleaned up after a checkpoint).
 
     Raises:
@@ -100,7 +106,7 @@ def read_commit(table: Path, version: int) -> list[dict[str, Any]] | None:
     return actions
 
 
-def damaged(path: Path, version: int, what: str) -> LogDamaged:
+def damaged(path: Place, version: int, what: str) -> LogDamaged:
     """The error for a damaged log file."""
     return LogDamaged(
         f"{path}: the log file of version {version} {what}",
@@ -130,7 +136,7 @@ def our_metadata(actions: list[dict[str, Any]]) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def find_batch(table: Path, batch: str, after_version: int) -> int | None:
+def find_batch(table: Place, batch: str, after_version: int) -> int | None:
     """The version after ``after_version`` that holds the batch uuid; None when none does (I4).
 
     Raises:
@@ -147,36 +153,23 @@ def find_batch(table: Path, batch: str, after_version: int) -> int | None:
         version += 1
 
 
-def sync_commit(table: Path, version: int) -> None:
+def sync_commit(table: Place, version: int) -> None:
     """Flush one log entry and its folder to the disk; returns when both are durable."""
     sync_path(commit_path(table, version))
     sync_path(table / LOG)
-
-
-def sync_path(path: Path) -> None:
-    """``fsync`` a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 CLEAN_UP_MARK = "_raylake_cleaned"
 """Holds the version below which our own clean-up, which waits for the redo (I5), deleted files."""
 
 
-def write_clean_up_mark(table: Path, below: int) -> None:
+def write_clean_up_mark(table: Place, below: int) -> None:
     """Write down, durably and before it happens, that log files below a version are deleted."""
-    path = table / LOG / CLEAN_UP_MARK
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps({"below": below}))
-    sync_path(scratch)
-    scratch.replace(path)
-    sync_path(table / LOG)
+    text = json.dumps({"below": below})
+    write_whole(table / LOG / CLEAN_UP_MARK, text, scratch=f"{CLEAN_UP_MARK}.tmp", sync=True)
 
 
-def cleaned_below(table: Path) -> int:
+def cleaned_below(table: Place) -> int:
     """The version below which our own clean-up deleted log files; 0 when it never ran."""
     try:
         return int(json.loads((table / LOG / CLEAN_UP_MARK).read_text())["below"])

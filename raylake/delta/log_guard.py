@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from pathlib import Path
 from typing import Any
 
 from raylake.delta import log_files
 from raylake.delta.txn_listing import list_txns
 from raylake.errors import LogDamaged
+from raylake.storage.place import Place
 
 
 class LogGuard:
@@ -18,7 +19,7 @@ class LogGuard:
     reads a version twice, and takes an empty log file for an empty commit.
     """
 
-    def __init__(self, root: Path, table_id: str, version: int) -> None:
+    def __init__(self, root: Place, table_id: str, version: int) -> None:
         self.root = root
         self.table_id = table_id
         self.seen_version = version
@@ -35,7 +36,10 @@ class LogGuard:
         """Remember our newest commit."""
         self.own_version = version
         self._own_batch = batch
-        self._own_mark = log_files.mark(log_files.commit_path(self.root, version))
+        # A store may not answer; then the entry itself is read before the next commit.
+        with contextlib.suppress(OSError):
+            self._own_mark = None
+            self._own_mark = log_files.mark(log_files.commit_path(self.root, version))
 
     def check_own_commit(self) -> None:
         """Check that our newest commit is still the one that lies in the log; one ``stat``.
@@ -48,7 +52,7 @@ class LogGuard:
             return
         path = log_files.commit_path(self.root, version)
         found = log_files.mark(path)
-        if found == self._own_mark:
+        if found is not None and found == self._own_mark:
             return
         if found is None:
             if any(v >= version for v in log_files.checkpoint_versions(self.root)):
@@ -100,7 +104,7 @@ class LogGuard:
         )
 
 
-def check_chain(root: Path) -> None:
+def check_chain(root: Place) -> None:
     """Check that the newest checkpoint and the log files after it are whole, without a gap.
 
     Raises:
@@ -117,7 +121,7 @@ def check_chain(root: Path) -> None:
     list_txns(root)
 
 
-def check_tail(root: Path, count: int = 200) -> None:
+def check_tail(root: Place, count: int = 200) -> None:
     """Read the newest log files after the newest checkpoint, at most ``count``.
 
     Raises:
@@ -129,7 +133,7 @@ def check_tail(root: Path, count: int = 200) -> None:
         log_files.read_commit(root, version)
 
 
-def refuse_destructive(root: Path, version: int, actions: list[dict[str, Any]]) -> None:
+def refuse_destructive(root: Place, version: int, actions: list[dict[str, Any]]) -> None:
     """Stop at a foreign commit that took rows away.
 
     Raises:

@@ -25,7 +25,7 @@ from raylake.delta.log_replay import (
     live_files,
     read_checkpoint,
 )
-from raylake.delta.log_store import ArrowFiles, LogFiles
+from raylake.delta.log_store import ArrowFiles, LogFiles, files_of
 from raylake.errors import LogDamaged, NotOurTable, UnsupportedTable
 
 _COMMIT = re.compile(r"^(\d{20})\.json$")
@@ -142,7 +142,7 @@ class LogReader:
 
     def __init__(self, path: str, files: LogFiles | None = None) -> None:
         self.path = path
-        self.files: LogFiles = files or ArrowFiles(path)
+        self.files: LogFiles = files or files_of(path)
 
     def listing(self) -> LogListing:
         """What lies in the log's folder.

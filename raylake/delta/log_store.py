@@ -7,6 +7,10 @@ from typing import Protocol
 import pyarrow as pa
 from pyarrow import fs
 
+from raylake.storage.objects import StorePath
+from raylake.storage.place import place
+from raylake.storage.reach import explaining
+
 
 class LogFiles(Protocol):
     """The few file operations that a log's reader needs, relative to one folder."""
@@ -33,7 +37,7 @@ class LogFiles(Protocol):
 
 
 class ArrowFiles:
-    """:class:`LogFiles` over ``pyarrow.fs``: local disk now, object stores by their URI.
+    """:class:`LogFiles` over ``pyarrow.fs``.
 
     Args:
         root: A local path or a URI that ``pyarrow.fs`` knows.
@@ -68,3 +72,53 @@ class ArrowFiles:
     def open(self, path: str) -> pa.NativeFile:
         """See :meth:`LogFiles.open`."""
         return self._fs.open_input_file(f"{self.root}/{path}")
+
+
+class StoreFiles:
+    """:class:`LogFiles` of a table in an object store.
+
+    A store that does not answer is no damage of the table: it is not said as an ``OSError``.
+
+    Args:
+        root: The table.
+    """
+
+    def __init__(self, root: StorePath) -> None:
+        self._root = root
+
+    def names(self, folder: str) -> dict[str, int]:
+        """See :meth:`LogFiles.names`."""
+        at = self._at(folder)
+        with explaining(at):
+            return _some(at.names(), at)
+
+    def tree(self, folder: str) -> dict[str, int]:
+        """See :meth:`LogFiles.tree`."""
+        at = self._at(folder)
+        with explaining(at):
+            return _some(at.tree(), at)
+
+    def read(self, path: str) -> bytes:
+        """See :meth:`LogFiles.read`."""
+        at = self._at(path)
+        with explaining(at):
+            return at.read_bytes()
+
+    def open(self, path: str) -> pa.NativeFile:
+        """See :meth:`LogFiles.open`."""
+        return self._at(path).open_input(explaining)
+
+    def _at(self, path: str) -> StorePath:
+        return self._root / path if path else self._root
+
+
+def _some(found: dict[str, int], at: StorePath) -> dict[str, int]:
+    if not found:
+        raise FileNotFoundError(f"{at}: holds nothing")
+    return found
+
+
+def files_of(address: str) -> LogFiles:
+    """The files of a table on a disk or in an object store."""
+    root = place(address)
+    return StoreFiles(root) if isinstance(root, StorePath) else ArrowFiles(address)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from raylake.delta import log_files
@@ -11,13 +10,14 @@ from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import merged_ranges
 from raylake.errors import UnsupportedTable
 from raylake.ingest.unit import Counts, DataFile, OffsetRange, SourcePartition, Unit
+from raylake.storage.place import Place
 
 FORMAT = 1
 KEY = "raylake"
 LOOK_BACK_VERSIONS = 1000
 
 
-def last_metadata(root: Path) -> dict[str, Any] | None:
+def last_metadata(root: Place) -> dict[str, Any] | None:
     """The ``raylake`` metadata of the newest commit of ours; None when the log has none left."""
     versions = log_files.commit_versions(root)
     for version in reversed(versions[-LOOK_BACK_VERSIONS:]):
@@ -33,8 +33,8 @@ def base(kind: str, batch: str, number: int, identity: OwnerIdentity) -> dict[st
     """The part that every commit of ours carries.
 
     Args:
-        kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``watermark``,
-            ``dead_letters``, ``release``.
+        kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``watermark``, ``adopt``,
+            ``skip``, ``rewind``, ``append_only``, ``dead_letters``, ``withdraw``, ``release``.
         batch: The batch uuid, by which a commit is found again (I4).
         number: The value of ``raylake/owner`` in this commit.
         identity: The owner.

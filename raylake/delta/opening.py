@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -15,11 +14,12 @@ from raylake.delta import log_files, metadata
 from raylake.delta.features import refuse_properties, refuse_unsupported
 from raylake.delta.identity import COURTEOUS, Claim, OwnerIdentity
 from raylake.delta.ledger import OWNER_APP
-from raylake.delta.local_table import LocalTable
 from raylake.delta.log_guard import check_chain, check_tail
+from raylake.delta.log_table import LogTable
 from raylake.delta.metadata import last_metadata
 from raylake.delta.owner_core import CONFLICTS, NO_HOOKS, OwnerCore
 from raylake.delta.probe import probe_store
+from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema, delta_schema, differences, refuse_names
 from raylake.delta.spec import Durability, TableSpec
 from raylake.errors import (
@@ -31,6 +31,8 @@ from raylake.errors import (
     UnsupportedTable,
 )
 from raylake.ingest.retry import RetryPolicy
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place, make_folder, storage_options
 
 
 class Attaching(TypedDict, total=False):
@@ -86,7 +88,8 @@ def attach_core(
         core.watermark_ms = last.get("watermark_ms")
         core.take_epoch()
 
-    core.until_landed(take)
+    with readable(spec.root):
+        core.until_landed(take)
     return core
 
 
@@ -101,6 +104,9 @@ def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> De
         DependencyUnreachable: The store cannot be read or written.
     """
     root = spec.root
+    if isinstance(root, StorePath):
+        # Before anything is put there: what is wrong is said in the configuration's words.
+        probe_store(root.parent)
     try:
         return _open_or_create(spec, root, identity, clock)
     except OSError as error:
@@ -108,7 +114,7 @@ def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> De
 
 
 def _open_or_create(
-    spec: TableSpec, root: Path, identity: OwnerIdentity, clock: Clock
+    spec: TableSpec, root: Place, identity: OwnerIdentity, clock: Clock
 ) -> DeltaTable:
     if not log_files.commit_versions(root) and not log_files.checkpoint_versions(root):
         _refuse_foreign_folder(root)
@@ -119,7 +125,8 @@ def _open_or_create(
     if table.transaction_version(OWNER_APP) is None:
         raise NotOurTable(
             f"{spec.path}: this Delta table was not made by RayLake (no {OWNER_APP} in its log)",
-            hint="Choose another path; an existing table is adopted only by a deliberate command.",
+            hint="Choose another path; `raylake adopt` lets a table of ours begin where this one's "
+            "writer has ended.",
         )
     check_schema(spec, table)
     return table
@@ -144,7 +151,7 @@ def check_schema(spec: TableSpec, table: DeltaTable) -> None:
 
 
 def refuse_claim(
-    root: Path, identity: OwnerIdentity, claim: Claim, last: Mapping[str, Any], now_s: float
+    root: Place, identity: OwnerIdentity, claim: Claim, last: Mapping[str, Any], now_s: float
 ) -> None:
     """What stands in the way of a claim (I11); the lock is the epoch commit, never this.
 
@@ -188,9 +195,9 @@ def refuse_claim(
     )
 
 
-def _refuse_foreign_folder(root: Path) -> None:
+def _refuse_foreign_folder(root: Place) -> None:
     try:
-        entries = sorted(p.name for p in root.iterdir()) if root.exists() else []
+        entries = _entries(root)
     except NotADirectoryError as error:
         raise NotOurTable(
             f"{root}: is a file, not a table's folder", hint="Choose another path."
@@ -204,15 +211,22 @@ def _refuse_foreign_folder(root: Path) -> None:
         )
 
 
+def _entries(root: Place) -> list[str]:
+    if isinstance(root, StorePath):
+        return sorted([*root.names(), *root.folders()])
+    return sorted(p.name for p in root.iterdir()) if root.exists() else []
+
+
 def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
     refuse_properties(spec.properties, spec.path)
     refuse_names(spec.schema, spec.path)
     document = metadata.base("create", uuid.uuid4().hex, 0, identity)
     document["at_s"] = round(clock.now(), 3)
     try:
-        spec.root.mkdir(parents=True, exist_ok=True)
+        make_folder(spec.root)
         DeltaTable.create(
-            spec.root,
+            str(spec.root),
+            storage_options=storage_options(spec.root),
             schema=delta_schema(spec.schema),
             partition_by=list(spec.partition_by),
             configuration=dict(spec.properties),
@@ -225,7 +239,9 @@ def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
         )
     except (DeltaError, OSError) as error:
         # Somebody else may have created it in the same instant: then it is opened as it is.
-        if log_files.commit_versions(spec.root):
+        with readable(spec.root):
+            created = bool(log_files.commit_versions(spec.root))
+        if created:
             return
         reason = str(error).split("\n", maxsplit=1)[0]
         raise DependencyUnreachable(
@@ -234,9 +250,9 @@ def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
         ) from error
 
 
-def _open(root: Path) -> DeltaTable:
+def _open(root: Place) -> DeltaTable:
     try:
-        return LocalTable(root)
+        return LogTable(root)
     except DeltaProtocolError as error:
         raise UnsupportedTable(
             f"{root}: {str(error).splitlines()[0]}", hint="Choose another path."

@@ -8,12 +8,14 @@ from typing import Self, Unpack
 import pyarrow as pa
 
 from raylake import faults
-from raylake.delta import owner_steps
+from raylake.delta import owner_moves, owner_steps
 from raylake.delta.checkpointer import Checkpointer
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
+from raylake.delta.reading import readable
+from raylake.delta.rewinding import Rewind
 from raylake.delta.spec import TableSpec
 from raylake.delta.table_state import TableState
 from raylake.ingest.retry import RetryCounters
@@ -49,7 +51,10 @@ class OwnedTable:
             Refused: Nothing was changed.
             DependencyUnreachable: The store cannot be read or written.
         """
-        return cls(attach_core(spec, identity, **attaching), spec, identity.pipeline)
+        core = attach_core(spec, identity, **attaching)
+        with readable(spec.root):
+            core.until_landed(lambda: owner_moves.close_again_once(core, spec.properties))
+            return cls(core, spec, identity.pipeline)
 
     @property
     def schema(self) -> pa.Schema:
@@ -178,6 +183,28 @@ class OwnedTable:
         )
         return result
 
+    def move(self, order: owner_moves.Order) -> None:
+        """Move positions by decision, in a commit of its own (I12).
+
+        Raises:
+            Refused, ConfigError: Why it cannot be done; nothing was changed.
+            Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
+        """
+        core = self._core
+        takes_rows = isinstance(order, Rewind) and order.replace
+        if takes_rows:
+            core.until_landed(
+                lambda: owner_moves.set_append_only_once(core, was="true", to="false")
+            )
+        try:
+            core.until_landed(lambda: owner_moves.move_once(core, self._state, order))
+        finally:
+            if takes_rows:
+                core.until_landed(
+                    lambda: owner_moves.set_append_only_once(core, was="false", to="true")
+                )
+        core.sync()
+
     def set_watermark(self, value_ms: int) -> None:
         """Move the watermark by decision, back as well as forward, in a commit of its own.
 
@@ -210,8 +237,10 @@ class OwnedTable:
 
         Raises:
             LogDamaged: A log file that is needed was cleaned up or is torn.
+            DependencyUnreachable: The log cannot be read now.
         """
-        return pending_dead_letters(self._core.root, after_version)
+        with readable(self._core.root):
+            return pending_dead_letters(self._core.root, after_version)
 
     def release(self) -> None:
         """Say that this owner leaves, so that the next one need not wait (I11).

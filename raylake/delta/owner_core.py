@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +23,7 @@ from raylake.delta import log_files, metadata
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import OWNER_APP, owner_epoch, owner_number
 from raylake.delta.log_guard import LogGuard
+from raylake.delta.reading import readable
 from raylake.delta.spec import Durability
 from raylake.errors import (
     DependencyUnreachable,
@@ -35,6 +35,7 @@ from raylake.errors import (
 )
 from raylake.ingest.retry import Retrier, RetryPolicy
 from raylake.ingest.unit import DataFile
+from raylake.storage.place import Place
 
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 ATTEMPTS = 10
@@ -85,7 +86,7 @@ class OwnerCore:
     def __init__(
         self,
         table: DeltaTable,
-        root: Path,
+        root: Place,
         identity: OwnerIdentity,
         *,
         clock: Clock,
@@ -161,15 +162,13 @@ class OwnerCore:
             DependencyUnreachable: The log could not be read.
         """
         self._settle()
-        try:
+        with readable(self.root):
             self._guard.check_own_commit()
             self._update()
             if str(self.table.metadata().id) != self.table_id:
                 raise self._guard.replaced("another table id")
             self._check_number()
             self._guard.check_foreign(int(self.table.version()))
-        except OSError as error:
-            raise DependencyUnreachable(f"{self.root}: the log cannot be read: {error}") from error
 
     def write(self, draft: Draft, landed: Callable[[int], None]) -> int:
         """Commit once, on the handle that :meth:`refresh` checked; a strict compare-and-swap.
@@ -199,9 +198,14 @@ class OwnerCore:
         """
         return self.conflicts.call(one_try)
 
-    def evolve_with(self, change: Callable[[CommitProperties], None], draft: Draft) -> int:
-        """Run a metadata change of delta-rs as a commit of ours; as :meth:`write`."""
-        return self._attempt(draft, self.number + 1, lambda _version: None, change)
+    def evolve_with(
+        self,
+        change: Callable[[CommitProperties], None],
+        draft: Draft,
+        landed: Callable[[int], None] = lambda _version: None,
+    ) -> int:
+        """Run another change than an append as a commit of ours; as :meth:`write`."""
+        return self._attempt(draft, self.number + 1, landed, change)
 
     def sync(self) -> None:
         """Make our newest commit durable; returns when it is."""
@@ -218,7 +222,7 @@ class OwnerCore:
         self._unsynced = None
 
     def _swap(self, draft: Draft, number: int, landed: Callable[[int], None]) -> int:
-        actions = [_add_action(f, self.clock) for f in draft.files]
+        actions = [add_action(f, self.clock) for f in draft.files]
 
         def transact(properties: CommitProperties) -> None:
             self.table.create_write_transaction(
@@ -358,7 +362,8 @@ def _properties(draft: Draft, number: int, core: OwnerCore) -> CommitProperties:
     )
 
 
-def _add_action(file: DataFile, clock: Clock) -> AddAction:
+def add_action(file: DataFile, clock: Clock) -> AddAction:
+    """A file as delta-rs adds it."""
     # delta-rs encodes the path itself, so it gets the one on the disk.
     return AddAction(
         unquote(file.path),
@@ -370,10 +375,12 @@ def _add_action(file: DataFile, clock: Clock) -> AddAction:
     )
 
 
-def _not_committed(root: Path, base_version: int, error: Exception) -> RayLakeError:
+def _not_committed(root: Place, base_version: int, error: Exception) -> RayLakeError:
     if isinstance(error, RayLakeError):
         return error
-    if log_files.mark(log_files.commit_path(root, base_version + 1)) is not None:
+    with readable(root):
+        taken = log_files.mark(log_files.commit_path(root, base_version + 1)) is not None
+    if taken:
         return Contended(f"{root}: another commit took version {base_version + 1}")
     return DependencyUnreachable(
         f"{root}: version {base_version + 1} could not be written: {_first_line(error)}",

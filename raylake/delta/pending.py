@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from raylake.delta import log_files, metadata
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile
+from raylake.storage.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class PendingDeadLetters:
     newest: int
 
 
-def pending_dead_letters(data_table: Path, after_version: int) -> PendingDeadLetters:
+def pending_dead_letters(data_table: Place, after_version: int) -> PendingDeadLetters:
     """Read from a data table's log which dead-letter files its commits after a version name.
 
     Raises:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+
+from raylake.storage.place import Place, place
 
 Durability = Literal["sync", "none"]
 
@@ -17,7 +18,7 @@ class TableSpec:
     """A table as configured; it is created like this when it is not there.
 
     Attributes:
-        path: The table's folder on local disk.
+        path: The table's address: a folder of the local disk, or of an object store.
         schema: Columns, partition columns included.
         partition_by: Partition columns, in order.
         properties: Delta table properties for a new table, such as ``delta.appendOnly``.
@@ -29,9 +30,9 @@ class TableSpec:
     properties: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def root(self) -> Path:
-        """The folder as a path."""
-        return Path(self.path)
+    def root(self) -> Place:
+        """Where the table lies."""
+        return place(self.path)
 
 
 def bronze_properties(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -11,11 +10,12 @@ from raylake.delta import log_files
 from raylake.delta.ledger import parse_app_id
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import SourcePartition
+from raylake.storage.place import Place, names, open_input
 
 _PART = re.compile(r"^\d{20}\.checkpoint\.(\d{10})\.(\d{10})\.parquet$")
 
 
-def list_txns(table: Path, upto: int | None = None) -> dict[str, int]:
+def list_txns(table: Place, upto: int | None = None) -> dict[str, int]:
     """Every txn of a version: app id to version.
 
     Args:
@@ -44,7 +44,7 @@ def list_txns(table: Path, upto: int | None = None) -> dict[str, int]:
     return txns
 
 
-def admitted_partitions(table: Path) -> list[tuple[str, SourcePartition]]:
+def admitted_partitions(table: Place) -> list[tuple[str, SourcePartition]]:
     """Pipeline and partition of every ``origin`` in the log, sorted."""
     found = set()
     for text in list_txns(table):
@@ -54,23 +54,24 @@ def admitted_partitions(table: Path) -> list[tuple[str, SourcePartition]]:
     return sorted(found)
 
 
-def checkpoint_files(table: Path, version: int) -> list[Path]:
+def checkpoint_files(table: Place, version: int) -> list[Place]:
     """The files of a checkpoint, all parts; empty when it is incomplete."""
     folder = log_files.log_folder(table)
-    whole = folder / f"{version:020d}.checkpoint.parquet"
-    if whole.exists():
-        return [whole]
-    parts = sorted(folder.glob(f"{version:020d}.checkpoint.*.parquet"))
-    numbers = [_PART.match(p.name) for p in parts]
+    whole = f"{version:020d}.checkpoint.parquet"
+    found = sorted(n for n in names(folder) if n.startswith(f"{version:020d}.checkpoint."))
+    if whole in found:
+        return [folder / whole]
+    parts = [name for name in found if name.endswith(".parquet")]
+    numbers = [_PART.match(name) for name in parts]
     totals = {int(m.group(2)) for m in numbers if m}
     if len(totals) == 1 and len(parts) == totals.pop():
-        return parts
+        return [folder / name for name in parts]
     return []
 
 
-def _checkpoint_txns(file: Path) -> dict[str, int]:
+def _checkpoint_txns(file: Place) -> dict[str, int]:
     try:
-        with pq.ParquetFile(file) as parquet:
+        with open_input(file) as opened, pq.ParquetFile(opened) as parquet:
             if "txn" not in parquet.schema_arrow.names:
                 return {}
             rows = parquet.read(columns=["txn"], use_threads=False).column("txn")

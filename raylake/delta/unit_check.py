@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 
 from raylake.errors import DependencyUnreachable
 from raylake.ingest.unit import DataFile, Unit
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place, open_input
 
 
-def check_unit(unit: Unit, root: Path, schema: pa.Schema, partition_by: tuple[str, ...]) -> str:
+def check_unit(unit: Unit, root: Place, schema: pa.Schema, partition_by: tuple[str, ...]) -> str:
     """Why a unit's files must not be committed; empty when they may.
 
     Checked: path inside the table, existence, size, rows and schema from the footer, partition
@@ -43,11 +45,11 @@ def check_unit(unit: Unit, root: Path, schema: pa.Schema, partition_by: tuple[st
     return ""
 
 
-def disk_path(root: Path, path: str) -> Path | None:
+def disk_path(root: Place, path: str) -> Place | None:
     """Where a path of the log lies on the disk; None when it leads out of the table."""
     if "://" in path or path.startswith("/"):
         return None
-    below = Path(unquote(path))
+    below = PurePosixPath(unquote(path))
     if (
         below.is_absolute()
         or ".." in below.parts
@@ -55,11 +57,15 @@ def disk_path(root: Path, path: str) -> Path | None:
         or below.parts[0] == "_delta_log"
     ):
         return None
+    if isinstance(root, StorePath):
+        return root / str(below)
     place = root / below
     return place if place.resolve().is_relative_to(root.resolve()) else None
 
 
-def check_file(file: DataFile, root: Path, stored: pa.Schema, partition_by: tuple[str, ...]) -> str:
+def check_file(
+    file: DataFile, root: Place, stored: pa.Schema, partition_by: tuple[str, ...]
+) -> str:
     """Why one file must not be committed; empty when it may.
 
     Args:
@@ -80,7 +86,7 @@ def check_file(file: DataFile, root: Path, stored: pa.Schema, partition_by: tupl
         size = place.stat().st_size
         if size != file.size_bytes:
             return f"has {size} bytes, not {file.size_bytes}"
-        with pq.ParquetFile(place) as parquet:
+        with open_input(place) as opened, pq.ParquetFile(opened) as parquet:
             rows = parquet.metadata.num_rows
             found = parquet.schema_arrow
     except FileNotFoundError:

@@ -76,7 +76,7 @@ class AttributedLetters:
 
     def files(self) -> list[LiveFile]:
         """Live files and pending ones."""
-        live = _live(self.table.files) if self.table.files is not None else []
+        live = live_files(self.table.files) if self.table.files is not None else []
         return live + [
             LiveFile(f.path, f.size_bytes, f.rows, f.partition_values)
             for named in self.pending.commits
@@ -106,7 +106,7 @@ def check_data(
     if account.snapshot is None:
         return {"rows_read": 0}
     check = _Check(account, findings, OffsetSet(budget_bytes))
-    rows = _live(account.snapshot.files)
+    rows = live_files(account.snapshot.files)
     dead = letters.files() if letters is not None else []
     passes = 0
     while True:
@@ -306,7 +306,8 @@ def _plain(values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
-def _live(files: pa.Table) -> list[LiveFile]:
+def live_files(files: pa.Table) -> list[LiveFile]:
+    """The live files of a snapshot."""
     columns = (files.column(c).to_pylist() for c in ("path", "size", "num_records"))
     values = files.column("partition_values").to_pylist()
     return [

@@ -6,7 +6,7 @@ away is not missed: the walk starts at the first retained commit and knows only 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,7 @@ class HistoryWalk:
         self._check_owner(commit)
         ranges = _ranges(commit)
         self._check_ranges(commit, ranges)
+        self._check_rewound(commit)
         self._check_files(commit, ranges)
         history.values.update(commit.txns)
         files = (commit.raylake or {}).get("dead_letters") or ()
@@ -197,6 +198,32 @@ class HistoryWalk:
                 where = f"version {commit.version}, {one.source}"
                 self._add("chain", where, f"{name} {wanted}", f"{name} {after}")
 
+    def _check_rewound(self, commit: Commit) -> None:
+        """A rewind's own words against the txns that it lowers."""
+        values, covered = self.history.values, set()
+        for one in _rewound(commit):
+            source = SourcePartition(one["topic"], one["topic_id"], int(one["partition"]))
+            where = f"version {commit.version}, {source}"
+            at = app_id(str(one["pipeline"]), source, "next")
+            covered.add(at)
+            if values.get(at, one["from"]) != one["from"]:
+                self._add("chain", where, f"a rewind from {values[at]}", f"one from {one['from']}")
+            if commit.txns.get(at) != one["to"]:
+                self._add("chain", where, f"next {one['to']}", f"next {commit.txns.get(at)}")
+            for name in _COUNTS:
+                app = app_id(str(one["pipeline"]), source, name)
+                before = values.get(app, 0 if self.history.first == 0 else None)
+                after = commit.txns.get(app, before)
+                if before is not None and after != before - int(one[name]):
+                    self._add(
+                        "chain", where, f"{name} {before - int(one[name])}", f"{name} {after}"
+                    )
+        if (commit.raylake or {}).get("kind") == "rewind":
+            for app in commit.txns:
+                if app.endswith("/next") and parse_app_id(app) and app not in covered:
+                    where = f"version {commit.version}, {app}"
+                    self._add("chain", where, "a rewind of it in the commit", "its next alone")
+
     def _check_files(self, commit: Commit, ranges: list[tuple[OffsetRange, str]]) -> None:
         where = f"version {commit.version}"
         removed = [r["path"] for r in commit.removes()]
@@ -217,6 +244,11 @@ class HistoryWalk:
             counted = sum(r.counts.rows for r, _ in ranges)
             if total != counted:
                 self._add("commit_rows", where, f"{counted} rows, by its ranges", f"{total}")
+        elif commit.raylake.get("kind") == "rewind" and None not in taken:
+            left = sum(rows or 0 for rows in taken) - total
+            counted = sum(int(one["rows_found"]) for one in _rewound(commit))
+            if left != counted:
+                self._add("commit_rows", where, f"{counted} rows taken back", f"{left}")
         elif removed and added and not changes and None not in taken:
             before = sum(rows or 0 for rows in taken)
             if total != before:
@@ -226,6 +258,10 @@ class HistoryWalk:
 def _ranges(commit: Commit) -> list[tuple[OffsetRange, str]]:
     found = (commit.raylake or {}).get("ranges") or ()
     return [(range_from_json(r), str(r["pipeline"])) for r in found]
+
+
+def _rewound(commit: Commit) -> Sequence[Mapping[str, Any]]:
+    return (commit.raylake or {}).get("rewound") or ()
 
 
 def _rows(add: Mapping[str, Any]) -> int | None:

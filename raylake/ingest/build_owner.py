@@ -9,6 +9,7 @@ from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.metadata import last_metadata
 from raylake.delta.opening import open_or_create
 from raylake.delta.owned_table import OwnedTable
+from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema
 from raylake.delta.txn_listing import admitted_partitions
 from raylake.errors import Refused, SchemaConflict
@@ -38,8 +39,10 @@ def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
     refuse_columns(setup.table, setup.spec.schema)
     table = open_or_create(setup.spec, identity, clock)
     refuse_columns(setup.table, arrow_schema(table.schema()))
-    holders = {name for name, _ in admitted_partitions(setup.spec.root)} - {pipeline}
-    last = (last_metadata(setup.spec.root) or {}).get("identity", {}).get("pipeline", pipeline)
+    with readable(setup.spec.root):
+        holders = {name for name, _ in admitted_partitions(setup.spec.root)} - {pipeline}
+        newest = last_metadata(setup.spec.root) or {}
+    last = newest.get("identity", {}).get("pipeline", pipeline)
     if not holders and last != pipeline:
         holders = {last}
     if holders:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -12,6 +11,7 @@ from raylake.clock import Clock, Deadline
 from raylake.codecs import infer_schema, schema_text
 from raylake.config.bronze import Earliest, FromOffsets
 from raylake.delta import log_files
+from raylake.delta.reading import readable
 from raylake.errors import ConfigError, RayLakeError, UnknownTopic
 from raylake.ingest.fleet import Seen
 from raylake.ingest.plan import NothingToInfer, RunPlan, TablePlan, table_plans
@@ -22,6 +22,7 @@ from raylake.ingest.start_positions import resolve
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster
 from raylake.kafka.fetch import Connection, Fetcher, FetchSettings, PollFetcher, Position
+from raylake.storage.place import place
 
 log = logging.getLogger(__name__)
 
@@ -193,5 +194,6 @@ def sample_by_source(
 
 
 def _exists(table: TablePlan) -> bool:
-    root = Path(table.path)
-    return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))
+    root = place(table.path)
+    with readable(root):
+        return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from raylake.errors import ConfigError, Refused
 from raylake.ingest.breaker import Breaker, BreakerState
 from raylake.ingest.status import read_status
+from raylake.storage.place import Place
 
 Snapshots = Mapping[str, Mapping[str, Any]]
 """Breakers' snapshots by name."""
@@ -30,7 +30,7 @@ class EarlierBreakers:
     held: Snapshots = field(default_factory=dict)
 
     @classmethod
-    def read(cls, status_file: Path) -> Self:
+    def read(cls, status_file: Place) -> Self:
         """From a pipeline's status document; none where there is none that can be read."""
         try:
             document = read_status(status_file)

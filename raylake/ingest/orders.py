@@ -12,17 +12,19 @@ import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from raylake import errors
 from raylake.clock import Clock, Deadline
 from raylake.errors import RayLakeError, Refused, Terminal
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place, make_folder, names, write_whole
 
 log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
 POLL_S = 0.1
+STORE_POLL_S = 2.0
 KEEP_ANSWERS_S = 60.0
 MAX_ORDER_BYTES = 65_536
 _KINDS: Final = {
@@ -55,16 +57,19 @@ class OrderBox:
         clock: Time.
     """
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Place, clock: Clock) -> None:
         self._folder = folder
         self._clock = clock
         self._trouble = ""
+        self._next_look_s = 0.0
 
     def take(self) -> list[Order]:
         """The orders that arrived, oldest first; each is given out once. Never raises."""
         found: list[Order] = []
+        if not self._due():
+            return found
         try:
-            for path in sorted(self._folder.glob("*.order"), key=lambda p: p.stat().st_mtime):
+            for path in sorted(self._files(".order"), key=lambda p: p.stat().st_mtime):
                 order = self._taken(path)
                 if order is not None:
                     found.append(order)
@@ -116,7 +121,7 @@ class OrderBox:
                     break
                 if expired:
                     raise _silent(order.exists(), timeout_s)
-                self._clock.sleep(POLL_S)
+                self._clock.sleep(STORE_POLL_S / 4 if isinstance(order, StorePath) else POLL_S)
         finally:
             for path in (order, answer):
                 path.unlink(missing_ok=True)
@@ -125,7 +130,24 @@ class OrderBox:
         result: dict[str, Any] = said["result"]
         return result
 
-    def _taken(self, path: Path) -> Order | None:
+    def _due(self) -> bool:
+        """Whether to look now: each look costs a request in a store."""
+        if isinstance(self._folder, StorePath):
+            now_s = self._clock.monotonic()
+            if now_s < self._next_look_s:
+                return False
+            self._next_look_s = now_s + STORE_POLL_S
+        return True
+
+    def _files(self, suffix: str) -> list[Place]:
+        try:
+            found = names(self._folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        # Scratch files of a disk begin with a dot.
+        return [self._folder / n for n in found if n.endswith(suffix) and n[0] != "."]
+
+    def _taken(self, path: Place) -> Order | None:
         said = _read(path)
         try:
             path.unlink()
@@ -144,28 +166,26 @@ class OrderBox:
 
     def _sweep(self) -> None:
         """Remove answers that nobody waited for."""
-        for path in self._folder.glob("*.answer"):
+        for path in self._files(".answer"):
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < self._clock.now() - KEEP_ANSWERS_S:
                     path.unlink()
 
-    def _path(self, order_id: str, kind: str) -> Path:
+    def _path(self, order_id: str, kind: str) -> Place:
         return self._folder / f"{order_id}.{kind}"
 
 
-def order_folder(status_file: Path) -> Path:
+def order_folder(status_file: Place) -> Place:
     """Where the orders of a pipeline lie: ``<lake>/_raylake/orders/<pipeline>``."""
-    return status_file.parents[1] / "orders" / status_file.name.removesuffix(".json")
+    return status_file.parent.parent / "orders" / status_file.name.removesuffix(".json")
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_text(json.dumps({"format": FORMAT, **document}, default=str))
-    scratch.replace(path)
+def _write(path: Place, document: Mapping[str, Any]) -> None:
+    make_folder(path.parent)
+    write_whole(path, json.dumps({"format": FORMAT, **document}, default=str))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Place) -> dict[str, Any] | None:
     try:
         if path.stat().st_size > MAX_ORDER_BYTES:
             return None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from raylake.errors import ConfigError, Fenced, Refused
 from raylake.ingest.status import read_status, write_status
+from raylake.storage.place import Place
 
 
 class OwnStatus:
@@ -20,7 +20,7 @@ class OwnStatus:
         path: The document; what lies there at the first write is an earlier run's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
         self._written = False
 

@@ -26,6 +26,7 @@ from raylake.errors import ConfigError, UnknownTopic
 from raylake.ingest.earlier import EarlierBreakers
 from raylake.ingest.unit import SourcePartition
 from raylake.layers.bronze import BronzeShape
+from raylake.storage.place import Place, place
 
 if TYPE_CHECKING:
     from raylake.kafka.client import Cluster, TopicInfo
@@ -82,9 +83,9 @@ class RunPlan:
         return dead_letter_path(self.config)
 
     @property
-    def status_file(self) -> Path:
+    def status_file(self) -> Place:
         """The status document."""
-        return Path(status_path(self.config))
+        return place(status_path(self.config))
 
 
 @dataclass(frozen=True, slots=True)

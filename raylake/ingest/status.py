@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from raylake.errors import ConfigError, Refused
+from raylake.storage.place import Place, make_folder, write_whole
 
 FORMAT = 1
 
 
-def write_status(path: Path, document: dict[str, Any]) -> None:
+def write_status(path: Place, document: dict[str, Any]) -> None:
     """Replace the document at ``path``; a reader sees the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps({"format": FORMAT, **document}, indent=1, default=str))
-    scratch.replace(path)
+    make_folder(path.parent)
+    text = json.dumps({"format": FORMAT, **document}, indent=1, default=str)
+    write_whole(path, text, scratch=f".{path.name}.{os.getpid()}")
 
 
-def read_status(path: Path) -> dict[str, Any]:
+def read_status(path: Place) -> dict[str, Any]:
     """Read the document.
 
     Raises:
         ConfigError: There is none: the pipeline never ran with this lake.
         Refused: It is not a status document, or of a newer format.
+        OSError: It cannot be read.
     """
     try:
         document = json.loads(path.read_bytes())

@@ -186,6 +186,17 @@ class Cluster:
         )
         return {wanted[tp]: found.offset for tp, found in answer.items() if found.offset >= 0}
 
+    def group_members(self, group_id: str) -> int:
+        """How many members a consumer group has now; 0 for one that does not exist."""
+
+        def members(admin: KafkaAdminClient) -> int:
+            try:
+                return len(admin.describe_groups([group_id])[group_id]["members"])
+            except kafka_errors.GroupIdNotFoundError:
+                return 0
+
+        return self._ask(f"describing group {group_id!r}", members)
+
     def commit_group(self, group_id: str, offsets: Mapping[SourcePartition, int]) -> None:
         """Write a group's offsets, for tools that read them; the ledger never does (I2).
 

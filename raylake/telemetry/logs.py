@@ -40,8 +40,14 @@ class JsonLines(logging.Formatter):
 
 
 def log_folder(lake: str, pipeline: str) -> Path:
-    """Where the runs of a pipeline log: ``<lake>/_raylake/logs/<pipeline>``."""
-    return Path(lake) / "_raylake" / "logs" / pipeline
+    """Where the runs of a pipeline log: ``<lake>/_raylake/logs/<pipeline>``.
+
+    A store takes no lines one by one: for a lake in one, each machine keeps what its processes
+    say, below ``~/.raylake/lakes`` under the lake's address.
+    """
+    scheme, store, key = lake.rpartition("://")
+    root = Path.home() / ".raylake" / "lakes" / scheme / key if store else Path(lake)
+    return root / "_raylake" / "logs" / pipeline
 
 
 def log_to_file(folder: Path, run_id: str, process: str, **context: Any) -> Path:

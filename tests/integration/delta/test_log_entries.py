@@ -24,7 +24,7 @@ from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
 
 from raylake.delta import log_files
-from raylake.delta.local_table import LocalTable
+from raylake.delta.log_table import LogTable
 
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 SCHEMA = Schema(
@@ -65,7 +65,7 @@ def left_over(path: Path) -> list[str]:
 
 def test_another_reader_finds_the_same_as_in_an_entry_of_delta_rs(tmp_path: Path) -> None:
     found = []
-    for kind in (DeltaTable, LocalTable):
+    for kind in (DeltaTable, LogTable):
         path = create(tmp_path / kind.__name__)
         append(kind(path), (*NAMES, ""), (("raylake/a", 1 << 40), ("raylake/b", 0)))
         read = DeltaTable(path)
@@ -86,7 +86,7 @@ def test_another_reader_finds_the_same_as_in_an_entry_of_delta_rs(tmp_path: Path
         assert sorted(DeltaTable(path).file_uris()) == sorted(read.file_uris())
     theirs, ours = found
     assert ours[0] == theirs[0]
-    assert [u.rsplit("LocalTable/")[-1] for u in ours[1]] == [
+    assert [u.rsplit("LogTable/")[-1] for u in ours[1]] == [
         u.rsplit("DeltaTable/")[-1] for u in theirs[1]
     ]
     assert ours[2:] == theirs[2:]
@@ -98,7 +98,7 @@ def test_of_handles_at_one_version_one_commits(tmp_path: Path) -> None:
     barrier = threading.Barrier(writers)
 
     def run(number: int) -> int:
-        won, handle = 0, (LocalTable if number % 2 else DeltaTable)(path)
+        won, handle = 0, (LogTable if number % 2 else DeltaTable)(path)
         for turn in range(turns):
             barrier.wait(timeout=60)
             handle.update_incremental()
@@ -122,7 +122,7 @@ def test_an_entry_below_the_cleaned_log_is_not_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = create(tmp_path / "t")
-    frozen, other = LocalTable(path), DeltaTable(path)
+    frozen, other = LogTable(path), DeltaTable(path)
     link = os.link
 
     def clean_up_first(source: Any, target: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_table_with_another_protocol_is_left_to_delta_rs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = create(tmp_path / "t")
-    table, other = LocalTable(path), DeltaTable(path)
+    table, other = LogTable(path), DeltaTable(path)
     other.alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
     table.update_incremental()
     monkeypatch.setattr(os, "link", lambda *_: pytest.fail("written by ourselves"))

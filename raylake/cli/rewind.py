@@ -1,0 +1,61 @@
+"""``raylake rewind``: read offsets again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raylake.cli.files import load_file, placed
+from raylake.cli.output import FileArgument, Output, OutputOption, SetOption
+from raylake.cli.positions import DryRunOption, TableName, offsets_of, tell
+from raylake.cli.watermark import milliseconds
+from raylake.client.rewind_orders import Target, ToEarliest, ToMoment, ToOffsets, rewind
+from raylake.clock import SystemClock
+from raylake.errors import ConfigError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command("rewind")
+def command(
+    file: FileArgument,
+    table: TableName,
+    to: Annotated[
+        list[str],
+        typer.Option(
+            "--to",
+            metavar="WHERE",
+            help="earliest; a moment, 2026-01-31T12:00:00Z; or TOPIC[P]=OFFSET, repeated.",
+        ),
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take away the rows and dead letters of the offsets.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    set_: SetOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Read offsets again that a table has accounted for, while the pipeline does not run.
+
+    One commit lowers the position and takes away what the table made of these offsets. Without
+    --replace it is refused where there are rows or dead letters: they would be doubled.
+    """
+    target = target_of(to)
+    loaded = load_file(file, set_)
+    with placed(loaded):
+        done = rewind(loaded, table, target, SystemClock(), replace=replace, dry_run=dry_run)
+    tell(done, output)
+
+
+def target_of(to: list[str]) -> Target:
+    """Where to read from.
+
+    Raises:
+        ConfigError: It is none of the three.
+    """
+    if any("=" in one for one in to):
+        return ToOffsets(offsets_of(to))
+    if len(to) != 1:
+        raise ConfigError("--to takes one moment, or positions", hint="see --help")
+    return ToEarliest() if to[0] == "earliest" else ToMoment(milliseconds(to[0]))

@@ -1,0 +1,345 @@
+"""What a rewind takes back: rows and dead letters from an offset on, and their counts (I12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylake.delta import log_files
+from raylake.delta.cutting import Cut, find_cuts
+from raylake.delta.ledger import PREFIX
+from raylake.delta.log_reader import LogReader, LogSnapshot
+from raylake.delta.metadata import range_from_json
+from raylake.delta.moves import States, state_of
+from raylake.delta.pending import pending_dead_letters
+from raylake.delta.verify_data import LETTER_COLUMNS, ROW_COLUMNS, live_files
+from raylake.delta.verify_letters import NOT_COUNTED
+from raylake.delta.verify_offsets import Mask
+from raylake.errors import Refused
+from raylake.ingest.unit import Counts, PartitionState, SourcePartition
+from raylake.storage.place import place
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Read offsets again that a table has accounted for.
+
+    Attributes:
+        pipeline: Of which pipeline.
+        ends: The next offset to read of each partition.
+        replace: Take away what the table made of them; without it there must be nothing.
+        letters: The dead-letter table's folder; None when the pipeline has none.
+        table: The table's name in it.
+    """
+
+    pipeline: str
+    ends: Mapping[SourcePartition, int]
+    replace: bool
+    letters: str | None = None
+    table: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What a rewind takes back of one partition.
+
+    Attributes:
+        was: Its state before.
+        now: Its state afterwards.
+        counts: What leaves the account.
+        rows_found: The rows that leave the table; other than ``counts.rows`` where somebody else
+            has taken some of them already.
+    """
+
+    was: PartitionState
+    now: PartitionState
+    counts: Counts
+    rows_found: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a rewind would do.
+
+    Attributes:
+        version: The table's version that was looked at.
+        partitions: By partition.
+        cuts: The table's files with rows that leave.
+        letter_cuts: The dead-letter table's files with letters that leave.
+    """
+
+    version: int
+    partitions: Mapping[SourcePartition, TakenBack]
+    cuts: tuple[Cut, ...]
+    letter_cuts: tuple[Cut, ...]
+
+
+def survey(order: Rewind, states: States, reader: LogReader) -> Survey:
+    """Find out what a rewind takes back; reads the coordinates of every row, changes nothing.
+
+    Args:
+        order: The order.
+        states: Every admitted partition of the table.
+        reader: The table's log.
+
+    Raises:
+        ConfigError: A partition is not admitted.
+        Refused: A partition stands before the offset, there are rows or dead letters and
+            ``replace`` was not said, or what leaves cannot be told exactly.
+        LogDamaged: A file is missing, or is not what the log says.
+    """
+    snapshot = reader.snapshot()
+    _check(order, states, reader.path)
+    ends = {(s.topic, s.partition): end for s, end in order.ends.items()}
+    rows = _Tally(ends)
+    cuts = tuple(find_cuts(reader, live_files(snapshot.files), ROW_COLUMNS, rows.doomed))
+    _refuse_pending(order, states, snapshot, reader.path)
+    letters, letter_cuts = _letters(order)
+    told = _history(reader, snapshot, order)
+    partitions = {
+        source: _taken_back(source, order, states[source], (rows, letters), told[source])
+        for source in sorted(order.ends)
+    }
+    many = sum(one.counts.rows + one.counts.dead for one in partitions.values())
+    if many and not order.replace:
+        raise Refused(
+            f"{reader.path}: {many} rows and dead letters from these offsets on are in the tables; "
+            "reading them again would double them",
+            hint="--replace takes them away in the same commit; --dry-run shows what leaves",
+            rows=sum(one.counts.rows for one in partitions.values()),
+            dead=sum(one.counts.dead for one in partitions.values()),
+        )
+    return Survey(snapshot.version, partitions, cuts, letter_cuts)
+
+
+def _check(order: Rewind, states: States, where: str) -> None:
+    for source, end in sorted(order.ends.items()):
+        state = state_of(source, states, where)
+        if end >= state.next:
+            raise Refused(
+                f"{where}: {source} stands at {state.next}, {end} does not lie before it",
+                hint="`raylake skip` moves forward",
+                topic=source.topic,
+                partition=source.partition,
+                next=state.next,
+                asked=end,
+            )
+        again = [s for s in states if s != source and s.topic == source.topic]
+        if any(s.partition == source.partition for s in again):
+            raise Refused(
+                f"{where}: topic {source.topic!r} was created again, and rows of both lie in the "
+                "table: which of them an offset belongs to cannot be told",
+                hint="leave this table and read the topic into another one",
+                topic=source.topic,
+            )
+
+
+def _refuse_pending(order: Rewind, states: States, snapshot: LogSnapshot, where: str) -> None:
+    """Dead letters that a data commit names and the dead-letter table lacks come first (I5)."""
+    if not any(states[source].totals.dead for source in order.ends):
+        return
+    there = order.letters is not None and bool(log_files.commit_versions(place(order.letters)))
+    stored = -1
+    if there:
+        txns = LogReader(str(order.letters)).snapshot().txns
+        stored = txns.get(f"{PREFIX}{snapshot.metadata.id}", -1)
+    if not there or pending_dead_letters(place(where), stored).commits:
+        raise Refused(
+            f"{where}: dead letters of this table are not in the dead-letter table yet",
+            hint="run the pipeline once, `raylake run FILE --available-now` adds them first",
+        )
+
+
+class _Tally:
+    """Counts rows on both sides of the new ends while they are looked at."""
+
+    def __init__(self, ends: Mapping[Key, int]) -> None:
+        self._ends = ends
+        self.kept: dict[Key, int] = dict.fromkeys(ends, 0)
+        self.taken: dict[Key, int] = dict.fromkeys(ends, 0)
+
+    def doomed(self, batch: pa.RecordBatch) -> Mask:
+        """Which rows of a batch leave; its first columns are topic, partition and offset."""
+        topics, partitions, offsets = (batch.column(n) for n in range(3))
+        found: Mask = np.zeros(batch.num_rows, np.bool_)
+        for (topic, partition), end in self._ends.items():
+            mine = pc.and_(
+                pc.equal(topics.cast(pa.string()), topic),
+                pc.equal(partitions.cast(pa.int64()), partition),
+            )
+            later = pc.and_(mine, pc.greater_equal(offsets.cast(pa.int64()), end))
+            count = int(pc.sum(later).as_py() or 0)
+            self.taken[topic, partition] += count
+            self.kept[topic, partition] += int(pc.sum(mine).as_py() or 0) - count
+            found |= pc.fill_null(later, False).to_numpy(zero_copy_only=False)
+        return found
+
+
+def _letters(order: Rewind) -> tuple[_Tally, tuple[Cut, ...]]:
+    tally = _Tally({(s.topic, s.partition): end for s, end in order.ends.items()})
+    if order.letters is None or not log_files.commit_versions(place(order.letters)):
+        return tally, ()
+    reader = LogReader(order.letters)
+    files = [
+        one
+        for one in live_files(reader.snapshot().files)
+        if one.values.get("pipeline") == order.pipeline
+        and one.values.get("stage") not in NOT_COUNTED
+    ]
+    ids = pa.array(sorted({s.topic_id for s in order.ends}), pa.string())
+
+    def doomed(batch: pa.RecordBatch) -> Mask:
+        mine = pc.and_(
+            pc.equal(batch.column("table"), order.table),
+            pc.is_in(batch.column("topic_id"), value_set=ids),
+        )
+        chosen = pc.fill_null(mine, False)
+        found: Mask = np.zeros(batch.num_rows, np.bool_)
+        found[chosen.to_numpy(zero_copy_only=False)] = tally.doomed(batch.filter(chosen))
+        return found
+
+    return tally, tuple(find_cuts(reader, files, LETTER_COLUMNS, doomed))
+
+
+def _taken_back(
+    source: SourcePartition,
+    order: Rewind,
+    state: PartitionState,
+    tallies: tuple[_Tally, _Tally],
+    told: Counts | None,
+) -> TakenBack:
+    key, end = (source.topic, source.partition), order.ends[source]
+    rows, letters = tallies
+    origin = min(state.origin, end)
+    totals = state.totals
+    kept_rows, kept_dead = rows.kept[key], letters.kept[key]
+    # An interrupted rewind has withdrawn its dead letters already, and the ledger counts them.
+    dead = totals.dead - kept_dead
+    others = max(end, state.origin) - state.origin - kept_rows - kept_dead
+    kept = _others_told(totals, others, told)
+    whole = kept_rows + rows.taken[key] == totals.rows
+    if letters.taken[key] not in (0, dead) or not (whole or kept):
+        raise Refused(
+            f"{source}: the tables hold {kept_rows + rows.taken[key]} rows and "
+            f"{kept_dead + letters.taken[key]} dead letters, the ledger counts {totals.rows} and "
+            f"{totals.dead}",
+            hint="`raylake verify --level data` says more; an offset before the damage at which a "
+            "commit begins can be gone back to",
+        )
+    kept = kept or _others_kept(source, totals, others)
+    now = replace(
+        state, origin=origin, next=end, totals=replace(kept, rows=kept_rows, dead=kept_dead)
+    )
+    taken = Counts(
+        totals.rows - kept_rows,
+        dead,
+        totals.absent - kept.absent,
+        totals.lost - kept.lost,
+        totals.dropped - kept.dropped,
+    )
+    return TakenBack(state, now, taken, rows.taken[key])
+
+
+def _others_told(totals: Counts, kept: int, told: Counts | None) -> Counts | None:
+    """The absent, lost and dropped offsets that stay, by what the commits say that leaves.
+
+    None where they don't say, or where it does not fill what rows and letters leave open.
+    """
+    if told is None:
+        return None
+    absent, lost = totals.absent - told.absent, totals.lost - told.lost
+    left = Counts(absent=absent, lost=lost, dropped=totals.dropped - told.dropped)
+    return left if left.total == kept and min(absent, lost, left.dropped) >= 0 else None
+
+
+def _others_kept(source: SourcePartition, totals: Counts, kept: int) -> Counts:
+    """How many of them stay, where the commits don't say it."""
+    others = {"absent": totals.absent, "lost": totals.lost, "dropped": totals.dropped}
+    if kept == sum(others.values()):
+        return Counts(**others)
+    if kept == 0:
+        return Counts()
+    nonzero = [name for name, count in others.items() if count]
+    if len(nonzero) == 1 and 0 < kept < others[nonzero[0]]:
+        return Counts(**{nonzero[0]: kept})
+    raise Refused(
+        f"{source}: which of the offsets without a row were absent, lost or dropped cannot be told "
+        "any more from there on",
+        hint="choose another offset: the first one of a commit, or one that the retained commits "
+        "reach back to",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A range of a commit, and its absent, lost and dropped offsets; None when not certain."""
+
+    start: int
+    end: int
+    others: Counts | None
+
+    def part(self, start: int, end: int) -> _Span:
+        """The part of it within two offsets."""
+        low, high = max(self.start, start), min(self.end, end)
+        known = self.others
+        if (low, high) != (self.start, self.end) and known is not None and known.total:
+            of_one_kind = known.total == self.end - self.start and known.total in (
+                known.absent,
+                known.lost,
+                known.dropped,
+            )
+            size = high - low
+            known = (
+                Counts(
+                    absent=size * bool(known.absent),
+                    lost=size * bool(known.lost),
+                    dropped=size * bool(known.dropped),
+                )
+                if of_one_kind
+                else None
+            )
+        return _Span(low, high, known)
+
+
+def _history(
+    reader: LogReader, snapshot: LogSnapshot, order: Rewind
+) -> dict[SourcePartition, Counts | None]:
+    """What the retained commits say that they counted from the new ends on.
+
+    None where they do not reach back, or one of them holds both sides of an end and rows beside
+    offsets without one.
+    """
+    spans: dict[SourcePartition, list[_Span]] = {source: [] for source in order.ends}
+    for commit in reader.commits(reader.first_retained(), snapshot.version):
+        ours = commit.raylake or {}
+        for data in ours.get("rewound") or ():
+            source = SourcePartition(data["topic"], data["topic_id"], int(data["partition"]))
+            if source in spans:
+                earlier = [one for one in spans[source] if one.start < data["to"]]
+                spans[source] = [one.part(one.start, data["to"]) for one in earlier]
+        for data in ours.get("ranges") or ():
+            one = range_from_json(data)
+            if one.source in spans and one.end > one.start:
+                counts = replace(one.counts, rows=0, dead=0)
+                spans[one.source].append(_Span(one.start, one.end, counts))
+    return {source: _from(order.ends[source], found) for source, found in spans.items()}
+
+
+def _from(end: int, spans: list[_Span]) -> Counts | None:
+    """The sum from an offset on; None when the spans do not reach back to it or one is unsure."""
+    if not spans or min(one.start for one in spans) > end:
+        return None
+    total = Counts()
+    for one in spans:
+        if one.end > end:
+            counts = one.part(end, one.end).others
+            if counts is None:
+                return None
+            total = total + counts
+    return total

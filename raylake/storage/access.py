@@ -1,0 +1,143 @@
+"""How this process reaches object stores: one client per bucket and access, opened when used."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from obstore.exceptions import BaseError
+from obstore.store import from_url
+
+from raylake.config.secrets import SecretRef
+from raylake.config.stores import StoreAccess, Stores, access_to, check_stores
+from raylake.errors import ConfigError
+
+REQUEST_TIMEOUT_S: Final = 20
+CONNECT_TIMEOUT_S: Final = 5
+REQUEST_RETRIES: Final = 2
+RETRIES_WITHIN_S: Final = 10
+_OPTIONS: Final = {
+    "s3": {
+        "endpoint": "aws_endpoint",
+        "region": "aws_region",
+        "access_key_id": "aws_access_key_id",
+        "secret_access_key": "aws_secret_access_key",
+        "session_token": "aws_session_token",
+    },
+    "gs": {"endpoint": "google_base_url", "service_account": "google_service_account_key"},
+    "az": {
+        "endpoint": "azure_storage_endpoint",
+        "account": "azure_storage_account_name",
+        "account_key": "azure_storage_account_key",
+        "sas_token": "azure_storage_sas_key",
+        "tenant_id": "azure_storage_tenant_id",
+        "client_id": "azure_storage_client_id",
+        "client_secret": "azure_storage_client_secret",
+    },
+}
+_known: dict[str, StoreAccess] = {}
+
+
+def use_stores(stores: Stores) -> None:
+    """Let this process reach object stores like this; once, before it touches one.
+
+    Addresses travel between processes as plain text and secrets not at all, so each process of a
+    run says this for itself.
+    """
+    _known.clear()
+    _known.update(stores)
+    forget_clients()
+
+
+def used_stores() -> dict[str, Any]:
+    """What :func:`use_stores` was told, as plain data with references: for a child process."""
+    return {
+        address: access.model_dump(mode="json", exclude_defaults=True)
+        for address, access in _known.items()
+    }
+
+
+def stores_from_json(data: Mapping[str, Any]) -> dict[str, StoreAccess]:
+    """Read back what :func:`used_stores` gave."""
+    return check_stores({name: StoreAccess.model_validate(one) for name, one in data.items()})
+
+
+def forget_clients() -> None:
+    """Open clients anew, with secrets read anew."""
+    _client.cache_clear()
+
+
+def access_of(address: str) -> StoreAccess:
+    """How an address is reached."""
+    return access_to(address, _known)
+
+
+def client_of(address: str) -> Any:
+    """The client of the bucket that an address lies in.
+
+    Raises:
+        ConfigError: A secret cannot be resolved here.
+    """
+    return _client(bucket_of(address), access_of(address))
+
+
+def bucket_of(address: str) -> str:
+    """``scheme://bucket`` of an address."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
+
+
+def delta_options(address: str) -> dict[str, str]:
+    """What delta-rs needs to reach an address; holds secrets: for its constructor only.
+
+    Raises:
+        ConfigError: A secret cannot be resolved here.
+    """
+    access = access_of(address)
+    return {
+        **_resolved(bucket_of(address), access),
+        "allow_http": str(access.allow_http).lower(),
+        "timeout": f"{REQUEST_TIMEOUT_S}s",
+        "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+        "max_retries": str(REQUEST_RETRIES),
+        "retry_timeout": f"{RETRIES_WITHIN_S}s",
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _client(bucket: str, access: StoreAccess) -> Any:
+    # The stubs know the options of each store apart; here they are one mapping.
+    options: Any = _resolved(bucket, access)
+    try:
+        return from_url(
+            bucket,
+            config=options,
+            client_options={
+                "allow_http": access.allow_http,
+                "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+                "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+            },
+            retry_config={
+                "max_retries": REQUEST_RETRIES,
+                "retry_timeout": timedelta(seconds=RETRIES_WITHIN_S),
+            },
+        )
+    except (BaseError, ValueError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigError(
+            f"{bucket} cannot be opened: {reason}", hint="see the section `stores`"
+        ) from None
+
+
+def _resolved(bucket: str, access: StoreAccess) -> dict[str, str]:
+    scheme = bucket.partition("://")[0]
+    found = {}
+    for name, option in _OPTIONS["az" if scheme == "abfss" else scheme].items():
+        value = getattr(access, name)
+        if value is not None:
+            found[option] = value.resolve() if isinstance(value, SecretRef) else str(value)
+    if scheme == "s3":
+        found["aws_virtual_hosted_style_request"] = str(not access.path_style).lower()
+    return found
