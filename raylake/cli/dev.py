@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 
 from raylake.cli.output import Output, OutputOption, print_json, stdout
 from raylake.errors import ConfigError
 from raylake.kafka.connection import Connection
-from raylake.kafka.dev import DevBroker
+from raylake.kafka.dev import BrokerInfo, DevBroker
+from raylake.kafka.dev_security import GUEST, MECHANISMS, DevSecurity
 from raylake.kafka.produce import Sample
 from raylake.kafka.produce import produce as produce_orders
 
@@ -22,15 +24,40 @@ Instance = Annotated[str, typer.Option(help="The broker's name; each has ports a
 
 
 @app.command()
-def up(instance: Instance = "default", output: OutputOption = Output.text) -> None:
+def up(
+    instance: Instance = "default",
+    secure: Annotated[
+        bool, typer.Option("--secure", help="Also with listeners for TLS, SASL and mTLS.")
+    ] = False,
+    output: OutputOption = Output.text,
+) -> None:
     """Start the broker, or find it running; prints its address."""
-    info = DevBroker(instance=instance).up()
+    broker = DevBroker(instance=instance, secure=secure)
+    info = broker.up()
+    sections = _sections(info, broker.security) if info.listeners else {}
     if output is Output.json:
-        print_json({"running": True, "broker": asdict(info)})
+        print_json({"running": True, "broker": asdict(info), "kafka": sections})
         return
     console = stdout()
     console.print(info.bootstrap)
     console.print(f"Apache Kafka {info.version}, process {info.pid}, log {info.log}")
+    if sections:
+        console.print(f"\nwith credentials (user {GUEST} may log in too, and has no rights):")
+    for name, section in sections.items():
+        text = yaml.safe_dump({"kafka": section}, sort_keys=False, width=1000)
+        console.print(f"# {name}\n{text}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _sections(info: BrokerInfo, security: DevSecurity) -> dict[str, Any]:
+    """The section ``kafka`` of a pipeline file, for each way in."""
+    ways: dict[str, str | None] = {name: name for name in reversed(MECHANISMS)}
+    return {
+        name: {
+            "bootstrap": info.address("SASL_SSL" if mechanism else "SSL"),
+            "security": security.snippet(mechanism),
+        }
+        for name, mechanism in {**ways, "client certificate": None}.items()
+    }
 
 
 @app.command()
