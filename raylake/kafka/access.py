@@ -17,10 +17,11 @@ _PROBE_TIMEOUT_S: Final = 2.0
 _MOST_CAUSES: Final = 8
 _MOST_ANSWER_BYTES: Final = 65_536
 _SASL_HANDSHAKE: Final = 17
+# X509_V_ERR_… of OpenSSL; 7 is an authority of the same name with another key.
 _ENDED: Final = {10}
 _EARLY: Final = {9}
 _OTHER_HOST: Final = {62, 64}
-_UNKNOWN_AUTHORITY: Final = {2, 18, 19, 20, 21}
+_UNKNOWN_AUTHORITY: Final = {2, 7, 18, 19, 20, 21}
 _ALERTS: Final = ("ALERT", "CERTIFICATE_REQUIRED")
 _LOGIN: Final = (
     kafka_errors.SaslAuthenticationFailedError,

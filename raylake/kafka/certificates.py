@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +44,8 @@ class Authority:
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _named(_AUTHORITY)
+        # Two of one name would be taken for one whose signature is wrong.
+        self._name = _named(f"{_AUTHORITY} {secrets.token_hex(4)}")
         start, end = Validity().span()
         usage = x509.KeyUsage(
             digital_signature=True,
@@ -60,6 +62,9 @@ class Authority:
             _builder(self._name, self._name, self._key.public_key(), (start, end))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+            )
             .sign(self._key, hashes.SHA256())
         )
 
@@ -84,6 +89,10 @@ class Authority:
             _builder(_named(name), self._name, key.public_key(), span)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
         )
         if hosts:
             names = [_general(host) for host in hosts]
