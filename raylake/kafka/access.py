@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import struct
@@ -17,6 +18,8 @@ _PROBE_TIMEOUT_S: Final = 2.0
 _MOST_CAUSES: Final = 8
 _MOST_ANSWER_BYTES: Final = 65_536
 _SASL_HANDSHAKE: Final = 17
+_API_VERSIONS: Final = 18
+_GROUP: Final = re.compile(r"GROUP/(.+?): ?$")
 # X509_V_ERR_… of OpenSSL; 7 is an authority of the same name with another key.
 _ENDED: Final = {10}
 _EARLY: Final = {9}
@@ -83,9 +86,37 @@ def denied(error: Exception, security: Any, bootstrap: str, what: str) -> Access
     return AccessDenied(f"{message}, while {what}", hint=hint, error_class=type(error).__name__)
 
 
-def speaks_tls(address: tuple[str, int]) -> bool:
-    """Whether a listener answers a TLS greeting; no certificate is checked and nothing is sent."""
+def mismatch(address: tuple[str, int], security: Any) -> tuple[str, str] | None:
+    """What a listener shows of itself that kafka.security does not fit; None when nothing does.
+
+    It is asked without credentials. Silence shows nothing: the listener may be busy.
+
+    Args:
+        address: A listener that takes connections.
+        security: ``kafka.security``.
+    """
+    at = f"{address[0]}:{address[1]}"
+    if uses_tls(security):
+        if _answers_plainly(address):
+            return _no_tls(at, security)
+    elif _greets_tls(address):
+        return (
+            f"{at} speaks TLS, but kafka.security does not",
+            "kafka.security: {protocol: SSL, …} or {protocol: SASL_SSL, …}",
+        )
+    if getattr(security, "mechanism", None) is None:
+        offered = _offered(address, security)
+        if offered:
+            return (
+                f"{at} wants credentials by SASL, and kafka.security gives none",
+                f"kafka.security: a SASL protocol, and the mechanism {' or '.join(offered)}",
+            )
+    return None
+
+
+def _greets_tls(address: tuple[str, int]) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Nothing is sent: the question is only whether it is TLS.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
@@ -95,6 +126,13 @@ def speaks_tls(address: tuple[str, int]) -> bool:
         ):
             return True
     except OSError:
+        return False
+
+
+def _answers_plainly(address: tuple[str, int]) -> bool:
+    try:
+        return _ask(address, None, _API_VERSIONS, b"", version=0)[:4] == b"\0\0\0\0"
+    except (OSError, struct.error):
         return False
 
 
@@ -121,10 +159,7 @@ def _tls_reason(refused: TlsRefusedError, security: Any) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_reason(error, at, security)
     if error.reason == "WRONG_VERSION_NUMBER":
-        return (
-            f"{at} does not speak TLS, but kafka.security.protocol is {security.protocol}",
-            "name the cluster's TLS listener in kafka.bootstrap, or correct the protocol",
-        )
+        return _no_tls(at, security)
     shown = getattr(security, "certificate", None)
     if shown is None:
         return (
@@ -134,6 +169,13 @@ def _tls_reason(refused: TlsRefusedError, security: Any) -> tuple[str, str]:
     return (
         f"{at} does not take the client's certificate {shown} ({error.reason})",
         "is it signed by an authority that the broker knows, and has it not ended?",
+    )
+
+
+def _no_tls(at: str, security: Any) -> tuple[str, str]:
+    return (
+        f"{at} does not speak TLS, but kafka.security.protocol is {security.protocol}",
+        "name the cluster's TLS listener in kafka.bootstrap, or correct the protocol",
     )
 
 
@@ -180,7 +222,10 @@ def _right_missing(error: Exception, security: Any) -> tuple[str, str]:
 
 
 def _mechanism_missing(security: Any, bootstrap: str) -> tuple[str, str]:
-    offered = _offered(security, bootstrap)
+    offered: list[str] = []
+    for entry in bootstrap.split(","):
+        host, _, port = entry.strip().rpartition(":")
+        offered = offered or _offered((host.strip("[]"), int(port)), security)
     has = f"; it has {', '.join(offered)}" if offered else ""
     return (
         f"{bootstrap} has no SASL mechanism {getattr(security, 'mechanism', None)}{has}",
@@ -191,6 +236,11 @@ def _mechanism_missing(security: Any, bootstrap: str) -> tuple[str, str]:
 def _login_failed(error: Exception, security: Any, bootstrap: str) -> tuple[str, str]:
     mechanism = getattr(security, "mechanism", None)
     said = ", ".join(str(argument) for argument in error.args)
+    if isinstance(error, kafka_errors.IllegalSaslStateError):
+        return (
+            f"{bootstrap} takes no SASL, but kafka.security.protocol is {security.protocol}",
+            "name the cluster's SASL listener in kafka.bootstrap, or correct the protocol",
+        )
     if mechanism == "OAUTHBEARER":
         return (
             f"{bootstrap} refused the token of kafka.security.token ({said})",
@@ -217,34 +267,33 @@ def _names(error: Exception) -> list[str]:
     for argument in error.args:
         many = isinstance(argument, (set, frozenset, list, tuple))
         found += [str(one) for one in argument] if many else [str(argument)]
-    return found
+    # kafka-python tells of the request in which it was refused.
+    return [named[1] if (named := _GROUP.search(one)) else one for one in found]
 
 
-def _offered(security: Any, bootstrap: str) -> list[str]:
-    """The mechanisms of the first listener that says them; none when none does."""
-    for entry in bootstrap.split(","):
-        host, _, port = entry.strip().rpartition(":")
-        try:
-            return _ask_mechanisms((host.strip("[]"), int(port)), security)
-        except (OSError, ValueError, struct.error):
-            continue
-    return []
+def _offered(address: tuple[str, int], security: Any) -> list[str]:
+    """The SASL mechanisms that a listener says it has; none when it says nothing."""
+    try:
+        # A handshake for a mechanism that nobody has.
+        answer = _ask(address, security, _SASL_HANDSHAKE, struct.pack(">h1s", 1, b"?"), version=1)
+        _, _, count = struct.unpack_from(">ihi", answer)
+        at, found = 10, []
+        for _ in range(count):
+            (size,) = struct.unpack_from(">h", answer, at)
+            found.append(answer[at + 2 : at + 2 + size].decode())
+            at += 2 + size
+    except (OSError, ValueError, struct.error):
+        return []
+    return sorted(found)
 
 
-def _ask_mechanisms(address: tuple[str, int], security: Any) -> list[str]:
-    # A handshake (version 1, correlation id 0, no client id) for a mechanism that nobody has.
-    body = struct.pack(">hhihh1s", _SASL_HANDSHAKE, 1, 0, -1, 1, b"?")
+def _ask(address: tuple[str, int], security: Any, api: int, body: bytes, *, version: int) -> bytes:
+    """The answer to one request with correlation id 0 and no client id."""
+    request = struct.pack(">hhih", api, version, 0, -1) + body
     with socket.create_connection(address, timeout=_PROBE_TIMEOUT_S) as plain:
         tls = tls_context(security) if uses_tls(security) else None
         with tls.wrap_socket(plain, server_hostname=address[0]) if tls else plain as wire:
-            wire.sendall(struct.pack(">i", len(body)) + body)
+            wire.sendall(struct.pack(">i", len(request)) + request)
             with wire.makefile("rb") as answers:
                 (size,) = struct.unpack(">i", answers.read(4))
-                answer = answers.read(min(size, _MOST_ANSWER_BYTES))
-    _, _, count = struct.unpack_from(">ihi", answer)
-    at, found = 10, []
-    for _ in range(count):
-        (size,) = struct.unpack_from(">h", answer, at)
-        found.append(answer[at + 2 : at + 2 + size].decode())
-        at += 2 + size
-    return sorted(found)
+                return answers.read(max(0, min(size, _MOST_ANSWER_BYTES)))

@@ -10,8 +10,8 @@ from typing import Any
 from kafka import errors as kafka_errors
 
 from raylake.errors import AccessDenied, ConfigError, DependencyUnreachable, RayLakeError, Retryable
-from raylake.kafka.access import denied, speaks_tls
-from raylake.kafka.security import security_settings, uses_tls
+from raylake.kafka.access import denied, mismatch
+from raylake.kafka.security import security_settings
 from raylake.kafka.transport import watching_client
 
 _PROBE_TIMEOUT_S = 2.0
@@ -126,13 +126,13 @@ def unreachable(
             bootstrap=connection.bootstrap,
             advertised=[f"{h}:{p}" for h, p in hidden],
         )
-    greeted = [address for address in failures if not failures[address]]
-    if not uses_tls(connection.security) and any(speaks_tls(address) for address in greeted):
-        return AccessDenied(
-            f"{connection.bootstrap} speaks TLS, but kafka.security does not, while {what}",
-            hint="kafka.security: {protocol: SSL, …} or {protocol: SASL_SSL, …}",
-            bootstrap=connection.bootstrap,
-        )
+    for address, failure in failures.items():
+        found = None if failure else mismatch(address, connection.security)
+        if found is not None:
+            message, hint = found
+            return AccessDenied(
+                f"{message}, while {what}", hint=hint, bootstrap=connection.bootstrap
+            )
     return DependencyUnreachable(
         f"{connection.bootstrap} accepts connections but did not answer as a Kafka broker {within}"
         + (f" ({type(error).__name__}: {_detail(error)})" if error else ""),

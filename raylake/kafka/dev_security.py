@@ -129,20 +129,21 @@ class DevSecurity:
         Raises:
             RayLakeError: The broker refused.
         """
-        accounts = [
-            UserScramCredentialUpsertion(user, mechanism, self.password(user))
-            for user in (USER, GUEST)
-            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
-        ]
+        refused: list[str] = []
         try:
             admin = KafkaAdminClient(bootstrap_servers=bootstrap)
             try:
-                refused = [why for why in _upsert(admin, accounts) if why]
+                # Kafka takes a user once in a request.
+                for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                    answers = admin.alter_user_scram_credentials(self._accounts(mechanism))
+                    refused += [why for why in answers.values() if why]
                 answer = admin.create_acls([allowed(USER, *right) for right in _RIGHTS])
             finally:
                 admin.close()
         except KafkaError as error:
-            refused, answer = [f"{type(error).__name__}: {error}"], {"failed": []}
+            raise RayLakeError(
+                f"the local broker took no users or rights: {type(error).__name__}: {error}"
+            ) from error
         refused += [str(one) for one in answer["failed"]]
         if refused:
             raise RayLakeError(f"the local broker took no users or rights: {'; '.join(refused)}")
@@ -168,6 +169,12 @@ class DevSecurity:
         if mechanism is None:
             found |= {name: f"{self.folder / user}.{name}.pem" for name in ("certificate", "key")}
         return found
+
+    def _accounts(self, mechanism: str) -> list[UserScramCredentialUpsertion]:
+        return [
+            UserScramCredentialUpsertion(user, mechanism, self.password(user))
+            for user in (USER, GUEST)
+        ]
 
     def _listener(self, listener: Listener) -> dict[str, str]:
         at = f"listener.name.{listener.name.lower()}"
@@ -231,12 +238,6 @@ def allowed(user: str, kind: ResourceType, name: str, operation: ACLOperation) -
     """The right of a user to do something with a resource, from everywhere."""
     where = ResourcePattern(kind, name)
     return ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, where)
-
-
-def _upsert(
-    admin: KafkaAdminClient, accounts: list[UserScramCredentialUpsertion]
-) -> list[str | None]:
-    return list(admin.alter_user_scram_credentials(accounts).values())
 
 
 def _part(value: Mapping[str, object]) -> str:

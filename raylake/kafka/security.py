@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,13 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from raylake.errors import ConfigError
 
+_TALKATIVE: Final = (
+    "kafka.admin.client",
+    "kafka.consumer.group",
+    "kafka.net.connection",
+    "kafka.producer.kafka",
+    "kafka.protocol.parser",
+)
 _SCRAM_ESCAPES: Final = str.maketrans({"=": "=3D", ",": "=2C"})
 
 
@@ -22,6 +30,16 @@ class _Token(AbstractTokenProvider):  # type: ignore[misc]
 
     def token(self) -> str:
         return _text(self._reference).strip()
+
+
+class _NoDetails(logging.Filter):
+    """Drops what kafka-python says for debugging: settings and messages with their passwords."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG
+
+
+_no_details = _NoDetails()
 
 
 def security_settings(security: Any) -> dict[str, Any]:
@@ -41,6 +59,8 @@ def security_settings(security: Any) -> dict[str, Any]:
         settings["ssl_context"] = tls_context(security)
     if security.mechanism is None:
         return settings
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_no_details)
     settings["sasl_mechanism"] = str(security.mechanism)
     if security.token is not None:
         settings["sasl_oauth_token_provider"] = _Token(security.token)

@@ -43,10 +43,63 @@ class Answer(KafkaBytes):  # type: ignore[misc]
         return memoryview(self)[start:]
 
 
-class _Receiving:
-    """What the two transports share: the bytes of a large answer go into it, all but the last.
+class CarefulTransport(KafkaTCPTransport):  # type: ignore[misc]
+    """A connection that delivers what the broker said before it hung up.
 
-    The last one goes kafka-python's way and lets it take the answer.
+    kafka-python drops it, and with it the reason: a broker answers a wrong password and closes.
+    """
+
+    def _sock_recv(self) -> tuple[bytes, Exception | None]:
+        try:
+            if self._fill():
+                return b"", None
+            first = self._sock.recv(_FIRST_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return b"", None
+        except OSError:
+            first = b""
+        # The base class reads it again, and knows what to do then.
+        return (first, None) if first else super()._sock_recv()
+
+    def _fill(self) -> int:
+        """Receive elsewhere; how many bytes."""
+        return 0
+
+
+class CarefulTlsTransport(KafkaSSLTransport):  # type: ignore[misc]
+    """The same over TLS.
+
+    What OpenSSL has decrypted and nobody has taken wakes nobody, since the socket is empty by
+    then: such bytes are always taken before the next wait.
+    """
+
+    def _sock_recv(self) -> tuple[bytes, Exception | None]:
+        taken: list[bytes] = []
+        error: Exception | None = None
+        try:
+            filled = self._fill()
+            while not (filled or taken) or self._sock.pending():
+                some = self._sock.recv(_FIRST_BYTES)
+                if not some:
+                    error = KafkaConnectionError("socket disconnected")
+                    break
+                taken.append(some)
+        except _NOTHING_YET:
+            pass
+        except OSError as failed:
+            error = KafkaConnectionError(failed)
+        # What came before an error is delivered first; the next call meets the error again.
+        return b"".join(taken), None if taken else error
+
+    def _fill(self) -> int:
+        """Receive elsewhere; how many bytes."""
+        return 0
+
+
+class _InPlace:
+    """The bytes of a large answer go into it, all but the last.
+
+    That one goes kafka-python's way and lets it take the answer.
     """
 
     _sock: Any
@@ -79,44 +132,12 @@ class _Receiving:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low)
 
 
-class DirectTransport(_Receiving, KafkaTCPTransport):  # type: ignore[misc]
+class DirectTransport(_InPlace, CarefulTransport):
     """A connection that receives large answers in place."""
 
-    def _sock_recv(self) -> tuple[bytes, Exception | None]:
-        try:
-            if self._fill():
-                return b"", None
-            first = self._sock.recv(_FIRST_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return b"", None
-        except OSError:
-            first = b""
-        # The base class reads it again, and knows what to do then.
-        return (first, None) if first else super()._sock_recv()
 
-
-class DirectTlsTransport(_Receiving, KafkaSSLTransport):  # type: ignore[misc]
-    """A TLS connection that decrypts large answers in place.
-
-    What OpenSSL has decrypted and nobody has taken wakes nobody, since the socket is empty by
-    then: such bytes are always taken before the next wait.
-    """
-
-    def _sock_recv(self) -> tuple[bytes, Exception | None]:
-        taken: list[bytes] = []
-        try:
-            filled = self._fill()
-            while not filled or self._sock.pending():
-                filled = 1
-                some = self._sock.recv(_FIRST_BYTES)
-                if not some:
-                    return b"".join(taken), KafkaConnectionError("socket disconnected")
-                taken.append(some)
-        except _NOTHING_YET:
-            pass
-        except OSError as error:
-            return b"", KafkaConnectionError(error)
-        return b"".join(taken), None
+class DirectTlsTransport(_InPlace, CarefulTlsTransport):
+    """A TLS connection that decrypts large answers in place."""
 
     def _wake_at(self, missing: int) -> None:
         # OpenSSL may hold the beginning of a TLS record, which is missing in the socket then.
@@ -135,15 +156,21 @@ class _Watching(KafkaConnectionManager):  # type: ignore[misc]
         if found is not None:
             self._auth_failures[node.node_id] = found
 
+    _plain: type[KafkaTCPTransport] = CarefulTransport
+    _tls: type[KafkaSSLTransport] = CarefulTlsTransport
 
-class _Direct(_Watching):
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         made = await super()._build_transport(node, timeout_at=timeout_at)
         if type(made) is KafkaTCPTransport:
-            made.__class__ = DirectTransport
+            made.__class__ = self._plain
         elif type(made) is KafkaSSLTransport:
-            made.__class__ = DirectTlsTransport
+            made.__class__ = self._tls
         return made
+
+
+class _Direct(_Watching):
+    _plain = DirectTransport
+    _tls = DirectTlsTransport
 
 
 def watching_client(**settings: Any) -> KafkaNetClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,12 +120,19 @@ def fetch_on(fetcher: ColumnarFetcher) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 def test_a_wrong_password_is_named_as_that(
-    secured: SecuredBroker, topic: str, mechanism: str, monkeypatch: pytest.MonkeyPatch
+    secured: SecuredBroker,
+    topic: str,
+    mechanism: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("SECURED", "planted-secret")
+    caplog.set_level(logging.DEBUG)
     connection = secured.connection(mechanism, password="env:SECURED")
     message = f"refused the credentials of user 'raylake' by {mechanism}"
     both_ways(connection, topic, message, "planted-secret", secured.security.password(USER))
+    assert "kafka.net.manager" in caplog.text
+    assert "planted-secret" not in caplog.text
 
 
 def test_a_token_that_has_expired_is_named_as_that(
@@ -201,6 +209,12 @@ def test_a_listener_of_the_other_kind_is_named(secured: SecuredBroker, topic: st
     tls = secured.connection()
     with Cluster(secured.info.bootstrap, tls.security, 2.0) as asked:
         refused(lambda: asked.topics([topic]), "does not speak TLS")
+    certified = secured.connection(None)
+    with Cluster(secured.info.address("SASL_SSL"), certified.security, 2.0) as asked:
+        refused(lambda: asked.topics([topic]), "wants credentials by SASL, and .* gives none")
+    both = {name: getattr(certified.security, name) for name in ("certificate", "key")}
+    with cluster(secured.connection(listener="SSL", **both)) as asked:
+        refused(lambda: asked.topics([topic]), "takes no SASL")
 
 
 def test_a_topic_without_a_right_is_named_with_the_user(secured: SecuredBroker, topic: str) -> None:
