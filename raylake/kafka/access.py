@@ -14,7 +14,7 @@ from kafka import errors as kafka_errors
 from raylake.errors import AccessDenied, RayLakeError
 from raylake.kafka.security import tls_context, uses_tls
 
-_PROBE_TIMEOUT_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 1.0
 _MOST_CAUSES: Final = 8
 _MOST_ANSWER_BYTES: Final = 65_536
 _SASL_HANDSHAKE: Final = 17
@@ -96,10 +96,14 @@ def mismatch(address: tuple[str, int], security: Any) -> tuple[str, str] | None:
         security: ``kafka.security``.
     """
     at = f"{address[0]}:{address[1]}"
+    try:
+        plain = _answers_plainly(address)
+    except TimeoutError:
+        return None
     if uses_tls(security):
-        if _answers_plainly(address):
+        if plain:
             return _no_tls(at, security)
-    elif _greets_tls(address):
+    elif not plain and _greets_tls(address):
         return (
             f"{at} speaks TLS, but kafka.security does not",
             "kafka.security: {protocol: SSL, …} or {protocol: SASL_SSL, …}",
@@ -132,6 +136,8 @@ def _greets_tls(address: tuple[str, int]) -> bool:
 def _answers_plainly(address: tuple[str, int]) -> bool:
     try:
         return _ask(address, None, _API_VERSIONS, b"", version=0)[:4] == b"\0\0\0\0"
+    except TimeoutError:
+        raise
     except (OSError, struct.error):
         return False
 
