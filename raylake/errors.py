@@ -74,6 +74,12 @@ class ConfigError(Terminal):
     exit_code = 2
 
 
+class AccessDenied(Terminal):
+    """A cluster does not let us in, or not do this: certificates, credentials or rights."""
+
+    code = "access_denied"
+
+
 class UnknownTopic(ConfigError):
     """A topic that the configuration names does not exist, or no longer does."""
 

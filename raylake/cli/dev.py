@@ -6,11 +6,13 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from raylake.cli.output import Output, OutputOption, print_json, stdout
 from raylake.errors import ConfigError
 from raylake.kafka.connection import Connection
-from raylake.kafka.dev import DevBroker
+from raylake.kafka.dev import BrokerInfo, DevBroker
+from raylake.kafka.dev_security import GUEST, MECHANISMS, DevSecurity
 from raylake.kafka.produce import Sample
 from raylake.kafka.produce import produce as produce_orders
 from raylake.storage.dev import DevStore, StoreInfo
@@ -31,22 +33,50 @@ def up(
         bool | None,
         typer.Option("--store/--no-store", help="Also the store; left out: where it is installed."),
     ] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="Also with listeners for TLS, SASL and mTLS.")
+    ] = False,
     output: OutputOption = Output.text,
 ) -> None:
     """Start the broker and the store, or find them running; prints their addresses."""
     wanted = DevStore.available() if store is None else store
-    info = DevBroker(instance=instance).up()
+    broker = DevBroker(instance=instance, secure=secure)
+    info = broker.up()
+    sections = _sections(info, broker.security) if info.listeners else {}
     lake = DevStore(instance=instance).up() if wanted else None
     if output is Output.json:
-        print_json({"running": True, "broker": asdict(info), "store": _shown(lake)})
+        kafka, held = asdict(info), _shown(lake)
+        print_json({"running": True, "broker": kafka, "kafka": sections, "store": held})
         return
     console = stdout()
     console.print(info.bootstrap)
     console.print(f"Apache Kafka {info.version}, process {info.pid}, log {info.log}")
+    _tell_sections(sections)
     if lake is not None:
         _tell_store(lake)
     elif store is None:
         console.print("no S3-compatible store: pip install 'raylake[devstore]' brings one")
+
+
+def _tell_sections(sections: dict[str, Any]) -> None:
+    console = stdout()
+    if sections:
+        console.print(f"\nwith credentials (user {GUEST} may log in too, and has no rights):")
+    for name, section in sections.items():
+        text = yaml.safe_dump({"kafka": section}, sort_keys=False, width=1000)
+        console.print(f"# {name}\n{text}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _sections(info: BrokerInfo, security: DevSecurity) -> dict[str, Any]:
+    """The section ``kafka`` of a pipeline file, for each way in."""
+    ways: dict[str, str | None] = {name: name for name in reversed(MECHANISMS)}
+    return {
+        name: {
+            "bootstrap": info.address("SASL_SSL" if mechanism else "SSL"),
+            "security": security.snippet(mechanism),
+        }
+        for name, mechanism in {**ways, "client certificate": None}.items()
+    }
 
 
 @app.command()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -48,7 +49,13 @@ class Sampled:
         return "raw" if self.records and not self.columns else "json"
 
 
-def draft(bootstrap: str, topics: Sequence[str], pipeline: str, clock: Clock) -> str:
+def draft(
+    bootstrap: str,
+    topics: Sequence[str],
+    pipeline: str,
+    clock: Clock,
+    security: Mapping[str, Any] | None = None,
+) -> str:
     """The text of a pipeline file, one table a topic; it loads again.
 
     Args:
@@ -56,27 +63,30 @@ def draft(bootstrap: str, topics: Sequence[str], pipeline: str, clock: Clock) ->
         topics: The topics.
         pipeline: The pipeline's name.
         clock: Time.
+        security: ``kafka.security`` as a pipeline file has it; secrets are references.
 
     Raises:
         UnknownTopic: A topic does not exist.
         DependencyUnreachable: No broker answers.
-        ConfigError: A topic's or the pipeline's name cannot be used.
+        ConfigError: A topic's or the pipeline's name cannot be used, or the security is wrong.
+        AccessDenied: The cluster does not let us in, or not read a topic.
     """
     names = table_names(topics)
     plain = {
         "pipeline": pipeline,
         "lake": "./lake",
-        "kafka": {"bootstrap": bootstrap},
+        "kafka": {"bootstrap": bootstrap, **({"security": dict(security)} if security else {})},
         "bronze": {names[topic]: {"topics": [topic]} for topic in topics},
     }
     loaded = load_bytes(json.dumps(plain).encode(), path="pipeline.json", environ={})
     run = RunPlan(loaded.config, loaded.sha256, "init", "init")
-    with Cluster(bootstrap) as cluster:
+    kafka = loaded.config.kafka
+    with Cluster(bootstrap, kafka.security, kafka.connect_timeout_s) as cluster:
         samples = []
         for plan, topic in zip(table_plans(loaded.config, cluster), topics, strict=True):
             found = [batch for _, batch in sample_by_source(run, plan, cluster, clock, 1000)]
             samples.append(sampled(topic, found))
-    text = render(pipeline, bootstrap, samples)
+    text = render(pipeline, bootstrap, samples, security)
     load_bytes(text.encode(), path=f"{pipeline}.yaml", environ={})
     return text
 
@@ -121,7 +131,12 @@ def table_names(topics: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def render(pipeline: str, bootstrap: str, samples: Sequence[Sampled]) -> str:
+def render(
+    pipeline: str,
+    bootstrap: str,
+    samples: Sequence[Sampled],
+    security: Mapping[str, Any] | None = None,
+) -> str:
     """The file, commented."""
     lines = [
         f"# {pipeline}.yaml: from Kafka to Delta tables; check it with `raylake validate`",
@@ -129,7 +144,7 @@ def render(pipeline: str, bootstrap: str, samples: Sequence[Sampled]) -> str:
         "lake: ${LAKE:-./lake}                 # tables lie in <lake>/bronze/<name>",
         "kafka:",
         f"  bootstrap: {_scalar(bootstrap)}",
-        SECURITY,
+        f"  security: {json.dumps(dict(security))}" if security else SECURITY,
         "",
         "bronze:",
     ]

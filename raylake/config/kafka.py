@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from raylake.config.addresses import normalise_table_address
 from raylake.config.base import Model
 from raylake.config.findings import Finding, Invalid
 from raylake.config.secrets import SecretOrText, SecretRef
@@ -55,11 +56,27 @@ def _bootstrap(text: str) -> str:
     return ",".join(entry.strip() for entry in text.split(","))
 
 
+def _beside(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str) or not value:
+        return value
+    folder = (info.context or {}).get("folder", ".")
+    return normalise_table_address(value if value[:1] in "/~" else f"{folder}/{value}")
+
+
+PemFile = Annotated[str, BeforeValidator(_beside), Field(min_length=1)]
+"""A file beside the pipeline file, or at an absolute path; on every node of the cluster."""
+
+
 class Security(Model):
     """How the brokers know us and we know them; secrets are references.
 
     Attributes:
-        ca: PEM file of the authorities that the brokers' certificates are checked against.
+        ca: PEM file of the authorities that the brokers' certificates are checked against; the
+            system's own list when there is none.
+        certificate: PEM file of the certificate that the broker is shown, with those above it.
+        key: PEM file of its key.
+        key_password: What the key is encrypted with.
+        check_hostname: Whether a broker's certificate must be for the name that it is reached by.
         allow_password_without_tls: Says by name that the password may cross the network in clear.
     """
 
@@ -68,32 +85,16 @@ class Security(Model):
     username: SecretOrText | None = None
     password: SecretRef | None = None
     token: SecretRef | None = None
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
+    ca: PemFile | None = None
+    certificate: PemFile | None = None
+    key: PemFile | None = None
     key_password: SecretRef | None = None
     check_hostname: Truth = True
     allow_password_without_tls: Truth = False
 
     def findings(self) -> list[Finding]:
         """What does not fit together."""
-        found = []
-        sasl = self.protocol.startswith("SASL")
-        if sasl and self.mechanism is None:
-            found.append(Finding((), "SASL needs a mechanism", "for example SCRAM-SHA-512"))
-        if not sasl and self.mechanism is not None:
-            found.append(
-                Finding(("mechanism",), f"{self.protocol} has no mechanism", "write SASL_SSL")
-            )
-        if self.mechanism == "OAUTHBEARER":
-            if self.token is None:
-                found.append(Finding((), "OAUTHBEARER needs a token", "token: env:NAME"))
-        elif sasl and self.mechanism is not None:
-            found += [
-                Finding((), f"{self.mechanism} needs a {name}", f"{name}: env:KAFKA_{name.upper()}")
-                for name in ("username", "password")
-                if getattr(self, name) is None
-            ]
+        found = self._login_findings() + self._tls_findings()
         if self.protocol == "SASL_PLAINTEXT" and not self.allow_password_without_tls:
             found.append(
                 Finding(
@@ -102,8 +103,42 @@ class Security(Model):
                     "use SASL_SSL, or say allow_password_without_tls: true",
                 )
             )
+        return found
+
+    def _login_findings(self) -> list[Finding]:
+        sasl, mechanism = self.protocol.startswith("SASL"), self.mechanism
+        if not sasl and mechanism is not None:
+            says = f"{self.protocol} has no mechanism"
+            return [Finding(("mechanism",), says, "write SASL_SSL")]
+        if sasl and mechanism is None:
+            return [Finding((), "SASL needs a mechanism", "for example SCRAM-SHA-512")]
+        needed = {None: (), "OAUTHBEARER": ("token",)}.get(mechanism, ("username", "password"))
+        found = [
+            Finding((), f"{mechanism} needs a {name}", f"{name}: env:KAFKA_{name.upper()}")
+            for name in needed
+            if getattr(self, name) is None
+        ]
+        who = mechanism or self.protocol
+        return found + [
+            Finding((name,), f"{who} takes no {name}", "remove it, or correct the mechanism")
+            for name in ("username", "password", "token")
+            if name not in needed and getattr(self, name) is not None
+        ]
+
+    def _tls_findings(self) -> list[Finding]:
+        found = []
         if (self.certificate is None) != (self.key is None):
             found.append(Finding((), "a client certificate needs both certificate and key"))
+        if self.key_password is not None and self.key is None:
+            found.append(Finding(("key_password",), "there is no key that it could be for"))
+        if not self.protocol.endswith("SSL"):
+            found += [
+                Finding(
+                    (name,), f"{self.protocol} is without TLS: {name} has no effect", "SASL_SSL"
+                )
+                for name in ("ca", "certificate", "key")
+                if getattr(self, name) is not None
+            ]
         return found
 
 

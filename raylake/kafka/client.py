@@ -257,6 +257,10 @@ class Cluster:
             self.close()
             cause = error.context["cause"] if isinstance(error, _Passing) else error
             raise explain(cause, self._connection, what, advertised) from cause
+        except ConfigError:
+            # A secret that cannot be read: kafka-python would keep the error for ever.
+            self.close()
+            raise
 
     def _ask_once(self, question: Callable[[KafkaAdminClient], _T]) -> _T:
         try:

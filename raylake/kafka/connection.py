@@ -8,23 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka import errors as kafka_errors
-from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from raylake.errors import ConfigError, DependencyUnreachable, RayLakeError, Retryable, Terminal
+from raylake.errors import AccessDenied, ConfigError, DependencyUnreachable, RayLakeError, Retryable
+from raylake.kafka.access import denied, mismatch
+from raylake.kafka.security import security_settings
+from raylake.kafka.transport import watching_client
 
 _PROBE_TIMEOUT_S = 2.0
-_SASL_NAMES = {
-    "mechanism": "sasl_mechanism",
-    "username": "sasl_plain_username",
-    "password": "sasl_plain_password",
-}
-_TLS_NAMES = {
-    "ca": "ssl_cafile",
-    "certificate": "ssl_certfile",
-    "key": "ssl_keyfile",
-    "key_password": "ssl_password",
-    "check_hostname": "ssl_check_hostname",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +33,12 @@ class Connection:
     connect_timeout_s: float = 10.0
 
     def settings(self) -> dict[str, Any]:
-        """kafka-python's settings."""
+        """kafka-python's settings.
+
+        Raises:
+            ConfigError: An address is not one, a secret's reference leads nowhere here, or a file
+                of TLS is missing or wrong.
+        """
         timeout_ms = max(1000, int(self.connect_timeout_s * 1000))
         return {
             "bootstrap_servers": [f"{host}:{port}" for host, port in self.hosts()],
@@ -51,7 +46,8 @@ class Connection:
             "request_timeout_ms": timeout_ms,
             # A broker that comes back is found again within a second.
             "reconnect_backoff_max_ms": 1000,
-            **_security_settings(self.security),
+            "kafka_client": watching_client,
+            **security_settings(self.security),
         }
 
     def hosts(self) -> list[tuple[str, int]]:
@@ -70,38 +66,6 @@ class Connection:
                 )
             found.append((host.strip("[]"), int(port)))
         return found
-
-
-class _Token(AbstractTokenProvider):  # type: ignore[misc]
-    """Reads the token's reference at each connection, so a renewed one is picked up."""
-
-    def __init__(self, reference: Any) -> None:
-        super().__init__()
-        self._reference = reference
-
-    def token(self) -> str:
-        return str(_resolved(self._reference))
-
-
-def _security_settings(security: Any) -> dict[str, Any]:
-    if security is None:
-        return {}
-    settings: dict[str, Any] = {"security_protocol": str(security.protocol)}
-    token = getattr(security, "token", None)
-    if token is not None:
-        settings["sasl_oauth_token_provider"] = _Token(token)
-    for name, target in {**_SASL_NAMES, **_TLS_NAMES}.items():
-        value = getattr(security, name, None)
-        if value is not None:
-            settings[target] = _resolved(value)
-    return settings
-
-
-def _resolved(value: Any) -> Any:
-    resolve = getattr(value, "resolve", None)
-    if callable(resolve) and hasattr(value, "kind"):
-        return resolve()
-    return value if isinstance(value, bool) else str(value)
 
 
 def is_transient(error: kafka_errors.KafkaError) -> bool:
@@ -124,18 +88,9 @@ def explain(
         advertised: The addresses that the cluster's metadata names, when it was read.
     """
     name = type(error).__name__
-    if isinstance(error, kafka_errors.AuthorizationError):
-        return Terminal(
-            f"not authorised while {what}: {name} {_detail(error)}".rstrip(),
-            hint="grant the user Describe and Read on the topics, and Describe on the cluster",
-            error_class=name,
-        )
-    if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
-        return Terminal(
-            f"{connection.bootstrap} refused the credentials while {what}: {_detail(error)}",
-            hint="check kafka.security: protocol, mechanism, username and password",
-            error_class=name,
-        )
+    refused = denied(error, connection.security, connection.bootstrap, what)
+    if refused is not None:
+        return refused
     if isinstance(error, kafka_errors.KafkaConfigurationError):
         return ConfigError(f"kafka-python refuses its settings while {what}: {_detail(error)}")
     if is_transient(error):
@@ -148,7 +103,7 @@ def unreachable(
     what: str,
     advertised: Iterable[tuple[str, int]] = (),
     error: Exception | None = None,
-) -> DependencyUnreachable:
+) -> DependencyUnreachable | AccessDenied:
     """Find out, by connecting, why a cluster does not answer, and say it."""
     failures = {address: _probe(address) for address in connection.hosts()}
     within = f"within {connection.connect_timeout_s:g} s, while {what}"
@@ -171,6 +126,13 @@ def unreachable(
             bootstrap=connection.bootstrap,
             advertised=[f"{h}:{p}" for h, p in hidden],
         )
+    for address, failure in failures.items():
+        found = None if failure else mismatch(address, connection.security)
+        if found is not None:
+            message, hint = found
+            return AccessDenied(
+                f"{message}, while {what}", hint=hint, bootstrap=connection.bootstrap
+            )
     return DependencyUnreachable(
         f"{connection.bootstrap} accepts connections but did not answer as a Kafka broker {within}"
         + (f" ({type(error).__name__}: {_detail(error)})" if error else ""),

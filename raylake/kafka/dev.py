@@ -14,8 +14,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,7 @@ from kafka.errors import KafkaError
 
 from raylake.errors import ConfigError, RayLakeError
 from raylake.kafka.artifacts import KAFKA_VERSION, cache_folder, file_lock, kafka_jars
+from raylake.kafka.dev_security import DevSecurity
 from raylake.kafka.java import Java, find_java
 from raylake.processes import living
 
@@ -33,6 +34,7 @@ _HOST = "127.0.0.1"
 _CLUSTER_ID = "cmF5bGFrZS1kZXYtMDAwMA"
 _START_ATTEMPTS = 3
 _LOOK_AGAIN_S = 0.1
+_LISTED = ("listeners", "advertised.listeners", "listener.security.protocol.map")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class BrokerInfo:
         version: Kafka's version.
         data: Its data folder.
         log: Its log file.
+        listeners: The ports of the listeners that want credentials, by name; none has been asked
+            for when it is empty.
     """
 
     bootstrap: str
@@ -59,6 +63,11 @@ class BrokerInfo:
     version: str
     data: str
     log: str
+    listeners: dict[str, int] = field(default_factory=dict)
+
+    def address(self, listener: str) -> str:
+        """``host:port`` of a listener that wants credentials."""
+        return f"{_HOST}:{self.listeners[listener]}"
 
 
 class DevBroker:
@@ -69,6 +78,7 @@ class DevBroker:
         instance: The instance's name. ``default`` listens on port 9092 when that is free, every
             other one on a port that happens to be free. An instance keeps its ports.
         settings: Further broker settings, applied at the next start.
+        secure: Also have listeners that want credentials; an instance that had them keeps them.
     """
 
     def __init__(
@@ -76,6 +86,8 @@ class DevBroker:
         cache: Path | None = None,
         instance: str = "default",
         settings: dict[str, str] | None = None,
+        *,
+        secure: bool = False,
     ) -> None:
         if not instance.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"{instance!r} cannot name a broker: use letters, digits, - and _")
@@ -84,6 +96,9 @@ class DevBroker:
         self._settings = dict(settings or {})
         self._home = self._cache / "dev" / instance
         self._state = self._home / "broker.json"
+        self._secure = secure
+        self.security = DevSecurity(self._home / "security")
+        """Certificates, users and listeners."""
 
     @property
     def log(self) -> Path:
@@ -101,7 +116,8 @@ class DevBroker:
         Data of an earlier run is kept, and so is the address.
 
         Raises:
-            ConfigError: No Java, or no way to get the jars.
+            ConfigError: No Java, no way to get the jars, or it runs without the secured listeners
+                that are asked for now.
             DependencyUnreachable: The jars could not be downloaded.
             RayLakeError: The broker did not start; the message holds the end of its log.
         """
@@ -110,6 +126,7 @@ class DevBroker:
         with self._locked():
             running = self.status()
             if running is not None:
+                self._refuse_unsecured(running)
                 _wait_ready(running, timeout_s)
                 return running
             for attempt in range(_START_ATTEMPTS):
@@ -119,6 +136,13 @@ class DevBroker:
                     if attempt == _START_ATTEMPTS - 1:
                         raise
             raise AssertionError
+
+    def _refuse_unsecured(self, running: BrokerInfo) -> None:
+        if self._secure and not running.listeners:
+            raise ConfigError(
+                f"the local broker {self._instance!r} runs without secured listeners",
+                hint="`raylake dev down`, then `raylake dev up --secure`; or another --instance",
+            )
 
     def down(self, *, wipe: bool = False, timeout_s: float = 30.0) -> bool:
         """Stop the broker; returns whether one ran.
@@ -163,8 +187,12 @@ class DevBroker:
     def _start(self, java: Java, jars: Path, timeout_s: float, *, fresh_ports: bool) -> BrokerInfo:
         self._home.mkdir(parents=True, exist_ok=True)
         port, controller_port = self._ports(fresh=fresh_ports)
+        listeners = self._listeners(fresh=fresh_ports)
         properties = self._home / "server.properties"
-        properties.write_text(self._properties(port, controller_port))
+        # It may hold passwords.
+        properties.touch(mode=0o600)
+        properties.chmod(0o600)
+        properties.write_text(self._properties(port, controller_port, listeners))
         classpath = f"{jars}{os.sep}*"
         if not (self._home / "data" / "meta.properties").exists():
             self._format(java, classpath, properties)
@@ -193,11 +221,14 @@ class DevBroker:
             version=KAFKA_VERSION,
             data=str(self._home / "data"),
             log=str(self.log),
+            listeners=listeners,
         )
         scratch = self._state.with_suffix(".tmp")
         scratch.write_text(json.dumps(asdict(info), indent=1))
         scratch.replace(self._state)
         _wait_ready(info, timeout_s)
+        if listeners:
+            self.security.grant(info.bootstrap)
         return info
 
     def _ports(self, *, fresh: bool) -> tuple[int, int]:
@@ -207,6 +238,18 @@ class DevBroker:
         preferred = DEFAULT_PORT if self._instance == "default" and not fresh else 0
         with _bound(preferred) as first, _bound(0) as second:
             return first.getsockname()[1], second.getsockname()[1]
+
+    def _listeners(self, *, fresh: bool) -> dict[str, int]:
+        if not self._secure and not self.security.made:
+            return {}
+        self.security.prepare()
+        recorded = self._recorded()
+        known = recorded.listeners if recorded is not None and not fresh else {}
+        with ExitStack() as stack:
+            return {
+                one.name: known.get(one.name) or stack.enter_context(_bound(0)).getsockname()[1]
+                for one in self.security.listeners
+            }
 
     def _format(self, java: Java, classpath: str, properties: Path) -> None:
         shutil.rmtree(self._home / "data", ignore_errors=True)
@@ -224,7 +267,7 @@ class DevBroker:
                 f"{(done.stdout + done.stderr).strip()[:800]}"
             )
 
-    def _properties(self, port: int, controller_port: int) -> str:
+    def _properties(self, port: int, controller_port: int, listeners: dict[str, int]) -> str:
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -254,6 +297,10 @@ class DevBroker:
             "log.segment.delete.delay.ms": "1000",
             **self._settings,
         }
+        if listeners:
+            for key, value in self.security.settings(listeners, _HOST).items():
+                joined = key in _LISTED and key in settings
+                settings[key] = f"{settings[key]},{value}" if joined else value
         return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 

@@ -8,7 +8,7 @@ import kafka
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher
 from kafka.net.manager import KafkaConnectionManager
-from kafka.net.transport import KafkaTCPTransport
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.frame import KafkaBytes
 from kafka.protocol.parser import KafkaProtocol
 from kafka.record.memory_records import MemoryRecords
@@ -43,7 +43,8 @@ HOOKS: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
     ),
     (MemoryRecords, ("_buffer",)),
     (KafkaTCPTransport, ("_sock_recv",)),
-    (KafkaConnectionManager, ("_build_transport",)),
+    (KafkaSSLTransport, ("_sock_recv",)),
+    (KafkaConnectionManager, ("_build_transport", "_connect", "get_connection")),
     (KafkaProtocol, ("receive_bytes", "_process_response")),
     (KafkaBytes, ("read", "seek", "tell")),
 )

@@ -134,7 +134,7 @@ class PollFetcher:
             UnknownTopic: A topic was deleted.
             DependencyUnreachable: The brokers of a partition have not answered for
                 ``connect_timeout_s`` of waiting.
-            Terminal: Not authorised.
+            AccessDenied: The brokers do not let us in, or not read a topic.
             Retryable: A damaged answer (its checksum is wrong), or another passing failure.
         """
         if self._losses:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
+from raylake.errors import ConfigError
 from raylake.kafka.bounded import BoundedFetcher, RecordForm
 from raylake.kafka.connection import Connection
 from raylake.kafka.hooks import refuse_other_versions
@@ -94,9 +95,14 @@ class PollSession:
             return {}
         self._fetcher.budget.left_bytes = self._settings.max_bytes
         left_s = max(0.0, until_s - time.monotonic())
-        polled: Mapping[TopicPartition, list[Any]] = self._consumer.poll(
-            timeout_ms=int(left_s * 1000), max_records=self._settings.max_records
-        )
+        try:
+            polled: Mapping[TopicPartition, list[Any]] = self._consumer.poll(
+                timeout_ms=int(left_s * 1000), max_records=self._settings.max_records
+            )
+        except ConfigError:
+            # A secret that cannot be read now: kafka-python would keep the error for ever.
+            self.drop()
+            raise
         return polled
 
     def reached(self) -> Mapping[TopicPartition, Any]:

@@ -52,7 +52,7 @@ class _Guarded(DevBroker):
             probe.bind(("127.0.0.1", 0))
             self.guarded_port = probe.getsockname()[1]
 
-    def _properties(self, port: int, controller_port: int) -> str:
+    def _properties(self, port: int, controller_port: int, listeners: dict[str, int]) -> str:
         listeners = f"PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{self.guarded_port}"
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
         more = {
@@ -67,7 +67,7 @@ class _Guarded(DevBroker):
         }
         # Of two lines with one key the last one counts.
         lines = [f"{key}={value}" for key, value in more.items()]
-        return super()._properties(port, controller_port) + "\n".join([*lines, ""])
+        return super()._properties(port, controller_port, listeners) + "\n".join([*lines, ""])
 
 
 @pytest.fixture

@@ -210,11 +210,30 @@ def test_good_bootstraps(bootstrap: str) -> None:
             "without TLS",
         ),
         ("{protocol: SSL, certificate: c}", "both certificate and key"),
+        ("{protocol: SSL, key_password: env:P}", "there is no key"),
+        ("{protocol: SSL, username: u}", "SSL takes no username"),
+        ("{protocol: PLAINTEXT, ca: c.pem}", "without TLS: ca has no effect"),
+        (
+            "{protocol: SASL_SSL, mechanism: PLAIN, username: u, password: env:P, token: env:T}",
+            "PLAIN takes no token",
+        ),
     ],
 )
 def test_security_that_does_not_fit_together(security: str, message: str) -> None:
     text = bronze("topics: [a]").replace("9092'}", f"9092', security: {security}}}")
     assert message in refusal(text).text
+
+
+def test_files_of_tls_are_beside_the_pipeline_file_or_at_an_absolute_path(tmp_path: Path) -> None:
+    files = "ca: tls/ca.pem, certificate: /etc/me.pem, key: ~/me.key"
+    text = bronze("topics: [a]").replace("9092'}", f"9092', security: {{protocol: SSL, {files}}}}}")
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(text)
+    security = load(path).config.kafka.security
+    assert security is not None
+    assert security.ca == str(tmp_path / "tls" / "ca.pem")
+    assert security.certificate == "/etc/me.pem"
+    assert security.key == str(Path("~/me.key").expanduser())
 
 
 def test_options_that_would_break_the_guarantee_are_refused_by_name() -> None:
