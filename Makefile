@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(INSTALLED) ## create .venv from requirements.lock (the other commands do it when needed)
@@ -62,6 +62,10 @@ format: setup ## rewrite the sources as ruff wants them
 .PHONY: spec
 spec: setup ## each row of the specification with the tests that show it
 	@$(BIN)/python -m tests.harness.spec_report
+
+.PHONY: failures
+failures: setup ## write docs/failures.md: which test shows which failure, and what is open
+	@$(BIN)/python -m tests.harness.failure_report
 
 .PHONY: lock
 lock: setup ## renew requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -28,7 +29,7 @@ import ray
 from actors.calls import SILENT_ENV, find, result, supervisor_name
 from actors.process import ActorProcess
 from raylake.cli.files import overrides_of, places
-from raylake.client.cluster import ClusterHandle, connect
+from raylake.client.cluster import SUBMITTED_ENV, ClusterHandle, connect
 from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, Pipeline, load
@@ -119,7 +120,7 @@ def _run(run: RunPlan, cluster: ClusterHandle, signals: _Signals) -> Outcome:
         "pid": os.getpid(),
         "pid_created_s": psutil.Process().create_time(),
         "address": cluster.address,
-        "submission_id": os.environ.get("RAY_JOB_SUBMISSION_ID"),
+        "submission_id": submission_id(os.environ),
     }
     lost_at: list[float] = []
     while True:
@@ -184,6 +185,16 @@ def _watch(supervisor: Any, signals: _Signals) -> Outcome:
         if process is not None:
             process.kill()
         raise
+
+
+def submission_id(environ: Mapping[str, str]) -> str | None:
+    """Ray's id of this job; None when it was not submitted."""
+    try:
+        told = json.loads(environ.get(SUBMITTED_ENV) or "{}")
+    except ValueError:
+        return None
+    found = (told.get("metadata") or {}).get("job_submission_id")
+    return None if found is None else str(found)
 
 
 def consumers(config: Pipeline) -> int:

@@ -12,7 +12,10 @@ import typer
 
 from raylake.cli.files import load_file
 from raylake.cli.output import Output, OutputOption, SetOption, print_json, stdout
-from raylake.client.checks import Check, machine_checks, pipeline_checks
+from raylake.client.broker_checks import broker_checks
+from raylake.client.checks import Check, machine_checks
+from raylake.client.pipeline_checks import pipeline_checks
+from raylake.client.ray_checks import ray_checks
 
 STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -49,8 +52,10 @@ def _checks(file: Path | None, pairs: list[str] | None) -> Iterator[Check]:
     if file is not None:
         loaded = load_file(file, pairs)
     yield from machine_checks(os.environ, Path.cwd())
+    yield from ray_checks(os.environ)
     if loaded is not None:
         yield from pipeline_checks(loaded)
+        yield from broker_checks(loaded)
 
 
 def show(check: Check) -> None:

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "validate": Entry("raylake.cli.validate", "Check a pipeline file, offline."),
     "explain": Entry("raylake.cli.explain", "Every value with its origin, and what will run."),
     "run": Entry("raylake.cli.run", "Run a pipeline; Ctrl-C drains."),
+    "submit": Entry("raylake.cli.submit", "Run a pipeline as a Ray job on a cluster."),
     "status": Entry("raylake.cli.status", "What a pipeline's run is doing, or how it ended."),
     "list": Entry("raylake.cli.listing", "The pipelines of a lake and how they are."),
     "logs": Entry("raylake.cli.logs", "What the processes of a run say."),

@@ -33,6 +33,11 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A value above the file; may be repeated."),
 ]
 
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Ask the Ray cluster that the pipeline was submitted to, http://head:8265."),
+]
+
 
 def wants_json(arguments: Sequence[str]) -> bool:
     """Whether these arguments ask for JSON, also when the command cannot be parsed."""

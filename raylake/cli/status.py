@@ -10,12 +10,23 @@ from rich.live import Live
 from rich.text import Text
 
 from raylake.cli.files import load_file, status_file
-from raylake.cli.output import FileArgument, Output, OutputOption, SetOption, print_json, stdout
+from raylake.cli.output import (
+    AddressOption,
+    FileArgument,
+    Output,
+    OutputOption,
+    SetOption,
+    print_json,
+    printable,
+    stdout,
+)
 from raylake.cli.views import consumers, span, tables_table, troubles
 from raylake.client.runs import STALE_S, RunStatus, run_status
+from raylake.client.submission import JobsApi, cluster_address
 from raylake.clock import SystemClock
 
 WATCH_S = 1.0
+LAST_LINES = 15
 
 app = typer.Typer(add_completion=False)
 
@@ -25,10 +36,15 @@ def status(
     file: FileArgument,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Until Ctrl-C.")] = False,
     set_: SetOption = None,
+    address: AddressOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """What a pipeline's run is doing, or how it ended."""
-    path = status_file(load_file(file, set_))
+    loaded = load_file(file, set_)
+    path = status_file(loaded)
+    if address is not None:
+        _submitted(JobsApi(cluster_address(address)), loaded.config.pipeline, output)
+        return
     clock = SystemClock()
     if output is Output.json:
         print_json(run_status(path, clock).to_dict())
@@ -42,6 +58,21 @@ def status(
         while True:
             clock.sleep(WATCH_S)
             live.update(picture(run_status(path, clock)), refresh=True)
+
+
+def _submitted(jobs: JobsApi, pipeline: str, output: Output) -> None:
+    """What the cluster says of the newest job; it may have ended before it came to its lake."""
+    submitted = jobs.newest(pipeline)
+    state, message, code = jobs.state(submitted)
+    said = jobs.log(submitted).splitlines()[-LAST_LINES:] if state == "FAILED" else []
+    if output is Output.json:
+        job = {"submission_id": submitted, "state": state, "message": message, "exit_code": code}
+        print_json({"pipeline": pipeline, "job": {**job, "said": said}})
+        return
+    console = stdout()
+    console.print(f"{submitted}: {state}" + (f": {printable(message, 1000)}" if message else ""))
+    for line in said:
+        console.print(f"  {printable(line, 1000)}")
 
 
 def headline(found: RunStatus) -> str:
@@ -67,6 +98,9 @@ def picture(found: RunStatus) -> RenderableType:
     if found.life == "dead":
         parts.append(Text("hint: nothing is lost; `raylake run` goes on where the tables stand"))
     parts.append(Text(f"consumers: {consumers(found.document)}"))
+    submitted = (found.document.get("job") or {}).get("submission_id")
+    if submitted:
+        parts.append(Text(f"Ray job: {submitted}"))
     if found.document.get("http"):
         parts.append(Text(f"health and metrics: {found.document['http']}"))
     return Group(*parts, tables_table(found.document), *troubles(found.document))

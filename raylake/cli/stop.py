@@ -8,6 +8,7 @@ import typer
 
 from raylake.cli.files import load_file, status_file
 from raylake.cli.output import (
+    AddressOption,
     FileArgument,
     Output,
     OutputOption,
@@ -18,6 +19,7 @@ from raylake.cli.output import (
 from raylake.cli.status import headline
 from raylake.cli.views import committed_last
 from raylake.client.runs import stop_run
+from raylake.client.submission import JobsApi, cluster_address, stop_submitted
 from raylake.clock import SystemClock
 
 MARGIN_S = 15.0
@@ -32,16 +34,26 @@ def stop(
         float | None,
         typer.Option(help="Seconds to wait; default: `ingest.drain_timeout` and 15 s."),
     ] = None,
+    address: AddressOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Drain a pipeline that runs on this machine.
+    """Drain a pipeline that runs on this machine, or on a cluster that it was submitted to.
 
     What was fetched is committed, the tables are released, and the run ends with 0. Says what was
     committed last.
     """
     loaded = load_file(file)
     timeout_s = loaded.config.ingest.drain_timeout_s + MARGIN_S if timeout is None else timeout
-    found = stop_run(status_file(loaded), timeout_s, SystemClock())
+    found = None
+    if address is None:
+        found = stop_run(status_file(loaded), timeout_s, SystemClock())
+    else:
+        jobs = JobsApi(cluster_address(address))
+        pipeline, path = loaded.config.pipeline, status_file(loaded)
+        submitted, found = stop_submitted(jobs, pipeline, path, timeout_s, SystemClock())
+        if found is None:
+            _without_lake(submitted, jobs.state(submitted)[0], output)
+            return
     if output is Output.json:
         print_json(found.to_dict())
         return
@@ -52,3 +64,10 @@ def stop(
         console.print(f"{printable(left['message'], 1000)}\nhint: {printable(left['hint'], 1000)}")
     for line in committed_last(found.document):
         console.print(line)
+
+
+def _without_lake(submitted: str, state: str, output: Output) -> None:
+    if output is Output.json:
+        print_json({"submission_id": submitted, "state": state})
+        return
+    stdout().print(f"{submitted}: {state}; the lake does not show its run from here")

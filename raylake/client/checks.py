@@ -1,16 +1,16 @@
-"""What ``raylake doctor`` looks at: this machine, and what one pipeline file needs."""
+"""What ``raylake doctor`` looks at on this machine, whatever the pipeline."""
 
 from __future__ import annotations
 
-import secrets
+import os
 import shutil
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -18,22 +18,17 @@ import psutil
 from packaging.requirements import Requirement
 
 from raylake.client.launch import PACKAGE_ROOT
-from raylake.config import Loaded, TopicPattern
-from raylake.config.addresses import normalise_table_address
-from raylake.delta.probe import probe_store
 from raylake.errors import RayLakeError
-from raylake.kafka.client import Cluster
+from raylake.kafka.artifacts import KAFKA_VERSION, cache_folder
 from raylake.kafka.java import find_java
-from raylake.storage.objects import StorePath
-from raylake.storage.place import place, write_whole
-from raylake.storage.reach import explained
 
 GIB = 1024**3
 LEAST_DISK_BYTES = GIB
 LEAST_MEMORY_BYTES = 2 * GIB
 LEAST_SHARED_BYTES = 128 * 1024**2
 LONGEST_RAY_DIR = 60
-MOST_SKEW_S = 2.0
+DELTA_JAR = "io.delta_delta-spark_2.12-3.3.3.jar"
+_CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 NEEDED = ("ray", "deltalake", "pyarrow", "kafka-python", "pydantic", "numpy", "duckdb", "orjson")
 
 
@@ -66,21 +61,16 @@ def machine_checks(environ: Mapping[str, str], folder: Path) -> Iterator[Check]:
     yield _python()
     yield from _packages()
     yield _java(environ)
-    yield from _ray(environ)
+    yield from _jars(environ)
+    yield _ray_folder(environ)
     yield _jobs(folder)
     yield _memory()
     yield _shared_memory()
     yield _ports()
 
 
-def pipeline_checks(loaded: Loaded) -> Iterator[Check]:
-    """What a pipeline file needs: its lake, its brokers, its topics."""
-    lake = place(normalise_table_address(loaded.config.lake))
-    yield from _store(lake) if isinstance(lake, StorePath) else _lake(lake)
-    yield from _kafka(loaded)
-
-
-def _failed(name: str, error: RayLakeError) -> Check:
+def failed(name: str, error: RayLakeError) -> Check:
+    """A check that fails with an error's words."""
     return Check(name, "fail", error.message, error.hint, error.exit_code)
 
 
@@ -122,28 +112,48 @@ def _java(environ: Mapping[str, str]) -> Check:
     return Check("java", "ok", f"{java.major}, {java.executable}")
 
 
-def _ray(environ: Mapping[str, str]) -> Iterator[Check]:
-    address = environ.get("RAY_ADDRESS")
-    yield Check("ray address", "ok", f"RAY_ADDRESS={address}" if address else "embedded, own token")
-    if address:
-        yield _token(environ)
+def _jars(environ: Mapping[str, str]) -> Iterator[Check]:
+    cache = cache_folder(environ)
+    there = cache
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK):
+        fix = "set RAYLAKE_CACHE to a folder of this user's"
+        yield Check("cache", "warn", f"{cache} cannot be written", fix)
+    own = environ.get("RAYLAKE_KAFKA_HOME")
+    broker = Path(own) if own else cache / f"kafka-{KAFKA_VERSION}"
+    if any(broker.rglob("kafka_2.1*.jar")):
+        yield Check("jars of Kafka", "ok", f"in {broker}")
+    else:
+        fix = "`raylake dev up` fetches them (43 MB); only a broker on this machine needs them"
+        yield Check("jars of Kafka", "warn", f"none in {broker}", fix)
+    if find_spec("pyspark") is None:
+        found = "not needed: Spark is not installed, and ingestion does without it"
+        yield Check("jars of Delta for Spark", "ok", found)
+        return
+    folders = (cache / "ivy" / "jars", Path.home() / ".ivy2" / "jars")
+    holding = [folder for folder in folders if (folder / DELTA_JAR).exists()]
+    if holding:
+        yield Check("jars of Delta for Spark", "ok", f"in {holding[0]}")
+    else:
+        fix = "Spark's first start fetches them, or put them there; ingestion does without them"
+        yield Check("jars of Delta for Spark", "warn", f"none in {folders[0]}", fix)
+
+
+def _ray_folder(environ: Mapping[str, str]) -> Check:
     folder = environ.get("RAYLAKE_RAY_DIR") or str(Path(tempfile.gettempdir()) / "raylake-ray")
     if len(folder) > LONGEST_RAY_DIR:
         fix = "set RAYLAKE_RAY_DIR to a shorter path: Ray's sockets lie below it"
-        yield Check("ray folder", "fail", folder, fix)
-    else:
-        yield Check("ray folder", "ok", folder)
-
-
-def _token(environ: Mapping[str, str]) -> Check:
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        if environ.get(name):
-            return Check("ray token", "ok", f"from {name}")
-    default = Path.home() / ".ray" / "auth_token"
-    if default.exists():
-        return Check("ray token", "ok", f"from {default}")
-    fix = "`ray get-auth-token --generate` on the cluster, then RAY_AUTH_TOKEN_PATH here"
-    return Check("ray token", "warn", "none; a cluster with authentication refuses", fix)
+        return Check("ray folder", "fail", folder, fix)
+    there = Path(folder)
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    found = f"{folder}, {free / GIB:.1f} GiB free"
+    if free < LEAST_DISK_BYTES:
+        fix = "free some space, or set RAYLAKE_RAY_DIR to a folder that has some"
+        return Check("ray folder", "warn", found, fix)
+    return Check("ray folder", "ok", found)
 
 
 def _jobs(folder: Path) -> Check:
@@ -159,8 +169,20 @@ def _jobs(folder: Path) -> Check:
     return Check("jobs package", "warn", f"{hiding[0]} hides ours here", fix)
 
 
-def _memory() -> Check:
+def memory_bytes() -> int:
+    """What is available to this process: the machine's, or less where a container limits it."""
     free = int(psutil.virtual_memory().available)
+    for name in _CGROUP_FILES:
+        try:
+            limit = int(Path(name).read_text())
+        except (OSError, ValueError):
+            continue
+        return min(free, limit)
+    return free
+
+
+def _memory() -> Check:
+    free = memory_bytes()
     found = f"{free / GIB:.1f} GiB available"
     if free >= LEAST_MEMORY_BYTES:
         return Check("memory", "ok", found)
@@ -187,93 +209,3 @@ def _ports() -> Check:
         fix = "allow connections of this machine to itself: Ray's processes need them"
         return Check("ports", "fail", f"loopback does not answer: {error}", fix)
     return Check("ports", "ok", "loopback answers")
-
-
-def _store(lake: StorePath) -> Iterator[Check]:
-    probe = lake / f".raylake-doctor-{secrets.token_hex(4)}"
-    try:
-        probe_store(lake)
-        write_whole(probe, "")
-        skew_s = abs(probe.stat().st_mtime - time.time())
-        probe.unlink()
-    except OSError as error:
-        yield _failed("lake", explained(lake, error))
-        return
-    except RayLakeError as error:
-        yield _failed("lake", error)
-        return
-    yield Check("lake", "ok", f"{lake} takes commits, one writer a version")
-    yield _clock(skew_s)
-
-
-def _clock(skew_s: float) -> Check:
-    if skew_s > MOST_SKEW_S:
-        fix = "set the clocks by NTP, here and where the folder is"
-        return Check("clock", "warn", f"{skew_s:.1f} s from the lake's", fix)
-    return Check("clock", "ok", "agrees with the lake's")
-
-
-def _lake(lake: Path) -> Iterator[Check]:
-    there = lake
-    while not there.exists():
-        there = there.parent
-    try:
-        free = shutil.disk_usage(there).free
-        found = f"{free / GIB:.1f} GiB free for {lake}"
-        state: Literal["ok", "warn"] = "ok" if free >= LEAST_DISK_BYTES else "warn"
-        yield Check("disk", state, found, "" if state == "ok" else "free some space")
-        with tempfile.TemporaryDirectory(prefix=".raylake-doctor-", dir=there) as scratch:
-            probe_store(Path(scratch))
-            file = Path(scratch) / "clock"
-            file.touch()
-            skew_s = abs(file.stat().st_mtime - time.time())
-    except OSError as error:
-        fix = "may this user write there, and is there space?"
-        yield Check("lake", "fail", f"{there}: {error.strerror or error}", fix, 5)
-        return
-    except RayLakeError as error:
-        yield _failed("lake", error)
-        return
-    yield Check("lake", "ok", f"{lake} takes commits, one writer a version")
-    yield _clock(skew_s)
-
-
-def _kafka(loaded: Loaded) -> Iterator[Check]:
-    kafka = loaded.config.kafka
-    with Cluster(kafka.bootstrap, kafka.security, kafka.connect_timeout_s) as cluster:
-        try:
-            everything = set(cluster.topics(pattern=".*"))
-        except RayLakeError as error:
-            yield _failed("broker", error)
-            return
-        yield Check("broker", "ok", f"{kafka.bootstrap} answers")
-        wanted: set[str] = set()
-        for name, table in loaded.config.bronze.items():
-            if isinstance(table.topics, TopicPattern):
-                found = [topic for topic in everything if table.topics.matches(topic)]
-                wanted.update(found)
-                fix = "" if found else "correct the pattern, or create a topic"
-                state: Literal["ok", "warn"] = "ok" if found else "warn"
-                yield Check(f"topics of bronze.{name}", state, f"{len(found)} match", fix)
-                continue
-            missing = [topic for topic in table.topics if topic not in everything]
-            wanted.update(topic for topic in table.topics if topic in everything)
-            if missing:
-                place = loaded.origins.get(f"bronze.{name}.topics", "")
-                found_text = f"not there: {', '.join(missing)} ({place})"
-                fix = "correct the name, or create the topic"
-                yield Check(f"topics of bronze.{name}", "fail", found_text, fix, 2)
-            else:
-                yield Check(f"topics of bronze.{name}", "ok", ", ".join(table.topics))
-        yield _leaders(cluster, sorted(wanted))
-
-
-def _leaders(cluster: Cluster, topics: list[str]) -> Check:
-    try:
-        infos = cluster.topics(topics).values() if topics else ()
-        sources = [source for info in infos for source in info.sources()]
-        if sources:
-            cluster.earliest(sources)
-    except RayLakeError as error:
-        return _failed("advertised listeners", error)
-    return Check("advertised listeners", "ok", f"the leaders of {len(sources)} partitions answer")

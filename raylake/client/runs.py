@@ -183,7 +183,9 @@ def _ask_to_drain(found: RunStatus) -> None:
         submitted = job.get("submission_id")
         raise Refused(
             f"run {run_id} is on host {job.get('host')!r}, this is {socket.gethostname()!r}",
-            hint=f"`ray job stop {submitted}`" if submitted else "run `raylake stop` there",
+            hint=f"`raylake stop FILE --address …`, or `ray job stop {submitted}`"
+            if submitted
+            else "run `raylake stop` there",
         )
     if found.life == "dead":
         raise Terminal(

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,15 +57,27 @@ class LiveCluster:
         return {**_QUIET, "RAY_ADDRESS": self.address, "RAY_AUTH_TOKEN": self.token}
 
 
-def start(folder: Path) -> LiveCluster:
-    """Start a head node below ``folder`` (a short path); it ends with :func:`end`."""
+def start(
+    folder: Path, *more: str, variables: Mapping[str, str] | None = None, dashboard: bool = False
+) -> LiveCluster:
+    """Start a head node below ``folder`` (a short path); it ends with :func:`end`.
+
+    Args:
+        folder: For its logs and sockets.
+        *more: Further options of ``ray start``.
+        variables: Further variables of all its processes.
+        dashboard: With the dashboard's server, which has the Jobs API.
+    """
     token = secrets.token_hex(32)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {**_QUIET, "RAY_AUTH_TOKEN": token, "PYTHONPATH": str(ROOT)}
+    environment |= {**_QUIET, "RAY_AUTH_TOKEN": token, "PYTHONPATH": str(ROOT), **(variables or {})}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += ["--port=0", "--node-ip-address=127.0.0.1", f"--num-cpus={CPUS}"]
-    command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=false"]
-    command += ["--include-log-monitor=false", "--no-monitor", f"--temp-dir={folder}"]
+    command += [
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        f"--include-dashboard={str(dashboard).lower()}",
+    ]
+    command += ["--include-log-monitor=false", "--no-monitor", f"--temp-dir={folder}", *more]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "head.log"
     with log.open("wb") as out:
