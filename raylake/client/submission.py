@@ -25,6 +25,7 @@ from raylake.config import Loaded, SchemaFile
 from raylake.config.addresses import is_local
 from raylake.config.findings import dotted
 from raylake.errors import AlreadyRunning, ConfigError, DependencyUnreachable, Terminal
+from raylake.storage.place import Place
 
 STOP_WAIT_ENV = "RAY_JOB_STOP_WAIT_TIME_S"
 """Ray's: seconds from SIGTERM to SIGKILL when a job is stopped; 3 unless set."""
@@ -282,7 +283,7 @@ class JobsApi:
 
 
 def stop_submitted(
-    jobs: JobsApi, pipeline: str, status: Path, timeout_s: float, clock: Clock
+    jobs: JobsApi, pipeline: str, status: Place, timeout_s: float, clock: Clock
 ) -> tuple[str, RunStatus | None]:
     """Let Ray stop a pipeline's newest job, and wait until it has ended.
 
