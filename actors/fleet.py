@@ -203,6 +203,9 @@ class RayFleet:
             ray.wait(closing, num_returns=len(closing), timeout=min(CLOSE_S, deadline.left_s()))
         for actor in [*self._consumers.values(), *self._prepared.values()]:
             ray.kill(actor)
+        if self._owners:
+            with _taken(left):
+                self._ensure_queue(deadline)
         for name, calls in self._owners.items():
             with _taken(left):
                 # The release itself takes a moment.
@@ -222,6 +225,17 @@ class RayFleet:
         self._owners.clear()
         self._queue = None
         return left
+
+    def _ensure_queue(self, deadline: Deadline) -> None:
+        """Replace the queue where it is gone: owners that leave store their last letters by it."""
+        if self._queue is not None:
+            try:
+                result(self._queue.ping.remote(0.0), min(CLOSE_S, deadline.left_s()))
+            except OwnerLost:
+                self._end(QUEUE, self._queue)
+            else:
+                return
+        self.start_queue(self._run)
 
     def _has_started(self, consumer: str, news: News) -> bool:
         """Whether a consumer has a process; until then its silence means nothing."""
