@@ -47,6 +47,10 @@ chaos: setup ## the long, seeded chaos cases (SEED=n repeats a run)
 bench: setup ## Kafka JSON to Delta beside Spark, small (at most 8 minutes); ends with the ratios
 	@$(BIN)/python benchmarks/against_spark.py --bench $(ARGS)
 
+.PHONY: soak
+soak: setup ## half an hour at 20,000 records/s with a fault every 20 s; then the account (ARGS="--seconds 7200" is longer)
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

@@ -65,7 +65,8 @@ def ingest_here(made: Bed, lake: Path, count: int) -> Figures:
     owned.release()
     first, last = here.commits[0], here.commits[-1]
     later = sum(commit.rows for commit in here.commits[1:])
-    return Figures(later, last.at_s - first.at_s, last.cpu_s - first.cpu_s)
+    spent = last.cpu_s - first.cpu_s, last.user_s - first.user_s
+    return Figures(later, last.at_s - first.at_s, *spent)
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class _Commit(NamedTuple):
     rows: int
     at_s: float
     cpu_s: float
+    user_s: float
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ class _HereOwner:
 
     def submit(self, unit: Unit) -> _Answered:
         outcome = self.table.commit([unit])[0]
-        times = time.perf_counter(), time.process_time()
+        times = time.perf_counter(), time.process_time(), os.times().user
         self.commits.append(_Commit(unit.counts.rows, *times))
         return _Answered(Answer(outcome, None))
 

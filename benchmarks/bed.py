@@ -143,32 +143,26 @@ class Bed:
         """The line of JSON with which a process ended."""
         return dict(json.loads((self.folder / log).read_text().splitlines()[-1]))
 
-    def account(self, records: Sequence[Path]) -> tuple[bool, dict[str, Any]]:
-        """Verify (all levels) and the auditor: whether both balance, and the audit."""
+    def verified(self) -> bool:
+        """Whether `raylake verify` (all levels) finds the account balanced."""
+        command = [sys.executable, "-P", "-m", "raylake", "verify", str(self.folder / "bench.yaml")]
         done = subprocess.run(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "raylake",
-                "verify",
-                str(self.folder / "bench.yaml"),
-                "--level",
-                "all",
-                "--output",
-                "json",
-            ],
+            [*command, "--level", "all", "--output", "json"],
             capture_output=True,
             text=True,
             check=False,
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        verified = done.returncode == 0
-        if not verified:
+        if done.returncode != 0:
             print(
                 f"verify ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
             )
+        return done.returncode == 0
+
+    def account(self, records: Sequence[Path]) -> tuple[bool, dict[str, Any]]:
+        """Verify (all levels) and the auditor: whether both balance, and the audit."""
+        verified = self.verified()
         command = [sys.executable, "-P", "-m", "raylake.demo.auditor", "--json"]
         command += ["--table", str(self.table), "--dead-letters", str(self.dead_letters)]
         command += ["--record", *map(str, records)]

@@ -23,11 +23,16 @@ WORKERS = ("PartitionConsumer", "TableOwner")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a stretch of a run took, wall clock and CPU of the whole process tree."""
+    """What a stretch of a run took, wall clock and CPU of the whole process tree.
+
+    Attributes:
+        user_s: What of the CPU seconds was not the kernel's; 0 where it was not looked at.
+    """
 
     records: int
     seconds: float
     cpu_s: float
+    user_s: float = 0.0
 
     @property
     def per_s(self) -> float:
@@ -80,7 +85,7 @@ def ingest(made: Bed, records: int, dead: int = 0, flags: Sequence[str] = ()) ->
     shutil.rmtree(made.lake, ignore_errors=True)
     began = time.monotonic()
     job = made.ingest("--available-now", *flags)
-    with Tree(job.pid) as tree:
+    with Tree(job.pid) as tree, Tree(job.pid, user_only=True) as user:
         while job.poll() is None:
             if time.monotonic() > began + LIMIT_S:
                 raise BenchFailed("the job takes too long")
@@ -95,8 +100,8 @@ def ingest(made: Bed, records: int, dead: int = 0, flags: Sequence[str] = ()) ->
     first, end = min(times["data"]), max(times["data"])
     later = records - dead - rows_of_commit(made.table, first)
     steady, workers = (
-        Figures(later, end - first, tree.cpu_s(end, kinds) - tree.cpu_s(first, kinds))
-        for kinds in ((), WORKERS)
+        Figures(later, end - first, *(t.cpu_s(end, k) - t.cpu_s(first, k) for t in (tree, user)))
+        for k in ((), WORKERS)
     )
     start = min(times["admit"])
     window = Figures(records, end - start, tree.cpu_s(end) - tree.cpu_s(start))

@@ -1,7 +1,8 @@
 """Spark Structured Streaming, ``local[2]``: a session, and a query for each line it is given.
 
 A line of standard input is JSON: ``bootstrap``, ``topic``, ``table``, ``checkpoint`` and
-``batch`` (``maxOffsetsPerTrigger``; 0 leaves it unset). The answer is a line of JSON that
+``batch`` (``maxOffsetsPerTrigger``; 0 leaves it unset), or ``follow``: with trigger 0, for ever,
+answered when it has begun. The answer is a line of JSON that
 begins with ``{"answer"``. :class:`Spark` is the other end.
 """
 
@@ -95,6 +96,15 @@ class Spark:
         answer = self._answer()
         return Figures(answer["records"], answer["seconds"], tree.sample() - before)
 
+    def follow(self, made: Bed, topic: str, table: Path) -> None:
+        """Let the query follow a topic with trigger 0, until the process ends."""
+        order = {"bootstrap": made.bootstrap, "topic": topic, "table": str(table)}
+        assert self.process.stdin is not None
+        order |= {"checkpoint": f"{table}.checkpoint", "follow": "yes"}
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.flush()
+        self._answer()
+
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -132,18 +142,20 @@ def _run(session: SparkSession, order: dict[str, Any]) -> int:
         .option("subscribe", order["topic"])
         .option("startingOffsets", "earliest")
     )
-    if order["batch"]:
+    if order.get("batch"):
         reader = reader.option("maxOffsetsPerTrigger", order["batch"])
     payload = from_json(col("value").cast("string"), schema).alias("payload")
-    query = (
+    writer = (
         reader.load()
         .select(payload, "key", "topic", "partition", "offset", "timestamp")
         .select("payload.*", "key", "topic", "partition", "offset", "timestamp")
         .writeStream.format("delta")
         .option("checkpointLocation", order["checkpoint"])
-        .trigger(availableNow=True)
-        .start(order["table"])
     )
+    if order.get("follow"):
+        writer.trigger(processingTime="0 seconds").start(order["table"])
+        return 0
+    query = writer.trigger(availableNow=True).start(order["table"])
     query.awaitTermination()
     return sum(progress["numInputRows"] for progress in query.recentProgress)
 

@@ -31,10 +31,12 @@ class Tree:
 
     Args:
         pid: The root, which must live.
+        user_only: Leave out what the kernel did for it.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, *, user_only: bool = False) -> None:
         self._root = pid
+        self._user_only = user_only
         self._spent: dict[tuple[int, int], float] = {}
         self._kinds: dict[tuple[int, int], str] = {}
         self._at: list[float] = []
@@ -57,7 +59,7 @@ class Tree:
 
     def sample(self) -> float:
         """Look once; returns the CPU seconds that the tree has used so far."""
-        seen = _processes()
+        seen = _processes(user_only=self._user_only)
         mine = {pid for pid, _ in self._spent} | {self._root}
         grown = True
         while grown:
@@ -101,7 +103,7 @@ class Tree:
         return dict(found)
 
 
-def _processes() -> dict[int, _Seen]:
+def _processes(*, user_only: bool) -> dict[int, _Seen]:
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -109,7 +111,7 @@ def _processes() -> dict[int, _Seen]:
         except OSError:
             continue
         fields = text[text.rindex(")") + 2 :].split()
-        used = (int(fields[11]) + int(fields[12])) / TICKS
+        used = (int(fields[11]) + (0 if user_only else int(fields[12]))) / TICKS
         found[int(folder.name)] = _Seen(int(fields[1]), int(fields[19]), used)
     return found
 
