@@ -24,7 +24,13 @@ from raylake.kafka.java import Java, find_java
 
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_TIMEOUT_S = 300
-_DUCKDB_TYPES = {"string": "VARCHAR", "date": "DATE", "integer": "INTEGER", "long": "BIGINT"}
+_DUCKDB_TYPES = {
+    "string": "VARCHAR",
+    "date": "DATE",
+    "integer": "INTEGER",
+    "long": "BIGINT",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+}
 
 
 def by_delta_rs(table: Path) -> pa.Table:
@@ -54,7 +60,7 @@ def by_duckdb(table: Path) -> pa.Table:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         query = f"SELECT * FROM read_parquet(?, union_by_name=true{options})"
-        return pa.table(connection.execute(query, [files]).arrow())
+        return connection.sql(query, params=[files]).to_arrow_table()
 
 
 READERS: Mapping[str, Callable[[Path], pa.Table]] = {
