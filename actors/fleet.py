@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import time
@@ -60,6 +61,7 @@ class RayFleet:
     def __init__(self, run: RunPlan) -> None:
         self._run = run
         self._consumers: dict[str, Any] = {}
+        self._numbers: dict[str, Iterator[int]] = {}
         self._prepared: dict[str, Any] = {}
         self._starting: dict[str, _Asked] = {}
         self._owners: dict[str, OwnerCalls] = {}
@@ -127,6 +129,7 @@ class RayFleet:
         actor = self._prepared.pop(setup.name, None) or self._consumer(setup.name)
         setup = replace(setup, switches=self._switches)
         self._consumers[setup.name] = actor
+        self._numbers[setup.name] = itertools.count()
         self._starting[setup.name] = _Asked(actor.start.remote(setup, dict(table_ids)))
 
     def _consumer(self, name: str) -> Any:
@@ -139,6 +142,7 @@ class RayFleet:
     def discard(self, consumer: str) -> None:
         """End a consumer that is of no more use."""
         actor = self._consumers.pop(consumer, None)
+        self._numbers.pop(consumer, None)
         self._asked.pop(("consumer", consumer), None)
         self._starting.pop(consumer, None)
         if actor is not None:
@@ -146,27 +150,32 @@ class RayFleet:
 
     def add_table(self, consumer: str, plan: TablePlan, table_id: str) -> None:
         """Tell a consumer about a table that appeared later; returns at once."""
-        self._consumers[consumer].add_table.remote(plan, table_id)
+        self._command(consumer, "add_table", plan, table_id)
 
     def grant(self, consumer: str, granted: Granted) -> None:
         """Give partitions to a consumer; returns at once."""
-        self._consumers[consumer].grant.remote(granted)
+        self._command(consumer, "grant", granted)
 
     def revoke(self, consumer: str, sources: set[SourcePartition]) -> None:
         """Take partitions away; returns at once."""
-        self._consumers[consumer].revoke.remote(sources)
+        self._command(consumer, "revoke", sources)
 
     def drain(self, consumer: str, *, on: bool) -> None:
         """Drain a consumer, or take that back; returns at once."""
-        actor = self._consumers[consumer]
-        (actor.drain if on else actor.resume).remote()
+        self._command(consumer, "drain" if on else "resume")
 
     def switch(self, switches: Switches) -> None:
         """Trip and close breakers by hand, in processes that start later too; returns at once."""
         self._switches = Switches(switches.held)
-        for actor in [*self._consumers.values(), *(c.known() for c in self._owners.values())]:
-            if actor is not None:
-                actor.switch.remote(switches)
+        for consumer in self._consumers:
+            self._command(consumer, "switch", switches)
+        for calls in self._owners.values():
+            if calls.known() is not None:
+                calls.known().switch.remote(switches)
+
+    def _command(self, consumer: str, name: str, *arguments: Any) -> None:
+        number = next(self._numbers[consumer])
+        self._consumers[consumer].command.remote(number, name, *arguments)
 
     def news(self) -> News:
         """What arrived since the last call; asks again where an answer came."""

@@ -6,9 +6,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import ray
@@ -20,24 +21,18 @@ from raylake.clock import SystemClock
 from raylake.errors import RayLakeError, Terminal
 from raylake.ingest.build_consumer import build_consumer, build_feed, load_kernels, lost_letters
 from raylake.ingest.consumer import ConsumerLoop
+from raylake.ingest.in_order import InOrder
 from raylake.ingest.plan import RunPlan, TablePlan
-from raylake.ingest.reports import ConsumerReport, Granted
+from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.setups import ConsumerSetup
-from raylake.ingest.switches import Switches
-from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger("raylake.consumer")
-
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _command(method: Method) -> Method:
-    """Run such calls one after the other, in the order in which they were sent.
-
-    Ray keeps the order only within one thread, and a revoke that overtook its grant would release
-    partitions that are then read twice.
-    """
+    """Run such calls in a thread of their own, one after the other."""
     marked: Method = ray.method(concurrency_group="commands")(method)
     return marked
 
@@ -55,6 +50,7 @@ class PartitionConsumer:
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
             queue.SimpleQueue()
         )
+        self._in_order: InOrder[tuple[str, tuple[Any, ...]]] = InOrder()
         self._failure: RayLakeError | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
@@ -72,43 +68,39 @@ class PartitionConsumer:
         with self._failing():
             self._loop = build_consumer(setup, owners, SystemClock())
             self._thread.start()
+        if self._failure is None:
+            # A command that fails is told by reports, too.
+            with suppress(RayLakeError):
+                self._do(self._in_order.begin())
         return self._process
 
     @_command
-    def grant(self, granted: Granted) -> None:
-        """Read these partitions from now on."""
-        self._tell(lambda: self._loop.grant(granted))
+    def command(self, number: int, name: str, *arguments: Any) -> None:
+        """Do what the supervisor says, in the order of its numbers, which begin with 0.
 
-    @_command
-    def revoke(self, sources: set[SourcePartition]) -> None:
-        """Hand over what is held of them and read them no more."""
-        self._tell(lambda: self._loop.revoke(sources))
+        Ray does not keep the order of calls to an actor with several threads: those that are on
+        their way together may overtake each other, such as a drain and what takes it back, or a
+        grant and its revoke.
 
-    @_command
-    def add_table(self, plan: TablePlan, table_id: str) -> None:
+        Args:
+            number: Its place among the commands to this consumer.
+            name: ``add_table``, or a method of the loop: ``grant``, ``revoke``, ``switch``,
+                ``drain``, ``resume``.
+            *arguments: Its arguments.
+        """
+        self._do(self._in_order.take(number, (name, arguments)))
+
+    def _do(self, commands: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+        for name, arguments in commands:
+            own = {"add_table": self._add_table}
+            method = own.get(name) or getattr(self._loop, name)
+            self._tell(partial(method, *arguments))
+
+    def _add_table(self, plan: TablePlan, table_id: str) -> None:
         """Feed a table that appeared later."""
-
-        def add() -> None:
-            clock = SystemClock()
-            feed = build_feed(self._setup, plan, RayOwner(table_id), clock)
-            self._loop.add_table(plan.name, feed, lost_letters(self._setup.run, plan, clock))
-
-        self._tell(add)
-
-    @_command
-    def switch(self, switches: Switches) -> None:
-        """Trip and close breakers by hand."""
-        self._tell(lambda: self._loop.switch(switches))
-
-    @_command
-    def resume(self) -> None:
-        """Take a drain back."""
-        self._tell(self._loop.resume)
-
-    @_command
-    def drain(self) -> None:
-        """Stop fetching and hand everything over."""
-        self._tell(self._loop.drain)
+        clock = SystemClock()
+        feed = build_feed(self._setup, plan, RayOwner(table_id), clock)
+        self._loop.add_table(plan.name, feed, lost_letters(self._setup.run, plan, clock))
 
     def report(self, after_s: float) -> ConsumerReport:
         """What the supervisor wants to know, as of ``after_s`` from now."""

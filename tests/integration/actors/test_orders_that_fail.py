@@ -11,6 +11,7 @@ import pytest
 from actors.partition_consumer import PartitionConsumer
 from actors.process import ActorProcess
 from raylake.errors import RayLakeError, Refused
+from raylake.ingest.in_order import InOrder
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.reports import ConsumerReport, Granted
 
@@ -42,6 +43,8 @@ def consumer(loop: FailingLoop) -> Any:
     made = inner.__new__(inner)
     made._name, made._loop, made._process = "consumer-0", loop, ActorProcess.of_this()
     made._commands, made._failure, made._stopping = queue.SimpleQueue(), None, False
+    made._in_order = InOrder()
+    list(made._in_order.begin())
     made._thread = threading.Thread(target=made._run, daemon=True)
     made._thread.start()
     return made
@@ -53,6 +56,6 @@ def test_a_grant_that_fails_is_the_failure_of_the_consumer(error: RayLakeError) 
     actor = consumer(loop)
     assert actor.report(0.0).failure is None
     with pytest.raises(type(error)):
-        actor.grant(Granted(1, {}))
+        actor.command(0, "grant", Granted(1, {}))
     assert loop.closed.wait(10)
     assert actor.report(0.0).failure is error
