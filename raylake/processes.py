@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 import psutil
 
 CLOCK_SLACK_S = 1.0
 """The boot time that a creation time is computed from moves a little when the clock is set."""
+
+LOOK_AGAIN_S = 0.1
 
 
 def living(pid: int, created_s: float) -> psutil.Process | None:
@@ -21,3 +26,19 @@ def living(pid: int, created_s: float) -> psutil.Process | None:
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
+
+
+def ended(process: psutil.Process, timeout_s: float) -> bool:
+    """Whether it ends in time; another process's child is a zombie until its parent looks."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        zombie = False
+        with suppress(psutil.NoSuchProcess):
+            zombie = process.status() == psutil.STATUS_ZOMBIE
+        try:
+            process.wait(LOOK_AGAIN_S)
+        except psutil.TimeoutExpired:
+            if not zombie:
+                continue
+        return True
+    return False

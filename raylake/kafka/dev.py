@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from raylake.errors import ConfigError, RayLakeError
 from raylake.kafka.artifacts import KAFKA_VERSION, cache_folder, file_lock, kafka_jars
 from raylake.kafka.dev_security import DevSecurity
 from raylake.kafka.java import Java, find_java
-from raylake.processes import living
+from raylake.processes import ended, living
 
 DEFAULT_PORT = 9092
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
@@ -155,7 +155,7 @@ class DevBroker:
             process = self._running_process()
             if process is not None:
                 process.terminate()
-                if not _ended(process, timeout_s):
+                if not ended(process, timeout_s):
                     _kill(process, timeout_s)
             if wipe:
                 shutil.rmtree(self._home, ignore_errors=True)
@@ -325,27 +325,11 @@ def _process(info: BrokerInfo) -> psutil.Process | None:
 
 def _kill(process: psutil.Process, timeout_s: float) -> None:
     process.kill()
-    if not _ended(process, timeout_s):
+    if not ended(process, timeout_s):
         raise RayLakeError(
             f"the local broker (pid {process.pid}) has not ended {timeout_s:g} s after SIGKILL",
             hint="its disk may not answer",
         )
-
-
-def _ended(process: psutil.Process, timeout_s: float) -> bool:
-    """Wait for its end; one that another process started stays a zombie until that one looks."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        zombie = False
-        with suppress(psutil.NoSuchProcess):
-            zombie = process.status() == psutil.STATUS_ZOMBIE
-        try:
-            process.wait(_LOOK_AGAIN_S)
-        except psutil.TimeoutExpired:
-            if not zombie:
-                continue
-        return True
-    return False
 
 
 def _wait_ready(info: BrokerInfo, timeout_s: float) -> None:

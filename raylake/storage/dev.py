@@ -24,7 +24,7 @@ import psutil
 
 from raylake.errors import ConfigError, RayLakeError
 from raylake.kafka.artifacts import cache_folder, file_lock
-from raylake.processes import living
+from raylake.processes import ended, living
 
 DEFAULT_PORT: Final = 9000
 BUCKET: Final = "lake"
@@ -123,7 +123,7 @@ class DevStore:
             process = None if info is None else living(info.pid, info.created_s)
             if process is not None:
                 process.kill()
-                process.wait(timeout_s)
+                ended(process, timeout_s)
             shutil.rmtree(self._home, ignore_errors=True)
             return process is not None
 

@@ -53,11 +53,11 @@ class _Guarded(DevBroker):
             self.guarded_port = probe.getsockname()[1]
 
     def _properties(self, port: int, controller_port: int, listeners: dict[str, int]) -> str:
-        listeners = f"PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{self.guarded_port}"
+        shown = f"PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{self.guarded_port}"
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
         more = {
-            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": listeners,
+            "listeners": f"{shown},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": shown,
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,"
             "SASL:SASL_PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",

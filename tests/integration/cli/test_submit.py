@@ -192,7 +192,8 @@ def test_what_goes_wrong_has_a_name_and_the_secret_is_nowhere(
     said.append(shell("submit", "planted.yaml", "--address", cluster.url, "-o", "json"))
     assert said[-1].code == 0, said[-1].err
     failed = until(lambda: _ended(job_of(shell, "planted.yaml", cluster)), "the job has ended")
-    assert (failed["state"], failed["exit_code"]) == ("FAILED", 4), failed
+    # A listener of another kind is no outage: no try would help.
+    assert (failed["state"], failed["exit_code"]) == ("FAILED", 1), failed
     assert broker.bootstrap in "".join(failed["said"])
     said.append(shell("status", "planted.yaml", "--address", cluster.url))
     said.append(shell("doctor", "planted.yaml"))
