@@ -69,5 +69,7 @@ def stop(
 def _without_lake(submitted: str, state: str, output: Output) -> None:
     if output is Output.json:
         print_json({"submission_id": submitted, "state": state})
-        return
-    stdout().print(f"{submitted}: {state}; the lake does not show its run from here")
+    else:
+        stdout().print(f"{submitted}: {state}; the lake does not show its run from here")
+    if state not in ("SUCCEEDED", "STOPPED"):
+        raise typer.Exit(1)

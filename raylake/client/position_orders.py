@@ -151,6 +151,9 @@ class Place:
         Raises:
             RayLakeError: Why it was not done; the positions are unchanged.
         """
+        # What was looked at since may have taken minutes.
+        refuse_living_run(self.loaded.config, self.clock)
+        refuse_living_owner(self.root)
         owned = own_table(self.loaded.config, self.root, self.clock, spec)
         try:
             before()

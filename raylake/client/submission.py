@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ STOP_POLL_S = 0.5
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 PIPELINE_KEY = "raylake.pipeline"
 _PREFIX = "RAYLAKE__"
+_TIMEOUTS_S = (5.0, 60.0)
+"""To connect, and between two packets of an answer."""
 _WHOLE_FOLDER = "RAY_RUNTIME_ENV_IGNORE_GITIGNORE"
 
 
@@ -186,6 +189,8 @@ class JobsApi:
             self._client = JobSubmissionClient(
                 address, headers=json.loads(headers) if headers else None
             )
+        # Its requests wait for ever else.
+        self._client._do_request = partial(self._client._do_request, timeout=_TIMEOUTS_S)  # noqa: SLF001
 
     def ray_version(self) -> str:
         """The cluster's Ray."""

@@ -29,7 +29,7 @@ from raylake.delta import log_files
 from raylake.delta.txn_listing import checkpoint_files, list_txns
 from raylake.errors import AlreadyRunning, DependencyUnreachable, LogDamaged, RayLakeError
 from raylake.storage.access import stores_from_json, use_stores
-from raylake.storage.objects import StorePath
+from raylake.storage.objects import StoreError, StorePath
 from raylake.storage.place import Place, delta_table, names, open_input, place, sync_path
 
 LOCK = "_raylake_checkpoint.lock"
@@ -146,6 +146,8 @@ def _prove(root: Place, version: int, txns: dict[str, int]) -> None:
             with open_input(file) as opened, pq.ParquetFile(opened) as parquet:
                 rows += parquet.metadata.num_rows
                 column = parquet.read(columns=["txn"], use_threads=False).column("txn")
+        except StoreError:
+            raise
         except (pa.ArrowInvalid, OSError) as error:
             raise LogDamaged(f"{file}: the new checkpoint cannot be read: {error}") from error
         for row in column.drop_null().to_pylist():

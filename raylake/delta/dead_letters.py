@@ -8,12 +8,13 @@ from typing import Any, Self, Unpack
 import pyarrow as pa
 
 from raylake import faults
+from raylake.delta.attempts import Draft
 from raylake.delta.checkpointer import Checkpointer
 from raylake.delta.cutting import Cut
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import PREFIX
 from raylake.delta.opening import Attaching, attach_core
-from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.owner_core import OwnerCore
 from raylake.delta.owner_moves import cut_files
 from raylake.delta.owner_steps import release_once
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters

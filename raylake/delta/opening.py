@@ -74,7 +74,7 @@ def attach_core(
         Refused: Or one of its kinds; nothing was changed.
         DependencyUnreachable: The store cannot be read or written.
     """
-    probe_store(spec.root.parent)
+    probe_store(_beside(spec.root))
     table = open_or_create(spec, identity, clock)
     core = OwnerCore(
         table, spec.root, identity, clock=clock, durability=durability, conflicts=conflicts
@@ -106,11 +106,16 @@ def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> De
     root = spec.root
     if isinstance(root, StorePath):
         # Before anything is put there: what is wrong is said in the configuration's words.
-        probe_store(root.parent)
+        probe_store(_beside(root))
     try:
         return _open_or_create(spec, root, identity, clock)
     except OSError as error:
         raise DependencyUnreachable(f"{root}: cannot be read: {error}") from error
+
+
+def _beside(root: Place) -> Place:
+    """Where the probe's scratch table goes: on the same disk, or where the same access counts."""
+    return root if isinstance(root, StorePath) else root.parent
 
 
 def _open_or_create(

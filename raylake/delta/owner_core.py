@@ -6,10 +6,7 @@ Every commit of ours on a table goes through :meth:`OwnerCore.write`, from the h
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +17,7 @@ from deltalake.transaction import AddAction
 from raylake import faults
 from raylake.clock import Clock
 from raylake.delta import log_files, metadata
+from raylake.delta.attempts import Attempt, Attempts, Draft, Ending
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import OWNER_APP, owner_epoch, owner_number
 from raylake.delta.log_guard import LogGuard
@@ -29,7 +27,6 @@ from raylake.errors import (
     DependencyUnreachable,
     Fenced,
     LogDamaged,
-    OutcomeUnknown,
     RayLakeError,
     Retryable,
 )
@@ -48,33 +45,6 @@ class Contended(Retryable):
     """Another commit took the version; nothing of ours was written."""
 
     code = "contended"
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """One commit before it is written.
-
-    Attributes:
-        kind: As in :func:`raylake.delta.metadata.base`.
-        values: Txn versions by app id, without the owner's.
-        extra: Further commit metadata.
-        files: Data files to add.
-        batch: The batch uuid.
-    """
-
-    kind: str
-    values: Mapping[str, int] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    files: Sequence[DataFile] = ()
-    batch: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    draft: Draft
-    base_version: int
-    number: int
-    landed: Callable[[int], None]
 
 
 class OwnerCore:
@@ -102,7 +72,7 @@ class OwnerCore:
         self.table_id = str(table.metadata().id)
         self.partition_by = tuple(table.metadata().partition_columns)
         self.watermark_ms: int | None = None
-        self._pending: _Attempt | None = None
+        self._attempts = Attempts(root)
         self._unsynced: int | None = None
         self._guard = LogGuard(root, self.table_id, int(table.version()))
         self.conflicts = Retrier("conflicts", conflicts, clock, only=Contended)
@@ -244,48 +214,34 @@ class OwnerCore:
         transact: Callable[[CommitProperties], None],
     ) -> int:
         base_version = int(self.table.version())
-        self._pending = _Attempt(draft, base_version, number, landed)
+        attempt = Attempt(draft, base_version, number, landed)
+        self._attempts.begin(attempt)
         properties = _properties(draft, number, self)
         faults.reach("owner.after_check", kind=draft.kind, batch=draft.batch)
-        with _Ending(lambda error: self._ended(base_version, error)):
+        with Ending(lambda error: self._ended(attempt, error)):
             transact(properties)
         faults.reach("owner.after_commit", kind=draft.kind, batch=draft.batch)
         self.sync()
         return self.version
 
-    def _ended(self, base_version: int, error: Exception | None) -> None:
+    def _ended(self, attempt: Attempt, error: Exception | None) -> None:
         if error is None:
-            self._land(base_version + 1)
-        elif self._settle() is None:
-            raise _not_committed(self.root, base_version, error) from error
+            self._land(self._attempts.decided(attempt), attempt.base_version + 1)
+        elif not self._settle():
+            raise _not_committed(self.root, attempt.base_version, error) from error
 
-    def _settle(self) -> int | None:
-        """Find out from the log whether the pending attempt landed; None when it did not."""
-        pending = self._pending
-        if pending is None:
-            return None
-        try:
-            found = log_files.find_batch(self.root, pending.draft.batch, pending.base_version)
-        except OSError as error:
-            raise OutcomeUnknown(
-                f"{self.root}: a commit failed and its log cannot be read: {error}",
-                hint="The owner reads the log again before it commits anything else.",
-            ) from error
-        if found is None:
-            self._pending = None
-            return None
-        self._land(found)
-        return found
+    def _settle(self) -> bool:
+        """Find out from the log whether the attempt under way landed."""
+        found = self._attempts.settled()
+        if found is not None:
+            self._land(*found)
+        return found is not None
 
-    def _land(self, version: int) -> None:
-        pending = self._pending
-        if pending is None:
-            return
-        self._pending = None
-        self.number = pending.number
-        self._guard.wrote(version, pending.draft.batch)
+    def _land(self, attempt: Attempt, version: int) -> None:
+        self.number = attempt.number
+        self._guard.wrote(version, attempt.draft.batch)
         self._unsynced = version
-        pending.landed(version)
+        attempt.landed(version)
 
     def _update(self) -> None:
         try:
@@ -311,6 +267,9 @@ class OwnerCore:
                 stored=stored,
                 holder=holder.to_json(),
             )
+        if (late := self._attempts.late(stored)) is not None:
+            self._land(*late)
+            return
         raise LogDamaged(
             f"{self.root}: a commit was lost or overwritten: raylake/owner is {stored}, the last "
             f"commit of this owner wrote {self.number}",
@@ -318,32 +277,6 @@ class OwnerCore:
             stored=stored,
             expected=self.number,
         )
-
-
-class _Ending:
-    """Hands whatever ended a write to one who reads in the log what became of it (I4).
-
-    delta-rs raises plain ``Exception`` for some failures, and also when its post-commit work fails
-    after the commit landed.
-    """
-
-    def __init__(self, ended: Callable[[Exception | None], None]) -> None:
-        self._ended = ended
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        """True when the commit is in the log in spite of the error."""
-        if error is not None and not isinstance(error, Exception):
-            return False
-        self._ended(error)
-        return True
 
 
 def _properties(draft: Draft, number: int, core: OwnerCore) -> CommitProperties:
@@ -384,7 +317,7 @@ def _not_committed(root: Place, base_version: int, error: Exception) -> RayLakeE
         return Contended(f"{root}: another commit took version {base_version + 1}")
     return DependencyUnreachable(
         f"{root}: version {base_version + 1} could not be written: {_first_line(error)}",
-        hint="Nothing was written. Check free space and permissions of the table's folder.",
+        hint="It is not in the log. Check free space and permissions of the table's folder.",
     )
 
 

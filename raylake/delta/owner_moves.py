@@ -8,6 +8,7 @@ from typing import Any
 
 from deltalake import CommitProperties
 
+from raylake.delta.attempts import Draft
 from raylake.delta.cutting import Cut, keep_the_rest
 from raylake.delta.files import WriteOptions
 from raylake.delta.ledger import app_id, changed_values
@@ -15,7 +16,7 @@ from raylake.delta.log_reader import LogReader
 from raylake.delta.log_table import LogTable
 from raylake.delta.metadata import range_json
 from raylake.delta.moves import Adopt, Skip, adopted, skipped
-from raylake.delta.owner_core import NO_HOOKS, Contended, Draft, OwnerCore, add_action
+from raylake.delta.owner_core import NO_HOOKS, Contended, OwnerCore, add_action
 from raylake.delta.owner_steps import refresh
 from raylake.delta.rewinding import Rewind, TakenBack, survey
 from raylake.delta.table_state import TableState

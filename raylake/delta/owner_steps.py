@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from raylake.delta import metadata
+from raylake.delta.attempts import Draft
 from raylake.delta.ledger import Decision, Fold, Verdict, admitted, app_id, changed_values, fold
-from raylake.delta.owner_core import Draft, OwnerCore
+from raylake.delta.owner_core import OwnerCore
 from raylake.delta.schema import delta_schema, differences, missing, refuse_names
 from raylake.delta.table_state import TableState
 from raylake.delta.unit_check import check_unit

@@ -10,6 +10,7 @@ from raylake.delta import log_files
 from raylake.delta.ledger import parse_app_id
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import SourcePartition
+from raylake.storage.objects import StoreError
 from raylake.storage.place import Place, names, open_input
 
 _PART = re.compile(r"^\d{20}\.checkpoint\.(\d{10})\.(\d{10})\.parquet$")
@@ -75,6 +76,9 @@ def _checkpoint_txns(file: Place) -> dict[str, int]:
             if "txn" not in parquet.schema_arrow.names:
                 return {}
             rows = parquet.read(columns=["txn"], use_threads=False).column("txn")
+    except StoreError:
+        # It does not answer now; that says nothing of the checkpoint.
+        raise
     except (OSError, ValueError) as error:
         raise LogDamaged(
             f"{file}: the checkpoint cannot be read: {error}",

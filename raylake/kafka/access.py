@@ -25,7 +25,17 @@ _ENDED: Final = {10}
 _EARLY: Final = {9}
 _OTHER_HOST: Final = {62, 64}
 _UNKNOWN_AUTHORITY: Final = {2, 7, 18, 19, 20, 21}
-_ALERTS: Final = ("ALERT", "CERTIFICATE_REQUIRED")
+_ALERTS: Final = (
+    "ALERT_UNKNOWN_CA",
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+    "ALERT_CERTIFICATE",
+    "CERTIFICATE_REQUIRED",
+    "ALERT_ACCESS_DENIED",
+    "ALERT_PROTOCOL_VERSION",
+    "ALERT_HANDSHAKE_FAILURE",
+)
+"""What a server says of this client; others come from one that restarts, too."""
 _LOGIN: Final = (
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.UnsupportedSaslMechanismError,

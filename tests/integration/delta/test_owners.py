@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from raylake.delta import log_files, owner_core
 from raylake.delta.identity import Claim
 from raylake.errors import (
     AlreadyRunning,
+    DependencyUnreachable,
     Fenced,
     OutcomeUnknown,
     Refused,
@@ -99,6 +101,32 @@ def test_failure_04_a_commit_whose_answer_was_lost_is_found_in_the_log(scope: Sc
     assert scope.offsets() == list(range(10))
 
 
+@pytest.mark.spec("A3")
+def test_failure_04_a_put_that_lands_after_it_was_given_up_is_no_damage(scope: Scope) -> None:
+    owner = scope.owner()
+    version = owner.version
+    table = owner._core.table
+    write = table.create_write_transaction
+    late: list[Callable[[], None]] = []
+
+    def time_out(*args: Any, **kwargs: Any) -> None:
+        late.append(lambda: write(*args, **kwargs))
+        raise OSError("timed out")
+
+    owner._core.table = Handle(table, create_write_transaction=time_out)
+    unit = scope.unit(owner, 0, 10)
+    with pytest.raises(DependencyUnreachable):
+        owner.commit([unit])
+    late[0]()
+    owner._core.table = table
+    (outcome,) = owner.commit([unit])
+    assert outcome.status == "already"
+    assert owner.version == version + 1
+    assert owner.commit([scope.unit(owner, 10, 20)])[0].status == "committed"
+    assert scope.offsets() == list(range(20))
+
+
+@pytest.mark.spec("A3")
 def test_failure_04_an_answer_lost_with_the_log_unreadable_is_settled_by_the_next_call(
     scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
