@@ -153,7 +153,8 @@ class Place:
         """
         # What was looked at since may have taken minutes.
         refuse_living_run(self.loaded.config, self.clock)
-        refuse_living_owner(self.root)
+        if is_table(str(self.root)):
+            refuse_living_owner(self.root)
         owned = own_table(self.loaded.config, self.root, self.clock, spec)
         try:
             before()

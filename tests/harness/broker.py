@@ -11,9 +11,15 @@ from functools import cached_property
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import (
+    CoordinatorNotAvailableError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+)
+from kafka.structs import OffsetAndMetadata
 
 from raylake.kafka.connection import is_transient
 from raylake.kafka.dev import DevBroker
@@ -41,6 +47,22 @@ class LiveBroker:
         """A new topic under a name that no other test has."""
         name = f"{prefix}-{uuid.uuid4().hex[:10]}"
         self.create_named_topic(name, partitions, config)
+        return name
+
+    def commit_group(self, topic: str, offset: int) -> str:
+        """A consumer group that has read partition 0 of a topic up to an offset."""
+        name = f"theirs-{uuid.uuid4().hex[:6]}"
+        at = {TopicPartition(topic, 0): OffsetAndMetadata(offset, "", -1)}
+
+        def committed() -> bool:
+            # A new broker makes and loads the coordinator's topic when it is first asked for.
+            try:
+                outcomes = self.admin.alter_group_offsets(name, at).values()
+            except CoordinatorNotAvailableError:
+                return False
+            return all(outcome is NoError for outcome in outcomes)
+
+        until(committed, f"the coordinator of group {name}", TIMEOUT_S)
         return name
 
     def create_named_topic(

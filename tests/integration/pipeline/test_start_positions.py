@@ -7,7 +7,6 @@ import uuid
 from dataclasses import dataclass
 
 import pytest
-from kafka import OffsetAndMetadata, TopicPartition
 
 from tests.harness.broker import LiveBroker
 from tests.integration.pipeline.conftest import Bench, MakeBench
@@ -42,9 +41,7 @@ def world(broker: LiveBroker, make_bench: MakeBench) -> World:
             for n, moment in enumerate(moments)
         ],
     )
-    group = f"theirs-{uuid.uuid4().hex[:6]}"
-    at = {TopicPartition(topic, 0): OffsetAndMetadata(9, "", -1)}
-    broker.admin.alter_group_offsets(group, at)
+    group = broker.commit_group(topic, 9)
     starts = {
         "earliest": "earliest",
         "latest": "latest",

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, Transaction, write_deltalake
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 
 from raylake.cli.main import main
 from raylake.kafka.client import Cluster
@@ -62,10 +62,7 @@ def bench(topic: str, make_bench: MakeBench) -> Bench:
 @pytest.fixture(scope="module")
 def group(broker: LiveBroker, topic: str) -> str:
     """A consumer group that has read some of the topic."""
-    name = f"theirs-{uuid.uuid4().hex[:6]}"
-    at = {TopicPartition(topic, 0): OffsetAndMetadata(FROM["group"], "", -1)}
-    broker.admin.alter_group_offsets(name, at)
-    return name
+    return broker.commit_group(topic, FROM["group"])
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +91,7 @@ def test_each_origin_is_adopted_and_the_run_goes_on_from_there(
     for table, (kind, source) in orders.items():
         order = ("adopt", str(bench.file), f"bronze.{table}", "--from", kind, "--source", source)
         code, said = type_(*order, "--dry-run")
-        assert (code, said["dry_run"], said["version"]) == (0, True, None), said
+        assert (code, said.get("dry_run"), said.get("version")) == (0, True, None), said
         assert not bench.table(table).exists()
         code, said = type_(*order)
         assert code == 0, said
