@@ -223,9 +223,7 @@ def _taken_back(
     dead = totals.dead - kept_dead
     others = max(end, state.origin) - state.origin - kept_rows - kept_dead
     kept = _others_told(totals, others, told)
-    interrupted = letters.taken[key] == 0 < dead
-    # Letters may have been withdrawn from an earlier offset on: then only the commits tell.
-    whole = kept_rows + rows.taken[key] == totals.rows and not interrupted
+    whole = kept_rows + rows.taken[key] == totals.rows
     if letters.taken[key] not in (0, dead) or not (whole or kept):
         raise Refused(
             f"{source}: the tables hold {kept_rows + rows.taken[key]} rows and "
