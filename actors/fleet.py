@@ -38,8 +38,7 @@ SILENT_S = 30.0
 ASK_AGAIN_S = 0.2
 """How long a process keeps the next question: an answer costs it and us a millisecond of CPU.
 
-The question waits there, not here: one on its way fails at once when the process is lost, and one
-asked afterwards may stay unanswered for seconds.
+The question waits there, not here: one on its way fails at once when the process is lost.
 """
 START_TIMEOUT_S = 60.0
 CLOSE_S = 5.0
