@@ -19,7 +19,7 @@ IDLE_EXIT_S = 300.0
 class IdleExit:
     """Ends the process when nothing was asked of it for ``RAYLAKE_IDLE_EXIT_S`` (300 s).
 
-    A supervisor asks every process of its run for a report several times a second, so a silent one
+    A supervisor always has a question on its way to every process of its run, so a silent one
     belongs to a job that is gone.
 
     Args:

@@ -1,9 +1,8 @@
 """What Ray costs: the job's actors against the same classes in one bare process.
 
 Both from their first commit to their last one, without what a start costs. The share is that of
-records per CPU-second; beside it that of records per second of user time. What the kernel takes for
-the same work differs by the memory that a process happens to get: on a virtual machine the first
-touch of a page that has lain free costs several times that of one that was just given up.
+records per CPU-second; beside it that of records per second of user time. Both find memory that
+another process has just given up (``warm_memory.py``).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from statistics import median
 
 from bed import ROOT, Bed, BenchFailed, bed, closing, options, table
 from runs import Figures, ingest
+from warm_memory import warm_memory
 
 AIM = 0.95
 
@@ -42,12 +42,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(made: Bed, count: int) -> dict[str, Figures]:
     """One run of each kind."""
-    run = ingest(made, count)
+    shutil.rmtree(made.lake, ignore_errors=True)
+    with warm_memory(made, made.table / "_delta_log"):
+        run = ingest(made, count)
     bare = made.folder / "bare"
     command = [sys.executable, str(ROOT / "benchmarks" / "bare.py"), "--folder", str(made.folder)]
     command += ["--bootstrap", made.bootstrap, "--lake", str(bare), "--count", str(count)]
-    if made.start(command, "bare.log").wait() != 0:
-        raise BenchFailed(made.tail("bare.log"))
+    with warm_memory(made, bare / "bronze" / "orders" / "_delta_log"):
+        if made.start(command, "bare.log").wait() != 0:
+            raise BenchFailed(made.tail("bare.log"))
     shutil.rmtree(bare)
     return {
         "one bare process": Figures(**made.told("bare.log")),
