@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from raylake.cli.files import load_file, placed
-from raylake.cli.output import FileArgument, Output, OutputOption
+from raylake.cli.output import FileArgument, Output, OutputOption, SetOption
 from raylake.cli.positions import DryRunOption, TableName, offsets_of, tell
+from raylake.client.adoption import Others, adopt
 from raylake.client.foreign_positions import (
     ConsumerGroup,
     DeltaIngest,
@@ -19,9 +19,11 @@ from raylake.client.foreign_positions import (
     Origin,
     SparkCheckpoint,
 )
-from raylake.client.position_orders import adopt
 from raylake.clock import SystemClock
+from raylake.config.addresses import normalise_table_address
+from raylake.config.findings import Invalid
 from raylake.errors import ConfigError
+from raylake.storage.place import Place, place
 
 app = typer.Typer(add_completion=False)
 
@@ -43,8 +45,8 @@ def command(
     source: Annotated[
         list[str],
         typer.Option(
-            help="The query's checkpointLocation; the group's name; the job's Delta table; or "
-            "TOPIC[P]=OFFSET, the next one to read, repeated.",
+            help="The query's checkpointLocation or the job's Delta table, a folder or s3://…; the "
+            "group's name; or TOPIC[P]=OFFSET, the next one to read, repeated.",
         ),
     ],
     with_: Annotated[
@@ -56,19 +58,45 @@ def command(
             "topic, where there are several; repeated.",
         ),
     ] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHERE",
+            help="The table's partitions that the source does not know: start, as the file says; "
+            "later, by another order; or TOPIC[P]=OFFSET, repeated.",
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
+    set_: SetOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Begin where a Spark query, a consumer group or a kafka-delta-ingest job has ended.
 
     One commit admits the topics' partitions at these offsets, and creates the table when it is not
-    there; the next `raylake run` goes on from them. Stop the other one first.
+    there; the next `raylake run` goes on from them. Stop the other one first. It is refused where
+    the table takes partitions of which the other one says nothing, unless --others says it.
     """
     origin = origin_of(kind, source, with_ or ())
-    loaded = load_file(file)
+    rest = others_of(others or ())
+    loaded = load_file(file, set_)
     with placed(loaded):
-        done = adopt(loaded, table, origin, SystemClock(), dry_run=dry_run)
+        done = adopt(loaded, table, origin, SystemClock(), others=rest, dry_run=dry_run)
     tell(done, output)
+
+
+def others_of(given: Sequence[str]) -> Others:
+    """What becomes of the partitions that the source does not know.
+
+    Raises:
+        ConfigError: It is none of the three.
+    """
+    ends = offsets_of([one for one in given if "=" in one])
+    match [one for one in given if "=" not in one]:
+        case []:
+            return Others(None, ends)
+        case ["start" | "later" as way]:
+            return Others(way, ends)
+    raise ConfigError("--others takes start or later, and positions", hint="see --help")
 
 
 _MORE: Final[Mapping[Kind, tuple[str, ...]]] = {
@@ -92,11 +120,19 @@ def origin_of(kind: Kind, source: Sequence[str], more: Sequence[str]) -> Origin:
     match kind:
         case Kind.spark:
             sink = given.get("sink")
-            return SparkCheckpoint(Path(source[0]), None if sink is None else Path(sink))
+            return SparkCheckpoint(_at(source[0]), None if sink is None else _at(sink))
         case Kind.ingest:
-            return DeltaIngest(Path(source[0]), given.get("app-id"), given.get("topic"))
+            return DeltaIngest(_at(source[0]), given.get("app-id"), given.get("topic"))
         case _:
             return ConsumerGroup(source[0])
+
+
+def _at(text: str) -> Place:
+    try:
+        return place(normalise_table_address(text))
+    except Invalid as error:
+        finding = error.findings[0]
+        raise ConfigError(f"{text}: {finding.message}", hint=finding.hint) from None
 
 
 def _pairs(kind: Kind, more: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,15 @@ import typer
 from rich.table import Table
 
 from raylake.cli.files import load_file
-from raylake.cli.output import FileArgument, Output, OutputOption, print_json, printable, stdout
+from raylake.cli.output import (
+    FileArgument,
+    Output,
+    OutputOption,
+    SetOption,
+    print_json,
+    printable,
+    stdout,
+)
 from raylake.client.dead_letters import counts, newest
 from raylake.client.tables import is_table, pipeline_tables
 from raylake.config import Pipeline, dead_letter_path
@@ -29,10 +38,11 @@ def show(
     where_reason: Annotated[
         str | None, typer.Option(help="Only those whose reason holds this text.")
     ] = None,
+    set_: SetOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """The newest dead letters: coordinates, stage, reason, and the value's beginning."""
-    config, path = _letters(file)
+    config, path = _letters(file, set_)
     found = [shown(one) for one in newest(path, config.pipeline, limit, where_reason)]
     if output is Output.json:
         print_json({"path": path, "dead_letters": found})
@@ -48,13 +58,13 @@ def show(
             console.print(f"  value: {'null' if one['value'] is None else one['value']}")
 
 
-def _letters(file: Path) -> tuple[Pipeline, str]:
+def _letters(file: Path, pairs: Sequence[str] | None) -> tuple[Pipeline, str]:
     """The pipeline and its dead-letter table, which is not there before the first letter.
 
     Raises:
         ConfigError: The pipeline has no table at all: it has not run with this lake.
     """
-    loaded = load_file(file)
+    loaded = load_file(file, pairs)
     path = dead_letter_path(loaded.config)
     if not is_table(path):
         pipeline_tables(loaded.config)
@@ -83,9 +93,9 @@ def bytes_text(value: bytes) -> str:
 
 
 @app.command()
-def stats(file: FileArgument, output: OutputOption = Output.text) -> None:
+def stats(file: FileArgument, set_: SetOption = None, output: OutputOption = Output.text) -> None:
     """How many, by table, stage and kind of fault."""
-    config, path = _letters(file)
+    config, path = _letters(file, set_)
     found = counts(path, config.pipeline)
     total = sum(one.count for one in found)
     if output is Output.json:

@@ -57,6 +57,9 @@ def tell(done: Done, output: Output) -> None:
     names = partition_names(one.source for one in done.partitions)
     for one in done.partitions:
         console.print(f"  {printable(names[one.source])}: {_line(done, one)}")
+    for left in done.note.get("left", ()):
+        name = printable(f"{left['topic']}[{left['partition']}]")
+        console.print(f"  {name}: no position by this; a run begins it at {left['begins']:,}")
     console.print(_last(done))
 
 

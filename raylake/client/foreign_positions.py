@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from raylake.config.bronze import FromOffsets
 from raylake.delta.ingest_txns import read_ingest_txns
 from raylake.delta.spark_checkpoint import read_spark_checkpoint
-from raylake.errors import AlreadyRunning, ConfigError, Refused
+from raylake.errors import AlreadyRunning, ConfigError
 from raylake.ingest.start_positions import Lookups, resolve
 from raylake.ingest.unit import SourcePartition
+from raylake.storage.place import Place
 
 Ends = Mapping[str, Mapping[int, int]]
 """By topic and partition, the next offset to read."""
@@ -22,7 +22,7 @@ class Brokers(Lookups, Protocol):
     """What is asked of Kafka; ``raylake.kafka.client.Cluster`` answers."""
 
     def group_members(self, group_id: str) -> int:
-        """How many members a group has now."""
+        """At least so many members a group has now."""
         ...
 
 
@@ -35,8 +35,8 @@ class SparkCheckpoint:
         sink: The Delta table that it writes, where it is known.
     """
 
-    folder: Path
-    sink: Path | None = None
+    folder: Place
+    sink: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class DeltaIngest:
         topic: The topic that it reads; None where the table here takes only one.
     """
 
-    table: Path
+    table: Place
     app_id: str | None = None
     topic: str | None = None
 
@@ -76,9 +76,9 @@ class ForeignPositions:
     """What is taken over.
 
     Attributes:
-        ends: The next offset to read of each partition.
+        ends: The next offset to read of each partition that it knows.
         note: Whose position it was; plain data.
-        fresh: Those of the partitions that it had not read yet: they begin at their first offset.
+        fresh: Those of the partitions that it would have begun at their first offset.
         ignored: Topics that it reads and the table does not take.
     """
 
@@ -87,11 +87,16 @@ class ForeignPositions:
     fresh: tuple[SourcePartition, ...] = ()
     ignored: tuple[str, ...] = field(default=())
 
+    @property
+    def told(self) -> dict[SourcePartition, int]:
+        """Without those that it had not read yet."""
+        return {s: end for s, end in self.ends.items() if s not in self.fresh}
+
 
 def foreign_positions(
     origin: Origin, sources: Collection[SourcePartition], brokers: Brokers
 ) -> ForeignPositions:
-    """Where the partitions of a table are to be taken over.
+    """Where the partitions of a table are to be taken over; those that nobody tells are left out.
 
     Args:
         origin: Who has read them up to now.
@@ -101,6 +106,7 @@ def foreign_positions(
     Raises:
         ConfigError: It is not what it is said to be, or of other topics.
         Refused: Its position cannot be told, or Kafka does not have it.
+        AccessDenied: It is a group that this user may not see.
         AlreadyRunning: It still reads.
         DependencyUnreachable: No broker answers.
     """
@@ -115,17 +121,14 @@ def foreign_positions(
         )
     wanted = sorted(s for s in sources if s.topic in ends)
     _refuse_unknown(ends, wanted, note)
-    found = {s: ends[s.topic][s.partition] for s in wanted if s.partition in ends[s.topic]}
-    fresh = tuple(s for s in wanted if s not in found)
-    if fresh and isinstance(origin, GivenOffsets):
-        raise ConfigError(
-            f"no offset is given for {', '.join(map(str, fresh))}",
-            hint="name every partition of a topic: what is left out would begin at its start",
-        )
+    unread = [s for s in wanted if s.partition not in ends[s.topic]]
+    # Only of Spark it is known where it begins a partition that its position does not name.
+    fresh = tuple(unread) if isinstance(origin, SparkCheckpoint) else ()
+    taken = [s for s in wanted if s in fresh or s not in unread]
     kept = {t: of for t, of in ends.items() if t in topics}
     named = FromOffsets(offsets={t: dict(of) for t, of in kept.items()})
     return ForeignPositions(
-        resolve(named, wanted, brokers), note, fresh, tuple(sorted(set(ends) - topics))
+        resolve(named, taken, brokers), note, fresh, tuple(sorted(set(ends) - topics))
     )
 
 
@@ -165,8 +168,8 @@ def _of_group(group: str, sources: Sequence[SourcePartition], brokers: Brokers) 
     members = brokers.group_members(group)
     if members:
         raise AlreadyRunning(
-            f"consumer group {group!r} has {members} member{'s' if members > 1 else ''}: it still "
-            "reads, and would go on beside this table",
+            f"consumer group {group!r} has at least {members} member{'s' if members > 1 else ''}: "
+            "it still reads, and would go on beside this table",
             hint="stop its consumers; they commit where they stand when they close",
             group=group,
             members=members,
@@ -179,13 +182,6 @@ def _of_group(group: str, sources: Sequence[SourcePartition], brokers: Brokers) 
         raise ConfigError(
             f"consumer group {group!r} has no committed offset for {_listed(map(str, sources))}",
             hint="is the group's name right? Groups lose their offsets when they are not used",
-            group=group,
-        )
-    missing = [s for s in sources if s.topic in ends and s.partition not in ends[s.topic]]
-    if missing:
-        raise Refused(
-            f"consumer group {group!r} has no committed offset for {_listed(map(str, missing))}",
-            hint="write all of them down: --from offsets --source 'topic[0]=…'",
             group=group,
         )
     return ends

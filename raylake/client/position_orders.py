@@ -1,4 +1,4 @@
-"""Deliberate moves of a table's positions from the command line: adopt and skip (I12).
+"""What deliberate moves of a table's positions share, and ``skip`` (I12).
 
 Each is one commit of an owner of its own, while the pipeline does not run; a dry run does all but
 that.
@@ -11,19 +11,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from raylake.client.foreign_positions import Ends, Origin, foreign_positions
+from raylake.client.foreign_positions import Ends
 from raylake.client.quiet_tables import own_table, refuse_living_owner, refuse_living_run
 from raylake.client.tables import is_table
 from raylake.clock import Clock
-from raylake.config import Loaded
+from raylake.config import Loaded, Pipeline
+from raylake.config.bronze import TopicPattern
 from raylake.delta.ledger import states_of
 from raylake.delta.log_reader import LogReader
-from raylake.delta.moves import Adopt, Skip, adopted, skipped
+from raylake.delta.moves import Skip, skipped
 from raylake.delta.owner_moves import Order
 from raylake.delta.spec import TableSpec
-from raylake.errors import AlreadyRunning, ConfigError, OffsetsLost, Refused
-from raylake.ingest.discovery import KafkaDiscovery
-from raylake.ingest.plan import RunPlan, TablePlan, new_run_id, table_plans
+from raylake.errors import ConfigError, OffsetsLost, Refused, UnknownTopic
+from raylake.ingest.plan import TablePlan, table_plans
 from raylake.ingest.unit import PartitionState, SourcePartition
 from raylake.kafka.client import Cluster
 from raylake.storage import place as storage
@@ -174,7 +174,9 @@ def place(loaded: Loaded, table: str, clock: Clock) -> Iterator[Place]:
         clock: Time.
 
     Raises:
+        UnknownTopic: A topic that this table lists does not exist; what others list is not asked.
         ConfigError: The pipeline has no such table.
+        AccessDenied: A topic of the pipeline may not be described.
         AlreadyRunning: A run of the pipeline or an owner of the table lives.
         Refused: The table belongs to another pipeline.
         NotOurTable: It is no table of RayLake's.
@@ -184,16 +186,34 @@ def place(loaded: Loaded, table: str, clock: Clock) -> Iterator[Place]:
     refuse_living_run(config, clock)
     kafka = config.kafka
     with Cluster(kafka.bootstrap, kafka.security, kafka.connect_timeout_s) as cluster:
-        plans = {plan.name: plan for plan in table_plans(config, cluster)}
-        if table not in plans:
-            raise ConfigError(
-                f"{loaded.path}: the pipeline has no table {table!r}",
-                hint=f"it has {', '.join(sorted(plans)) or 'none as yet'}",
-            )
-        plan = plans[table]
+        plan = _plan_of(loaded, table, cluster)
         yield Place(
             loaded, plan, cluster, clock, _states(storage.place(plan.path), config.pipeline)
         )
+
+
+def _plan_of(loaded: Loaded, table: str, cluster: Cluster) -> TablePlan:
+    missing: dict[str, UnknownTopic] = {}
+    plans = {plan.name: plan for plan in table_plans(loaded.config, cluster, missing)}
+    # As at the start of a run, which names the topics that are near.
+    cluster.topics(sorted(missing.keys() & _listed_topics(loaded.config, table)))
+    if table not in plans:
+        raise ConfigError(
+            f"{loaded.path}: the pipeline has no table {table!r}",
+            hint=f"it has {', '.join(sorted(plans)) or 'none as yet'}",
+        )
+    return plans[table]
+
+
+def _listed_topics(config: Pipeline, table: str) -> set[str]:
+    """The topics that the file lists for a table; not those of a pattern."""
+    return {
+        topic
+        for key, section in config.bronze.items()
+        if not isinstance(section.topics, TopicPattern)
+        for topic in section.topics
+        if f"bronze.{(section.table or key).replace('{topic}', topic)}" == table
+    }
 
 
 def _states(root: storage.Place, pipeline: str) -> States:
@@ -209,61 +229,6 @@ def _states(root: storage.Place, pipeline: str) -> States:
         )
     refuse_living_owner(root)
     return {source: state for (_, source), state in found.items()}
-
-
-def adopt(loaded: Loaded, table: str, origin: Origin, clock: Clock, *, dry_run: bool) -> Done:
-    """Let a table begin where somebody else's ingestion stands, in one commit.
-
-    Args:
-        loaded: The pipeline file.
-        table: ``bronze.orders``; it is created when it is not there.
-        origin: Who has read its topics up to now, and must not do so any more.
-        clock: Time.
-        dry_run: Only say what would be done.
-
-    Raises:
-        ConfigError: ``origin`` is not what it is said to be, or of other topics.
-        Refused: Its position cannot be told, Kafka does not have it, or a partition stands at
-            another offset here already.
-        AlreadyRunning: It still reads, or this pipeline runs.
-        RayLakeError: Why it was not done; nothing was changed.
-    """
-    with place(loaded, table, clock) as at:
-        found = foreign_positions(origin, at.plan.sources, at.cluster)
-        order = Adopt(at.pipeline, found.ends, found.note)
-        fresh = adopted(order, at.states, str(at.root))
-        spec = _spec(at)
-        note = {"adopted": dict(found.note), "ignored_topics": list(found.ignored)}
-        moves = tuple(
-            PartitionMove(s, None, now, "not read before: from its start" * (s in found.fresh))
-            for s, now in fresh.items()
-        )
-        version = None
-        if fresh and not dry_run:
-            _refuse_moved(origin, at, found.ends)
-            version = at.carry_out(order, spec)
-        return Done("adopt", table, moves, dry_run, version, note)
-
-
-def _spec(at: Place) -> TableSpec:
-    run = RunPlan(at.loaded.config, at.loaded.sha256, str(at.loaded.path), new_run_id())
-    discovery = KafkaDiscovery(run, at.clock)
-    try:
-        return discovery.setup(at.plan).spec
-    finally:
-        discovery.close()
-
-
-def _refuse_moved(origin: Origin, at: Place, ends: Mapping[SourcePartition, int]) -> None:
-    """Look once more, right before the commit: who still reads has moved on."""
-    again = foreign_positions(origin, at.plan.sources, at.cluster)
-    moved = [s for s in sorted(ends) if again.ends.get(s) != ends[s]]
-    if moved:
-        raise AlreadyRunning(
-            f"{moved[0]}: {again.note['from']} moved from {ends[moved[0]]} to "
-            f"{again.ends.get(moved[0])} meanwhile: it still reads",
-            hint="stop it, then adopt; nothing was changed",
-        )
 
 
 def skip(

@@ -2,7 +2,9 @@
 
 Its scheme (``src/delta_helpers.rs`` and ``src/lib.rs`` of delta-io/kafka-delta-ingest): each commit
 carries, for each partition, the txn ``<app id>-<partition>`` → offset of the last record in the
-table. The topic's name is not among them: a job reads one topic.
+table, and what the job reads next is the offset after it. Also ``seek_offsets`` are written so: as
+offsets that are done with. The topic's name is not among them: a job reads one topic. A partition
+without a txn tells nothing: it may be empty, or the job may have begun it at its end.
 """
 
 from __future__ import annotations
@@ -10,12 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from raylake.delta import log_files
 from raylake.delta.ledger import PREFIX
-from raylake.delta.txn_listing import list_txns
+from raylake.delta.txn_listing import foreign_txns
 from raylake.errors import ConfigError
+from raylake.storage.place import Place
 
 _APP = re.compile(r"(?P<app>.+)-(?P<partition>\d+)")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -34,7 +35,7 @@ class IngestPosition:
     ends: Mapping[int, int]
 
 
-def read_ingest_txns(table: Path, app_id: str | None = None) -> IngestPosition:
+def read_ingest_txns(table: Place, app_id: str | None = None) -> IngestPosition:
     """Where a job stands by its table.
 
     Args:
@@ -43,12 +44,11 @@ def read_ingest_txns(table: Path, app_id: str | None = None) -> IngestPosition:
 
     Raises:
         ConfigError: There is no table, it has no such txns, or those of several jobs.
-        LogDamaged: The log cannot be read.
+        LogDamaged: The log cannot be read, or not whole.
+        DependencyUnreachable: The table's store does not answer.
     """
-    if not log_files.commit_versions(table) and not log_files.checkpoint_versions(table):
-        raise ConfigError(f"{table}: is not a Delta table", hint="give the table's folder")
     found: dict[str, dict[int, int]] = {}
-    for text, version in list_txns(table).items():
+    for text, version in foreign_txns(table).items():
         match = _APP.fullmatch(text)
         if match and not text.startswith(PREFIX) and not _UUID.fullmatch(text):
             found.setdefault(match["app"], {})[int(match["partition"])] = version + 1

@@ -3,7 +3,8 @@
 The layout is that of Spark's ``OffsetSeqLog`` and ``CommitLog`` in format ``v1``: a file
 ``offsets/N`` is written before batch N runs and names the offsets at which it ends, ``commits/N``
 after it has run, and ``metadata`` holds the query's id. Delta's sink writes a batch with the txn
-``query id`` → N, so that the table itself can say whether a batch without a ``commits/N`` is in it.
+``query id`` → N, so that the table itself can say whether a batch without a ``commits/N`` is in it,
+and whether a checkpoint is an older copy.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from raylake.delta import log_files
-from raylake.delta.txn_listing import list_txns
+from raylake.delta.txn_listing import foreign_txns
 from raylake.errors import ConfigError, LogDamaged, Refused, UnsupportedTable
+from raylake.storage.place import Place, names
+from raylake.storage.reach import reading
 
 VERSION = "v1"
 _NO_OFFSETS = "-"
@@ -37,19 +38,21 @@ class SparkPosition:
     ends: Mapping[str, Mapping[int, int]]
 
 
-def read_spark_checkpoint(folder: Path, sink: Path | None = None) -> SparkPosition:
+def read_spark_checkpoint(folder: Place, sink: Place | None = None) -> SparkPosition:
     """Where a query stands.
 
     Args:
         folder: The checkpoint's folder.
         sink: The Delta table that the query writes; it decides about a batch that was begun and
-            not noted as done.
+            not noted as done, and must know the query.
 
     Raises:
         ConfigError: The folder is no checkpoint, no batch is done, or no source of it is Kafka.
         UnsupportedTable: It has a newer format.
-        LogDamaged: A file of it is missing or cannot be read.
-        Refused: Whether a batch is in the sink cannot be told.
+        LogDamaged: A file of it is missing or torn.
+        Refused: Whether a batch is in the sink cannot be told, or the sink is another query's or
+            further than the checkpoint.
+        DependencyUnreachable: The store that holds it does not answer.
     """
     planned, done = _newest(folder, "offsets"), _newest(folder, "commits")
     if planned is None or done is None:
@@ -60,66 +63,84 @@ def read_spark_checkpoint(folder: Path, sink: Path | None = None) -> SparkPositi
         )
     _lines(folder / "commits" / str(done))
     query_id = _query_id(folder)
-    batch = done if planned <= done else _settled(folder, query_id, (done, planned), sink)
-    return SparkPosition(query_id, batch, _ends(folder / "offsets" / str(batch)))
-
-
-def _newest(folder: Path, name: str) -> int | None:
-    try:
-        names = [path.name for path in (folder / name).iterdir()]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConfigError(
-            f"{folder}: is no checkpoint of Spark Structured Streaming: it has no folder `{name}`",
-            hint="give the folder that is the query's checkpointLocation",
-        ) from error
-    return max((int(one) for one in names if one.isdecimal()), default=None)
-
-
-def _settled(folder: Path, query_id: str, between: tuple[int, int], sink: Path | None) -> int:
-    """The newest batch in the sink, when Spark ended after it began one."""
-    done, planned = between
-    begun = f"{folder}: batch {planned} was begun and batch {done} is the last that is noted done"
-    if sink is None:
+    if sink is not None:
+        batch = _settled(folder, query_id, (done, planned), sink)
+    elif planned > done:
         raise Refused(
-            f"{begun}: whether batch {planned} is in Spark's table cannot be told",
+            f"{_stand(folder, done, planned)}: whether batch {planned} is in Spark's table cannot "
+            "be told",
             hint="stop the query, let it finish once with trigger(availableNow=True), or give its "
             "Delta table by --with sink=PATH",
             done=done,
             planned=planned,
         )
-    stored = sink_batch(sink, query_id)
-    if stored is None or stored > planned or not query_id:
+    else:
+        batch = done
+    return SparkPosition(query_id, batch, _ends(folder / "offsets" / str(batch)))
+
+
+def _newest(folder: Place, name: str) -> int | None:
+    below = folder / name
+    try:
+        with reading(below):
+            found = names(below)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"{folder}: is no checkpoint of Spark Structured Streaming: it has no folder `{name}`",
+            hint="give the folder that is the query's checkpointLocation",
+        ) from error
+    return max((int(one) for one in found if one.isdecimal()), default=None)
+
+
+def _stand(folder: Place, done: int, planned: int) -> str:
+    if planned <= done:
+        return f"{folder}: batch {done} is the last one"
+    return f"{folder}: batch {planned} was begun and batch {done} is the last that is noted done"
+
+
+def _settled(folder: Place, query_id: str, between: tuple[int, int], sink: Place) -> int:
+    """The newest batch in the sink, of those that the checkpoint knows."""
+    done, planned = between
+    stand = _stand(folder, done, planned)
+    if not query_id:
         raise Refused(
-            f"{begun}, and {sink} "
-            + ("holds no batch of this query" if stored is None else f"holds batch {stored}"),
+            f"{folder}: no readable `metadata` names the query, so that {sink} cannot tell which "
+            "batches are in it",
+            hint="is it the whole checkpoint? Leave --with sink=… out if no batch is unfinished",
+            done=done,
+            planned=planned,
+        )
+    stored = foreign_txns(sink).get(query_id)
+    if stored is None:
+        raise Refused(
+            f"{stand}, and {sink} holds no batch of this query ({query_id})",
             hint="is it the Delta table that this query writes, with this checkpoint?",
             done=done,
             planned=planned,
             stored=stored,
         )
-    return planned if stored == planned else done
+    if stored > planned:
+        raise Refused(
+            f"{stand}, and {sink} holds batch {stored}: the checkpoint is older than the table",
+            hint="is it a copy? Take the checkpoint that the query wrote last",
+            done=done,
+            planned=planned,
+            stored=stored,
+        )
+    return max(done, stored)
 
 
-def sink_batch(sink: Path, query_id: str) -> int | None:
-    """The newest batch of a query in its Delta table; None when it holds none of it.
-
-    Raises:
-        ConfigError: There is no Delta table.
-    """
-    if not log_files.commit_versions(sink) and not log_files.checkpoint_versions(sink):
-        raise ConfigError(f"{sink}: is not a Delta table", hint="give the table's folder")
-    return list_txns(sink).get(query_id)
-
-
-def _query_id(folder: Path) -> str:
+def _query_id(folder: Place) -> str:
+    file = folder / "metadata"
     try:
-        document = json.loads((folder / "metadata").read_text())
-    except (OSError, ValueError):
+        with reading(file):
+            document = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return ""
     return str(document.get("id", "")) if isinstance(document, dict) else ""
 
 
-def _ends(file: Path) -> dict[str, dict[int, int]]:
+def _ends(file: Place) -> dict[str, dict[int, int]]:
     ends: dict[str, dict[int, int]] = {}
     # The first line after the version is the batch's own metadata, then there is one a source.
     for line in _lines(file)[1:]:
@@ -138,7 +159,7 @@ def _ends(file: Path) -> dict[str, dict[int, int]]:
     return ends
 
 
-def _kafka_offsets(line: str, file: Path) -> dict[str, dict[int, int]]:
+def _kafka_offsets(line: str, file: Place) -> dict[str, dict[int, int]]:
     """One source's offsets; empty when the source is not Kafka or had nothing."""
     if line == _NO_OFFSETS:
         return {}
@@ -160,7 +181,7 @@ def _is_offset(partition: str, offset: object) -> bool:
     return partition.isdecimal() and isinstance(offset, int) and offset >= 0
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Place) -> list[str]:
     """A log file's lines after the version's.
 
     Raises:
@@ -168,17 +189,21 @@ def _lines(file: Path) -> list[str]:
         LogDamaged: The file is missing, or has no version.
     """
     try:
-        version, *rest = file.read_text().splitlines() or [""]
-    except (OSError, UnicodeDecodeError) as error:
+        with reading(file):
+            text = file.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
         raise LogDamaged(
             f"{file}: cannot be read: {error}", hint="give the offsets with --from offsets"
         ) from error
+    # Only a line feed ends a line here; JSON may hold what else Unicode counts among line ends.
+    version, *rest = text.removesuffix("\n").split("\n")
     if version == VERSION:
         return rest
     if version[:1] == "v" and version[1:].isdecimal():
         raise UnsupportedTable(
             f"{file}: the checkpoint has format {version}; this release reads {VERSION}",
-            hint="write the query's offsets down and give them with --from offsets",
+            hint="the file names topic, partition and the next offset: give them with "
+            "--from offsets --source 'topic[0]=…'",
             format=version,
         )
     raise LogDamaged(

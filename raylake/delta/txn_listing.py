@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 
 from raylake.delta import log_files
 from raylake.delta.ledger import parse_app_id
-from raylake.errors import LogDamaged
+from raylake.errors import ConfigError, LogDamaged
 from raylake.ingest.unit import SourcePartition
 from raylake.storage.objects import StoreError
 from raylake.storage.place import Place, names, open_input
+from raylake.storage.reach import reading
 
 _PART = re.compile(r"^\d{20}\.checkpoint\.(\d{10})\.(\d{10})\.parquet$")
 
@@ -43,6 +44,33 @@ def list_txns(table: Place, upto: int | None = None) -> dict[str, int]:
             if txn:
                 txns[str(txn["appId"])] = int(txn["version"])
     return txns
+
+
+def foreign_txns(table: Place) -> dict[str, int]:
+    """Every txn of a table that others write.
+
+    Raises:
+        ConfigError: There is no Delta table, or it may not be read.
+        LogDamaged: The log cannot be read whole, so that a txn may be missing.
+        DependencyUnreachable: The store does not answer.
+    """
+    with reading(table):
+        commits = log_files.commit_versions(table)
+        checkpoints = log_files.checkpoint_versions(table)
+        if not commits and not checkpoints:
+            raise ConfigError(f"{table}: is not a Delta table", hint="give the table's folder")
+        whole = [version for version in checkpoints if checkpoint_files(table, version)]
+        first = max(whole, default=-1) + 1
+        gone = sorted(set(range(first, max(commits, default=-1) + 1)) - set(commits))
+        if gone:
+            raise LogDamaged(
+                f"{table}: the log lacks version {gone[0]}, and no checkpoint that this release "
+                "reads has it in it: what the table's job has committed cannot be told",
+                hint="read: checkpoints of the classic kind, in one file or in parts. Write the "
+                "offsets down and give them with --from offsets",
+                version=gone[0],
+            )
+        return list_txns(table)
 
 
 def admitted_partitions(table: Place) -> list[tuple[str, SourcePartition]]:

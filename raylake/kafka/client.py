@@ -18,6 +18,7 @@ from raylake.errors import ConfigError, Retryable, TopicRecreated, UnknownTopic
 from raylake.ingest.retry import Retrier, RetryCounters, RetryPolicy
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.connection import Connection, explain, is_transient
+from raylake.kafka.groups import group_members
 
 _T = TypeVar("_T")
 BRIEFLY = RetryPolicy("fixed", attempts=1000, initial_s=0.1, max_s=0.1)
@@ -190,15 +191,10 @@ class Cluster:
         return {wanted[tp]: found.offset for tp, found in answer.items() if found.offset >= 0}
 
     def group_members(self, group_id: str) -> int:
-        """How many members a consumer group has now; 0 for one that does not exist."""
-
-        def members(admin: KafkaAdminClient) -> int:
-            try:
-                return len(admin.describe_groups([group_id])[group_id]["members"])
-            except kafka_errors.GroupIdNotFoundError:
-                return 0
-
-        return self._ask(f"describing group {group_id!r}", members)
+        """At least so many members a consumer group has now; 0 for one that does not exist."""
+        return self._ask(
+            f"describing group {group_id!r}", lambda admin: group_members(admin, group_id)
+        )
 
     def commit_group(self, group_id: str, offsets: Mapping[SourcePartition, int]) -> None:
         """Write a group's offsets, for tools that read them; the ledger never does (I2).

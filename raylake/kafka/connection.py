@@ -15,6 +15,11 @@ from raylake.kafka.security import security_settings
 from raylake.kafka.transport import watching_client
 
 _PROBE_TIMEOUT_S = 2.0
+_COORDINATOR_AWAY = (
+    kafka_errors.CoordinatorLoadInProgressError,
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.NotCoordinatorError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,12 @@ def explain(
         return refused
     if isinstance(error, kafka_errors.KafkaConfigurationError):
         return ConfigError(f"kafka-python refuses its settings while {what}: {_detail(error)}")
+    if isinstance(error, _COORDINATOR_AWAY):
+        return DependencyUnreachable(
+            f"the group's coordinator was not ready within {connection.connect_timeout_s:g} s, "
+            f"while {what}: {name}",
+            hint="it loads its groups when a broker has started or gone: try again in a moment",
+        )
     if is_transient(error):
         return unreachable(connection, what, advertised, error)
     return Retryable(f"Kafka failed while {what}: {name} {_detail(error)}".rstrip())

@@ -10,6 +10,7 @@ from raylake.config.stores import StoreAccess
 from raylake.errors import ConfigError, DependencyUnreachable, RayLakeError
 from raylake.storage.access import access_of, bucket_of
 from raylake.storage.objects import BucketMissing, StoreDenied, StoreError, StorePath
+from raylake.storage.place import Place
 
 _WRONG_KEY: Final = {
     "InvalidAccessKeyId": "the store does not know this access_key_id",
@@ -55,6 +56,26 @@ def explaining(at: StorePath) -> Iterator[None]:
         raise
     except OSError as error:
         raise explained(at, error) from error
+
+
+@contextmanager
+def reading(at: Place) -> Iterator[None]:
+    """Says why what somebody else wrote cannot be read; that it is not there stays as it is.
+
+    Raises:
+        ConfigError: This user, or these keys, may not read it.
+        DependencyUnreachable: The store does not answer.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        if isinstance(at, StorePath):
+            raise explained(at, error) from error
+        raise ConfigError(
+            f"{at}: cannot be read: {error.strerror or error}", hint="may this user read it?"
+        ) from error
 
 
 def explained(at: StorePath, error: OSError) -> RayLakeError:

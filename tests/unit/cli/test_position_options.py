@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from raylake.cli.adopt import Kind, origin_of
+from raylake.cli.adopt import Kind, origin_of, others_of
 from raylake.cli.output import Output
 from raylake.cli.positions import offsets_of, tell
 from raylake.cli.rewind import target_of
+from raylake.client.adoption import Others
 from raylake.client.foreign_positions import (
     ConsumerGroup,
     DeltaIngest,
@@ -20,6 +21,7 @@ from raylake.client.position_orders import Done, PartitionMove
 from raylake.client.rewind_orders import ToEarliest, ToMoment, ToOffsets
 from raylake.errors import ConfigError
 from raylake.ingest.unit import Counts, PartitionState, SourcePartition
+from raylake.storage.objects import StorePath
 
 P0 = SourcePartition("orders", "id", 0)
 AT_50 = PartitionState(0, 50, Counts(rows=50))
@@ -27,13 +29,35 @@ AT_50 = PartitionState(0, 50, Counts(rows=50))
 
 @pytest.mark.spec("A13")
 def test_each_origin_is_made_from_its_options() -> None:
-    assert origin_of(Kind.spark, ["c"], []) == SparkCheckpoint(Path("c"))
-    assert origin_of(Kind.spark, ["c"], ["sink=t=1"]) == SparkCheckpoint(Path("c"), Path("t=1"))
+    here = Path.cwd()
+    assert origin_of(Kind.spark, ["c"], []) == SparkCheckpoint(here / "c")
+    both = SparkCheckpoint(here / "c", here / "t=1")
+    assert origin_of(Kind.spark, ["c"], ["sink=t=1"]) == both
     assert origin_of(Kind.group, ["etl"], []) == ConsumerGroup("etl")
     job = origin_of(Kind.ingest, ["t"], ["app-id=a", "topic=orders"])
-    assert job == DeltaIngest(Path("t"), "a", "orders")
+    assert job == DeltaIngest(here / "t", "a", "orders")
     given = origin_of(Kind.offsets, ["a.b[0]=1", "a.b[12]=0", "c[0]=7"], [])
     assert given == GivenOffsets({"a.b": {0: 1, 12: 0}, "c": {0: 7}})
+
+
+def test_origins_may_lie_in_stores() -> None:
+    origin = origin_of(Kind.spark, ["s3a://b/c/"], ["sink=gs://b/t"])
+    assert origin == SparkCheckpoint(StorePath("s3://b/c"), StorePath("gs://b/t"))
+    assert origin_of(Kind.ingest, ["s3://b/t"], []) == DeltaIngest(StorePath("s3://b/t"))
+    with pytest.raises(ConfigError, match="not a store that is known"):
+        origin_of(Kind.ingest, ["hdfs://name/t"], [])
+
+
+def test_what_becomes_of_the_others_is_said_by_name_or_by_position() -> None:
+    assert others_of([]) == Others()
+    assert others_of(["start"]) == Others("start")
+    assert others_of(["a[0]=1", "later", "a[1]=2"]) == Others("later", {"a": {0: 1, 1: 2}})
+
+
+@pytest.mark.parametrize("given", [["latest"], ["start", "later"], ["start", "start"], [""]])
+def test_others_are_nothing_else(given: list[str]) -> None:
+    with pytest.raises(ConfigError, match="--others takes start or later"):
+        others_of(given)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +103,8 @@ def test_a_rewind_to_anything_else_is_refused(to: list[str]) -> None:
 
 SKIPPED = PartitionState(0, 1050, Counts(rows=50, dropped=1000))
 BACK = PartitionState(0, 20, Counts(rows=20))
-NOTE = {"adopted": {"from": "group", "group": "etl"}, "ignored_topics": ["b"]}
+LEFT = [{"topic": "orders", "partition": 1, "begins": 1000}]
+NOTE = {"adopted": {"from": "group", "group": "etl"}, "ignored_topics": ["b"], "left": LEFT}
 TAKEN = {"taken_back": {"orders[0]": {"rows": 29, "dead": 1, "absent": 0}}}
 
 
@@ -92,6 +117,7 @@ TAKEN = {"taken_back": {"orders[0]": {"rows": 29, "dead": 1, "absent": 0}}}
                 "from consumer group 'etl'",
                 "topic b",
                 "orders[0]: begins at 20",
+                "orders[1]: no position by this; a run begins it at 1,000",
                 "adopt is done, the table is at version 3",
             ],
         ),

@@ -16,7 +16,7 @@ from raylake.client.foreign_positions import (
     SparkCheckpoint,
     foreign_positions,
 )
-from raylake.errors import AlreadyRunning, ConfigError, OffsetsLost, RayLakeError, Refused
+from raylake.errors import AlreadyRunning, ConfigError, OffsetsLost, RayLakeError
 from raylake.ingest.start_positions import FixedLookups
 from raylake.ingest.unit import SourcePartition
 
@@ -63,21 +63,39 @@ def test_a_checkpoints_topics_are_adopted_and_the_others_are_named(tmp_path: Pat
 def test_a_partition_that_spark_had_not_seen_begins_at_its_first_offset(tmp_path: Path) -> None:
     found = foreign_positions(checkpoint(tmp_path, {"a": {"1": 60}}), TAKEN, KAFKA)
     assert found.ends == {A0: 5, A1: 60}
-    assert found.fresh == (A0,)
+    assert (found.fresh, found.told) == ((A0,), {A1: 60})
 
 
-def test_a_group_is_taken_over_for_each_topic_that_it_reads() -> None:
-    assert foreign_positions(ConsumerGroup("whole"), TAKEN, KAFKA).ends == {A0: 10, A1: 20, B0: 30}
-    assert foreign_positions(ConsumerGroup("b"), TAKEN, KAFKA).ends == {B0: 7}
+@pytest.mark.parametrize(
+    ("origin", "ends"),
+    [
+        (ConsumerGroup("whole"), {A0: 10, A1: 20, B0: 30}),
+        (ConsumerGroup("b"), {B0: 7}),
+        (ConsumerGroup("part"), {A0: 10, B0: 1}),
+        (GivenOffsets({"a": {0: 6}}), {A0: 6}),
+    ],
+)
+def test_partitions_of_which_nothing_is_said_are_left_out(
+    origin: Origin, ends: dict[SourcePartition, int]
+) -> None:
+    found = foreign_positions(origin, TAKEN, KAFKA)
+    assert (found.ends, found.fresh) == (ends, ())
+
+
+def test_a_partition_without_a_txn_of_kafka_delta_ingest_is_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "_delta_log"
+    log.mkdir()
+    txn = {"txn": {"appId": "etl-1", "version": 41}}
+    (log / f"{0:020d}.json").write_text(json.dumps(txn))
+    found = foreign_positions(DeltaIngest(tmp_path, topic="a"), TAKEN, KAFKA)
+    assert (found.ends, found.fresh) == ({A1: 42}, ())
 
 
 @pytest.mark.parametrize(
     ("origin", "error", "said"),
     [
         (ConsumerGroup("nobody"), ConfigError, "no committed offset for"),
-        (ConsumerGroup("part"), Refused, "no committed offset for"),
         (ConsumerGroup("busy"), AlreadyRunning, "2 members"),
-        (GivenOffsets({"a": {0: 6}}), ConfigError, "no offset is given for"),
         (GivenOffsets({"c": {0: 6}}), ConfigError, "stands in c; the table takes a, b"),
         (GivenOffsets({"b": {0: 6, 4: 1}}), ConfigError, "which Kafka does not have"),
         (GivenOffsets({"a": {0: 4, 1: 0}}), OffsetsLost, "1 offsets are gone"),

@@ -99,13 +99,63 @@ def test_a_batch_that_may_or_may_not_be_in_the_sink_is_refused(
         read_spark_checkpoint(checkpoint.folder, place)
 
 
-@pytest.mark.parametrize("where", ["offsets", "commits"])
-def test_a_newer_format_is_refused_by_name(checkpoint: Checkpoint, where: str) -> None:
-    if where == "offsets":
-        checkpoint.plan(10, {"orders": {"0": 1}}, version="v2")
+@pytest.mark.parametrize(
+    ("in_sink", "query", "said"),
+    [
+        (11, QUERY, "holds batch 11: the checkpoint is older than the table"),
+        (10, "another-query", "holds no batch of this query"),
+    ],
+)
+def test_an_older_copy_and_another_querys_metadata_are_found_by_the_sink(
+    checkpoint: Checkpoint, tmp_path: Path, in_sink: int, query: str, said: str
+) -> None:
+    """Every batch of the checkpoint is noted as done, and its offsets would double records."""
+    assert read_spark_checkpoint(checkpoint.folder).batch == 10
+    with pytest.raises(Refused, match=said):
+        read_spark_checkpoint(checkpoint.folder, sink(tmp_path, in_sink, query))
+
+
+def test_of_several_batches_that_were_begun_the_sinks_newest_counts(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    for batch in (11, 12, 13):
+        checkpoint.plan(batch, {"orders": {"0": batch * 10}})
+    found = read_spark_checkpoint(checkpoint.folder, sink(tmp_path, 12))
+    assert (found.batch, found.ends) == (12, {"orders": {0: 120}})
+
+
+@pytest.mark.parametrize("metadata", [None, "", "[]", "{}"])
+def test_a_checkpoint_that_does_not_name_its_query_is_not_compared_with_a_sink(
+    checkpoint: Checkpoint, tmp_path: Path, metadata: str | None
+) -> None:
+    file = checkpoint.folder / "metadata"
+    if metadata is None:
+        file.unlink()
     else:
-        checkpoint.done(10, version="v2")
-    with pytest.raises(UnsupportedTable, match="format v2; this release reads v1") as caught:
+        file.write_text(metadata)
+    assert read_spark_checkpoint(checkpoint.folder).query_id == ""
+    with pytest.raises(Refused, match="no readable `metadata` names the query"):
+        read_spark_checkpoint(checkpoint.folder, sink(tmp_path, 10))
+
+
+def test_only_a_line_feed_ends_a_line(checkpoint: Checkpoint) -> None:
+    text = BATCH.replace("{}", '{"spark.app.name":"a\u2028b\x85c"}')
+    file = checkpoint.folder / "offsets" / "10"
+    file.write_text("v1\n" + text + '\n{"orders":{"0":100}}', encoding="utf-8")
+    assert read_spark_checkpoint(checkpoint.folder).ends == {"orders": {0: 100}}
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+@pytest.mark.parametrize("where", ["offsets", "commits"])
+def test_a_newer_format_is_refused_by_name(
+    checkpoint: Checkpoint, where: str, version: str
+) -> None:
+    if where == "offsets":
+        checkpoint.plan(10, '0:{"orders": {"0": 1}}', version=version)
+    else:
+        checkpoint.done(10, version=version)
+    said = f"format {version}; this release reads v1"
+    with pytest.raises(UnsupportedTable, match=said) as caught:
         read_spark_checkpoint(checkpoint.folder)
     assert caught.value.exit_code == 5
 
