@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.harness.scope",
     "tests.harness.store",
     "tests.harness.disk",
+    "tests.harness.typed",
 ]
 
 # A slow machine is not a failing property; a failing example can be pasted back from the output.

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.admin import ACLOperation
+import yaml
+from kafka.admin import ACLOperation, ResourceType
 
 from raylake.errors import AccessDenied, ConfigError
 from raylake.ingest.unit import SourcePartition
@@ -17,9 +18,11 @@ from raylake.kafka.client import Cluster
 from raylake.kafka.columnar import ColumnarFetcher
 from raylake.kafka.connection import Connection
 from raylake.kafka.dev import DevBroker
-from raylake.kafka.dev_security import GUEST, MECHANISMS, USER, unsigned_token
+from raylake.kafka.dev_security import GUEST, MECHANISMS, USER, allowed, unsigned_token
 from raylake.kafka.port import FetchSettings, Position
 from tests.harness.secured import SecuredBroker, secured_broker
+from tests.harness.typed import Type
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.spec("A9")
 RECORDS = 4000
@@ -246,6 +249,57 @@ def test_a_group_without_a_right_is_named(secured: SecuredBroker) -> None:
         sources = asked.topics([name])[name].sources()
         message = "user 'guest' has no right on group 'billing'"
         refused(lambda: asked.group(sources, "billing"), message)
+
+
+def test_the_members_of_a_group_are_not_taken_for_none_without_a_right(
+    secured: SecuredBroker,
+) -> None:
+    """Also where the coordinator is known from a time when there was a right."""
+    message = "user 'guest' has no right on group 'billing'"
+    acl = allowed(GUEST, ResourceType.GROUP, "billing", ACLOperation.READ)
+    with cluster(secured.connection(user=GUEST)) as asked:
+        refused(lambda: asked.group_members("billing"), message)
+        secured.live.admin.create_acls([acl])
+        until(lambda: asked_for_members(asked) == 0, "the right is known")
+        secured.live.admin.delete_acls([acl])
+        until(lambda: asked_for_members(asked) is None, "the right is gone")
+        error = refused(lambda: asked.group_members("billing"), message)
+        assert "--operation Read --group 'billing'" in error.hint
+
+
+def asked_for_members(asked: Cluster) -> int | None:
+    """How many members the group has; None when we may not know."""
+    try:
+        return asked.group_members("billing")
+    except AccessDenied:
+        return None
+
+
+def test_a_group_is_not_adopted_by_a_user_who_may_not_see_it(
+    secured: SecuredBroker, tmp_path: Path, type_: Type
+) -> None:
+    name = secured.live.create_topic()
+    secured.let_guest(ACLOperation.DESCRIBE, name)
+    secured.let_guest(ACLOperation.READ, name)
+    group = secured.live.commit_group(name, 0)
+    connection = secured.connection(user=GUEST)
+    file = tmp_path / "guest.yaml"
+    security = secured.security.snippet("SCRAM-SHA-512", GUEST)
+    document = {
+        "pipeline": "guest",
+        "lake": str(tmp_path / "lake"),
+        "kafka": {"bootstrap": connection.bootstrap, "security": security},
+        "bronze": {"orders": {"topics": [name], "schema": {"id": "long"}}},
+    }
+    file.write_text(yaml.safe_dump(document))
+    order = ("adopt", str(file), "bronze.orders", "--from", "group", "--source", group)
+    code, said = type_(*order)
+    assert (code, said["code"]) == (1, "access_denied"), said
+    assert f"user 'guest' has no right on group '{group}'" in said["message"]
+    assert not (tmp_path / "lake").exists()
+    acl = allowed(GUEST, ResourceType.GROUP, group, ACLOperation.READ)
+    secured.live.admin.create_acls([acl])
+    until(lambda: type_(*order, "--dry-run")[0] == 0, "the right is known")
 
 
 def test_a_secured_instance_stays_secured_and_keeps_its_addresses_and_certificates(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -14,9 +12,10 @@ import pytest
 from deltalake import CommitProperties, Transaction, write_deltalake
 from kafka import KafkaConsumer, TopicPartition
 
-from raylake.cli.main import main
 from raylake.kafka.client import Cluster
 from tests.harness.broker import LiveBroker
+from tests.harness.newer_groups import newer_member
+from tests.harness.typed import Type
 from tests.harness.waiting import until
 from tests.integration.pipeline.conftest import Bench, MakeBench
 from tests.integration.pipeline.records import offsets, produce
@@ -25,22 +24,6 @@ FOREVER = {"retention.ms": "-1"}
 COUNT = 40
 POISON = (25, 33)
 FROM = {"offsets": 10, "group": 12, "kafka-delta-ingest": 15}
-
-Type = Callable[..., tuple[int, dict[str, Any]]]
-
-
-@pytest.fixture
-def type_(capsys: pytest.CaptureFixture[str]) -> Type:
-    """Types a command with ``-o json``; its exit code and its document, or the error's."""
-
-    def typed(*arguments: str) -> tuple[int, dict[str, Any]]:
-        capsys.readouterr()
-        code = main([*arguments, "-o", "json"])
-        said = capsys.readouterr()
-        document = json.loads(said.out or said.err)
-        return code, document.get("error") or document
-
-    return typed
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +141,19 @@ def test_who_still_reads_is_not_taken_over(
     consumer.close()
     assert (code, said["code"]) == (5, "already_running"), said
     assert "1 member" in said["message"]
+
+
+def test_a_member_of_the_newer_protocol_is_seen(
+    bench: Bench, topic: str, broker: LiveBroker, type_: Type
+) -> None:
+    name = broker.commit_group(topic, 3)
+    order = ("adopt", str(bench.file), "bronze.offsets", "--from", "group", "--source", name)
+    with Cluster(broker.bootstrap) as cluster:
+        with newer_member(broker.bootstrap, name, topic):
+            until(lambda: cluster.group_members(name), "the group has a member")
+            code, said = type_(*order)
+            assert (code, said["code"]) == (5, "already_running"), said
+        until(lambda: not cluster.group_members(name), "the member has left")
 
 
 def spark_checkpoint(folder: Path, ends: dict[str, dict[str, int]], version: str = "v1") -> str:
