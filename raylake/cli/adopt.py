@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
 
 from raylake.cli.files import load_file, placed
+from raylake.cli.options import taking
 from raylake.cli.output import FileArgument, Output, OutputOption, SetOption
 from raylake.cli.positions import DryRunOption, TableName, offsets_of, tell
 from raylake.client.adoption import Others, adopt
@@ -37,18 +39,20 @@ class Kind(StrEnum):
     offsets = "offsets"
 
 
-@app.command("adopt")
-def command(
-    file: FileArgument,
-    table: TableName,
-    kind: Annotated[Kind, typer.Option("--from", help="Whose position it is.")],
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command is given."""
+
+    file: FileArgument
+    table: TableName
+    kind: Annotated[Kind, typer.Option("--from", help="Whose position it is.")]
     source: Annotated[
         list[str],
         typer.Option(
             help="The query's checkpointLocation or the job's Delta table, a folder or s3://…; the "
             "group's name; or TOPIC[P]=OFFSET, the next one to read, repeated.",
         ),
-    ],
+    ]
     with_: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,7 +61,7 @@ def command(
             help="spark-checkpoint: sink, the query's Delta table; kafka-delta-ingest: app-id and "
             "topic, where there are several; repeated.",
         ),
-    ] = None,
+    ] = None
     others: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,23 +69,29 @@ def command(
             help="The table's partitions that the source does not know: start, as the file says; "
             "later, by another order; or TOPIC[P]=OFFSET, repeated.",
         ),
-    ] = None,
-    dry_run: DryRunOption = False,
-    set_: SetOption = None,
-    output: OutputOption = Output.text,
-) -> None:
+    ] = None
+    dry_run: DryRunOption = False
+    set_: SetOption = None
+    output: OutputOption = Output.text
+
+
+@app.command("adopt")
+@taking(Options)
+def command(given: Options) -> None:
     """Begin where a Spark query, a consumer group or a kafka-delta-ingest job has ended.
 
     One commit admits the topics' partitions at these offsets, and creates the table when it is not
     there; the next `raylake run` goes on from them. Stop the other one first. It is refused where
     the table takes partitions of which the other one says nothing, unless --others says it.
     """
-    origin = origin_of(kind, source, with_ or ())
-    rest = others_of(others or ())
-    loaded = load_file(file, set_)
+    origin = origin_of(given.kind, given.source, given.with_ or ())
+    others = others_of(given.others or ())
+    loaded = load_file(given.file, given.set_)
     with placed(loaded):
-        done = adopt(loaded, table, origin, SystemClock(), others=rest, dry_run=dry_run)
-    tell(done, output)
+        done = adopt(
+            loaded, given.table, origin, SystemClock(), others=others, dry_run=given.dry_run
+        )
+    tell(done, given.output)
 
 
 def others_of(given: Sequence[str]) -> Others:

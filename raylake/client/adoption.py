@@ -130,9 +130,11 @@ def _begun(
             f"{', '.join(map(str, told))}: {describe(found.note)} says itself where to begin",
             hint="leave them out, or give all offsets with --from offsets",
         )
-    fresh = [s for s in left if s in named]
-    given = FromOffsets(offsets={t: dict(of) for t, of in others.ends.items()})
-    begun = {**named, **resolve(given, fresh, at.cluster, admitted=at.plan.sources)}
+    begun = dict(named)
+    if named:
+        given = FromOffsets(offsets={t: dict(of) for t, of in others.ends.items()})
+        fresh = [s for s in left if s in named]
+        begun |= resolve(given, fresh, at.cluster, admitted=at.plan.sources)
     if others.way == "start":
         rest = [s for s in left if s not in named]
         begun |= resolve(at.plan.config.start, rest, at.cluster, admitted=at.plan.sources)
