@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from kafka import TopicPartition
@@ -164,18 +165,22 @@ def test_values_above_the_file_are_taken(
     bench: Bench, topics: tuple[str, str], group: str, tmp_path: Path, type_: Type
 ) -> None:
     file = tmp_path / "elsewhere.yaml"
-    text = bench.file.read_text().replace(bench.broker.bootstrap, "localhost:1")
-    file.write_text(text.replace(f"pipeline: {bench.name}", f"pipeline: {bench.name}-set"))
-    order = ("adopt", str(file), "bronze.set", "--from", "group", "--source", group)
-    code, said = type_(
-        *order,
-        *("--set", f"kafka.bootstrap={bench.broker.bootstrap}", "--set", f"lake={tmp_path / 'l'}"),
-        *("--set", f"bronze.set.topics[0]={topics[0]}", "--set", "bronze.set.start=earliest"),
-        *("--set", "bronze.set.schema.id=long", "--others", "start"),
-    )
+    file.write_text(bench.file.read_text().replace(bench.broker.bootstrap, "localhost:1"))
+    above = {
+        "pipeline": f"{bench.name}-set",
+        "lake": str(tmp_path / "lake"),
+        "kafka.bootstrap": bench.broker.bootstrap,
+        "bronze.start.start": "earliest",
+    }
+    sets = [part for key, value in above.items() for part in ("--set", f"{key}={value}")]
+    order = ("adopt", str(file), "bronze.start", "--from", "group", "--source", group, *sets)
+    code, said = type_(*order, "--others", "start")
     assert code == 0, said
-    assert names(said, "partitions", "next") == {f"{topics[0]}[0]": READ, f"{topics[0]}[1]": 0}
-    assert (tmp_path / "l" / "bronze" / "set" / "_delta_log").is_dir()
+    wanted = {f"{topics[0]}[0]": READ, f"{topics[0]}[1]": 0, f"{topics[1]}[0]": GONE}
+    assert names(said, "partitions", "next") == wanted
+    assert (tmp_path / "lake" / "bronze" / "start" / "_delta_log").is_dir()
+    letters = ("dlq", "stats", str(file), *sets)
+    assert type_(*letters) == (0, {"format": 1, "path": ANY, "total": 0, "kinds": []})
 
 
 def test_a_missing_topic_is_said_as_a_run_says_it_and_stops_no_other_table(
