@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,17 @@ def _run_until(
             process.wait()
 
 
+def _older(checkpoint: Path, copy: Path) -> Path:
+    """The checkpoint as it was three batches ago."""
+    shutil.copytree(checkpoint, copy)
+    kept = _done(checkpoint) - 3
+    for name in ("offsets", "commits"):
+        for path in (copy / name).iterdir():
+            if path.name.isdecimal() and int(path.name) > kept:
+                path.unlink()
+    return copy
+
+
 @pytest.mark.spec("A13", "A14")
 def test_a_topic_taken_over_from_a_killed_spark_job_has_each_record_once(
     broker: LiveBroker,
@@ -87,9 +99,11 @@ def test_a_topic_taken_over_from_a_killed_spark_job_has_each_record_once(
     bench = make_bench()
     bench.write({"ours": {"topics": [topic], "schema": {"id": "long"}, "start": "latest"}})
     order = ["adopt", str(bench.file), "bronze.ours", "--from", "spark-checkpoint"]
-    order += ["--source", str(checkpoint), "--with", f"sink={table}", "-o", "json"]
+    order += ["--with", f"sink={table}", "-o", "json", "--source"]
     capsys.readouterr()
-    assert main(order) == 0
+    assert main([*order, str(_older(checkpoint, tmp_path / "older"))]) == 5
+    assert "the checkpoint is older than the table" in capsys.readouterr().err
+    assert main([*order, str(checkpoint)]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["adopted"]["batch"] >= BATCHES_SEEN
     assert sum(one["next"] for one in said["partitions"]) < HALF, "it is half-way"
