@@ -133,7 +133,7 @@ def _begun(
     begun = dict(named)
     if named:
         given = FromOffsets(offsets={t: dict(of) for t, of in others.ends.items()})
-        fresh = [s for s in left if s in named]
+        fresh = [s for s in named if s not in at.states]
         begun |= resolve(given, fresh, at.cluster, admitted=at.plan.sources)
     if others.way == "start":
         rest = [s for s in left if s not in named]
