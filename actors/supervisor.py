@@ -72,7 +72,7 @@ class Supervisor:
         self._shown: dict[str, Any] = {}
         checks = {"/healthz": self._healthz, "/readyz": lambda: readiness(self._shown)}
         self._endpoints = Endpoints(run.config.ingest.http, served.registry, checks)
-        orders = OrderBox(order_folder(run.status_file), self._clock)
+        orders = OrderBox(order_folder(run.status_file), self._clock, f"run {run.run_id}")
         self._operations = Operations(
             self._loop, self._fleet, orders, self._clock, self._write_status
         )

@@ -49,6 +49,8 @@ class Operations:
             except RayLakeError as error:
                 self._loop.troubles.note(error)
                 self._box.answer(order, error)
+        for lost in self._box.unfinished():
+            self._loop.troubles.note(lost)
 
     def perform(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out one order.

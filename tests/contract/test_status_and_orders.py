@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 
@@ -11,7 +14,8 @@ from raylake.clock import SystemClock
 from raylake.errors import ConfigError, Refused, Terminal
 from raylake.ingest.orders import OrderBox, order_folder
 from raylake.ingest.status import read_status, write_status
-from raylake.storage.place import Place, names, place
+from raylake.storage.place import Place, make_folder, names, place, write_whole
+from tests.harness.store_proxy import StoreProxy
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -59,3 +63,44 @@ def test_an_order_that_nobody_takes_is_taken_back(status_file: Place) -> None:
     with pytest.raises(Terminal, match="did not take the order"):
         OrderBox(folder, SystemClock()).ask("breaker.trip", {}, 0.2)
     assert names(folder) == []
+
+
+def test_of_two_takers_that_race_for_orders_one_gets_each(status_file: Place) -> None:
+    """Both know of an order before either takes it, time and again."""
+    folder, clock = order_folder(status_file), SystemClock()
+    make_folder(folder)
+    ids = [f"order-{number}" for number in range(8)]
+    for order_id in ids:
+        said = {"format": 1, "name": "x", "arguments": {}, "until": clock.now() + 300}
+        write_whole(folder / f"{order_id}.order", json.dumps(said))
+    boxes = [OrderBox(folder, clock, f"run {number}") for number in range(4)]
+    together, got = Barrier(len(boxes)), []
+
+    def take(box: OrderBox) -> None:
+        for order_id in ids:
+            path = folder / f"{order_id}.order"
+            path.stat()
+            together.wait(60)
+            order = box._taken(path)
+            if order is not None:
+                got.append(order.order_id)
+            together.wait(60)
+
+    with ThreadPoolExecutor(len(boxes)) as threads:
+        for taking in [threads.submit(take, box) for box in boxes]:
+            taking.result()
+    assert sorted(got) == ids
+
+
+def test_a_claim_whose_put_landed_without_an_answer_is_the_takers_own(
+    store_lake: str, proxy: StoreProxy
+) -> None:
+    folder = place(store_lake) / "orders"
+    said = {"format": 1, "name": "x", "arguments": {}, "until": time.time() + 300}
+    write_whole(folder / "a.order", json.dumps(said))
+    box, other = OrderBox(folder, SystemClock()), OrderBox(folder, SystemClock())
+    with proxy.fault("drop_answer", path=".claim", times=1) as fault:
+        got = box.take()
+    assert fault.done == 1
+    assert [order.order_id for order in got] == ["a"]
+    assert other.take() == []

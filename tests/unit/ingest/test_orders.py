@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raylake.clock import ManualClock
 from raylake.errors import AlreadyRunning, Refused, Terminal
+from raylake.ingest import orders
 from raylake.ingest.orders import KEEP_ANSWERS_S, OrderBox, order_folder
 
 
@@ -68,6 +70,64 @@ def test_an_order_that_was_taken_and_not_answered_is_told_apart(box: OrderBox, c
     clock.meanwhile = lambda: box.take() and None
     with pytest.raises(Terminal, match="has not said within 3 s"):
         box.ask("breaker.trip", {}, 3)
+
+
+def test_an_order_whose_taker_dies_is_not_repeated_and_the_next_run_says_so(
+    clock: Busy, tmp_path: Path
+) -> None:
+    folder = tmp_path / "orders"
+    dead, live = OrderBox(folder, clock, "run 1"), OrderBox(folder, clock, "run 2")
+    clock.meanwhile = lambda: dead.take() and None
+    with pytest.raises(Terminal, match=r"run 1 took the order at .* has not said within 3 s"):
+        OrderBox(folder, clock).ask("breaker.trip", {}, 3)
+    assert (live.take(), live.unfinished()) == ([], [])
+    (claim,) = folder.iterdir()
+    os.utime(claim, (clock.now() - KEEP_ANSWERS_S - 1,) * 2)
+    assert live.take() == []
+    (lost,) = live.unfinished()
+    assert "(breaker.trip) is unfinished: run 1 took the order at " in lost.message
+    assert live.unfinished() == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("order_left", [True, False])
+def test_a_claim_stands_against_every_other_taker_also_when_its_order_was_not_removed(
+    clock: Busy, tmp_path: Path, order_left: bool
+) -> None:
+    folder = tmp_path / "orders"
+    folder.mkdir()
+    order, claim = folder / "a.order", folder / "a.claim"
+    said = {"format": 1, "name": "breaker.trip", "arguments": {}, "until": clock.now() + 300}
+    if order_left:
+        order.write_text(json.dumps(said))
+    claim.write_text("")  # its writer died before it wrote into it
+    os.utime(claim, (clock.now(),) * 2)
+    live = OrderBox(folder, clock)
+    assert (live.take(), live.unfinished()) == ([], [])
+    os.utime(claim, (clock.now() - KEEP_ANSWERS_S - 1,) * 2)
+    assert live.take() == []
+    assert len(live.unfinished()) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_claim_that_comes_after_its_order_went_takes_nothing(
+    clock: Busy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look at the order and the claim another run takes, answers and clears it."""
+    folder = tmp_path / "orders"
+    folder.mkdir()
+    said = {"format": 1, "name": "breaker.trip", "arguments": {}, "until": clock.now() + 300}
+    order = folder / "a.order"
+    order.write_text(json.dumps(said))
+    create = orders._create
+
+    def late(path: Path, document: Mapping[str, Any]) -> None:
+        order.unlink()
+        create(path, document)
+
+    monkeypatch.setattr(orders, "_create", late)
+    assert OrderBox(folder, clock).take() == []
+    assert list(folder.iterdir()) == []
 
 
 def test_a_late_or_broken_order_is_removed_and_left_out(
