@@ -1,7 +1,8 @@
 """Checkpoints and log clean-up, off the commit path: ``python -m raylake.delta.checkpoint PATH``.
 
 One checkpointer per table at a time, by a file lock. Log files are deleted only below a checkpoint
-that was read back and synced, and never those that the dead-letter redo still needs (I5).
+that was read again right before and says what the log says, and never those that the dead-letter
+redo still needs (I5).
 """
 
 from __future__ import annotations
@@ -21,16 +22,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 
 from raylake.delta import log_files
-from raylake.delta.txn_listing import checkpoint_files, list_txns
-from raylake.errors import AlreadyRunning, DependencyUnreachable, LogDamaged, RayLakeError
+from raylake.delta.checkpoint_proof import Unprovable, prove, prove_readable
+from raylake.delta.txn_listing import checkpoint_files
+from raylake.errors import AlreadyRunning, DependencyUnreachable, RayLakeError
 from raylake.storage.access import stores_from_json, use_stores
-from raylake.storage.objects import StoreError, StorePath
-from raylake.storage.place import Place, delta_table, names, open_input, place, sync_path
+from raylake.storage.objects import StorePath
+from raylake.storage.place import Place, delta_table, names, place, sync_path
 
 LOCK = "_raylake_checkpoint.lock"
 MAX_LOG_FILES = 20_000
@@ -83,15 +83,16 @@ def checkpoint(
             version = int(table.version())
             created = version not in log_files.checkpoint_versions(root)
             if created:
-                before = list_txns(root, version)
                 table.create_checkpoint()
-                _prove(root, version, before)
+                prove(root, version)
+                _sync(root, version)
             retention_s = _retention_s(table.metadata().configuration)
             removed = 0
             if keep_from is not None:
-                removed = clean_up(
+                floor = clean_up_floor(
                     root, keep_from=keep_from, retention_s=retention_s, max_log_files=max_log_files
                 )
+                removed = clean_up(root, floor, proven=created and floor == version)
         except (DeltaError, OSError) as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise DependencyUnreachable(f"{root}: no checkpoint was written: {reason}") from error
@@ -99,14 +100,13 @@ def checkpoint(
         return CheckpointResult(version, created, removed, left)
 
 
-def clean_up(root: Place, *, keep_from: int, retention_s: float, max_log_files: int) -> int:
-    """Delete log files below the highest checkpoint that retention, bound and redo allow.
+def clean_up_floor(root: Place, *, keep_from: int, retention_s: float, max_log_files: int) -> int:
+    """The highest checkpoint that retention, bound and redo allow to be the first log file.
 
     Returns:
-        The number of files deleted, oldest first, so that a crash leaves no gap.
+        Its version; -1 when everything stays.
     """
-    files = sorted(_versioned(root), key=lambda one: (one[0], one[1].name))
-    versions = [version for version, _ in files]
+    versions = sorted(version for version, _ in _versioned(root))
     allowed = [c for c in log_files.checkpoint_versions(root) if c <= keep_from]
     horizon_s = time.time() - retention_s
     floor = max((c for c in allowed if _newest_below_s(root, c) < horizon_s), default=-1)
@@ -114,12 +114,43 @@ def clean_up(root: Place, *, keep_from: int, retention_s: float, max_log_files: 
         if len(versions) - bisect.bisect_left(versions, floor) <= max_log_files:
             break
         floor = max(floor, candidate)
-    doomed = files[: bisect.bisect_left(versions, floor)]
+    return floor
+
+
+def clean_up(root: Place, floor: int, *, proven: bool = False) -> int:
+    """Delete the log files below a checkpoint, once that is proven by the files that go.
+
+    Args:
+        root: The table's folder.
+        floor: The checkpoint's version.
+        proven: Whether it was just now.
+
+    Returns:
+        The number of files deleted, oldest first, so that a crash leaves no gap.
+
+    Raises:
+        LogDamaged: The checkpoint does not hold what the log says; nothing was deleted.
+    """
+    files = sorted(_versioned(root), key=lambda one: (one[0], one[1].name))
+    doomed = [file for version, file in files if version < floor]
     if doomed:
+        if not proven:
+            _prove_floor(root, floor)
         log_files.write_clean_up_mark(root, floor)
-    for _, file in doomed:
+    for file in doomed:
         file.unlink(missing_ok=True)
     return len(doomed)
+
+
+def _prove_floor(root: Place, floor: int) -> None:
+    """Compare the checkpoint with the log while its files are there (DESIGN §4, I5)."""
+    try:
+        prove(root, floor)
+    except Unprovable:
+        # A clean-up was interrupted: its mark came after the proof, and what it left leads nowhere.
+        if log_files.cleaned_below(root) != floor:
+            raise
+        prove_readable(root, floor)
 
 
 def _newest_below_s(root: Place, version: int) -> float:
@@ -136,30 +167,10 @@ def _versioned(root: Place) -> Iterator[tuple[int, Place]]:
             yield int(match.group(1)), folder / name
 
 
-def _prove(root: Place, version: int, txns: dict[str, int]) -> None:
-    """Read the checkpoint back and make it durable before anything relies on it."""
-    files = checkpoint_files(root, version)
-    held: dict[str, int] = {}
-    rows = 0
-    for file in files:
-        try:
-            with open_input(file) as opened, pq.ParquetFile(opened) as parquet:
-                rows += parquet.metadata.num_rows
-                column = parquet.read(columns=["txn"], use_threads=False).column("txn")
-        except StoreError:
-            raise
-        except (pa.ArrowInvalid, OSError) as error:
-            raise LogDamaged(f"{file}: the new checkpoint cannot be read: {error}") from error
-        for row in column.drop_null().to_pylist():
-            if row["appId"] is not None:
-                held[str(row["appId"])] = int(row["version"])
+def _sync(root: Place, version: int) -> None:
+    """Make a checkpoint durable before anything relies on it."""
+    for file in checkpoint_files(root, version):
         sync_path(file)
-    if not rows or any(held.get(app, value - 1) < value for app, value in txns.items()):
-        raise LogDamaged(
-            f"{root}: the checkpoint of version {version} lacks transactions of the log",
-            hint="Move the checkpoint out of the log's folder; its JSON files are complete.",
-            version=version,
-        )
     last = log_files.log_folder(root) / "_last_checkpoint"
     if last.exists():
         sync_path(last)

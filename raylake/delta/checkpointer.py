@@ -131,7 +131,7 @@ class Checkpointer:
             self.error = ""
         if isinstance(result, CheckpointFailure):
             self.error = result.message or f"exit code {result.exit_code}"
-            log.warning("%s: no checkpoint was written: %s", self._path, self.error)
+            log.warning("%s: the checkpointer failed: %s", self._path, self.error)
 
     def poll(self) -> CheckpointResult | CheckpointFailure | None:
         """The result of the child once it has ended; None before, and when there is none.
