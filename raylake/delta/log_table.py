@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from raylake.delta import log_files
 from raylake.delta.partition_values import log_path
+from raylake.storage.access import Reached, reached
 from raylake.storage.objects import StorePath
 from raylake.storage.place import Place, storage_options
 
@@ -30,14 +31,35 @@ ENGINE = "RayLake"
 class LogTable(DeltaTable):  # type: ignore[misc]
     """A DeltaTable whose strict appends are one link or one put, everything else delta-rs's.
 
+    It holds the keys of its store as they were when it was opened, so it is opened anew where
+    they were changed since.
+
     Args:
         root: The table's folder.
     """
 
     def __init__(self, root: Place) -> None:
-        super().__init__(str(root), storage_options=storage_options(root))
         self._root = root
+        self._open()
         self._known_protocol = self.protocol()
+
+    def _open(self) -> None:
+        # Looked at first: keys that change in between are noticed the next time.
+        now = _reached(self._root)
+        super().__init__(str(self._root), storage_options=storage_options(self._root))
+        self._reached = now
+
+    def update_incremental(self) -> None:
+        """As delta-rs's, with the keys that its store takes now."""
+        if _reached(self._root) is self._reached:
+            try:
+                super().update_incremental()
+            except (DeltaError, OSError):
+                if _reached(self._root, refused=True) is self._reached:
+                    raise
+            else:
+                return
+        self._open()
 
     def create_write_transaction(
         self,
@@ -109,6 +131,10 @@ class LogTable(DeltaTable):  # type: ignore[misc]
             *(_json({"remove": r}) for r in removed),
         ]
         _place(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
+
+
+def _reached(root: Place, *, refused: bool = False) -> Reached | None:
+    return reached(root.address, refused=refused) if isinstance(root, StorePath) else None
 
 
 def _strict(properties: CommitProperties | None, hooks: PostCommitHookProperties | None) -> bool:

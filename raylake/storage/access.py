@@ -1,9 +1,18 @@
-"""How this process reaches object stores: one client per bucket and access, opened when used."""
+"""How this process reaches object stores: one client per bucket and access, opened when used.
+
+References to keys are resolved again now and then, and when a store refuses: who rotates keys
+writes the new ones to where the references point, and no process is started again for it.
+"""
 
 from __future__ import annotations
 
-import functools
+import hashlib
+import logging
+import secrets
+import threading
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -14,6 +23,12 @@ from raylake.config.secrets import SecretRef
 from raylake.config.stores import StoreAccess, Stores, access_to, check_stores
 from raylake.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S: Final = 30.0
+"""How long a client is used before its keys are looked at again."""
+REFUSED_AGAIN_S: Final = 1.0
+"""The same while the store refuses."""
 REQUEST_TIMEOUT_S: Final = 20
 CONNECT_TIMEOUT_S: Final = 5
 REQUEST_RETRIES: Final = 2
@@ -38,6 +53,26 @@ _OPTIONS: Final = {
     },
 }
 _known: dict[str, StoreAccess] = {}
+_SALT: Final = secrets.token_bytes(16)
+
+
+@dataclass(eq=False, slots=True)
+class Reached:
+    """A bucket as it is reached with certain keys; another object stands for other keys.
+
+    Attributes:
+        client: Its client.
+        digest: Tells keys from other ones, and not what they are.
+        looked_at_s: When the references were resolved last, on the monotonic clock.
+    """
+
+    client: Any
+    digest: bytes
+    looked_at_s: float
+
+
+_reached: dict[tuple[str, StoreAccess], Reached] = {}
+_reaching = threading.Lock()
 
 
 def use_stores(stores: Stores) -> None:
@@ -66,7 +101,8 @@ def stores_from_json(data: Mapping[str, Any]) -> dict[str, StoreAccess]:
 
 def forget_clients() -> None:
     """Open clients anew, with secrets read anew."""
-    _client.cache_clear()
+    with _reaching:
+        _reached.clear()
 
 
 def access_of(address: str) -> StoreAccess:
@@ -80,7 +116,43 @@ def client_of(address: str) -> Any:
     Raises:
         ConfigError: A secret cannot be resolved here.
     """
-    return _client(bucket_of(address), access_of(address))
+    return reached(address).client
+
+
+def reached(address: str, *, refused: bool = False) -> Reached:
+    """How the bucket of an address is reached now.
+
+    Args:
+        address: The address.
+        refused: The store refused: its keys are looked at now, once in
+            :data:`REFUSED_AGAIN_S`.
+
+    Raises:
+        ConfigError: A secret cannot be resolved here, and never could by this process.
+    """
+    bucket, access = bucket_of(address), access_of(address)
+    with _reaching:
+        found = _reached.get((bucket, access))
+        now_s = time.monotonic()
+        if found is not None:
+            if now_s < found.looked_at_s + (REFUSED_AGAIN_S if refused else LOOK_AGAIN_S):
+                return found
+            found.looked_at_s = now_s
+        try:
+            options = _resolved(bucket, access)
+        except ConfigError as error:
+            if found is None:
+                raise
+            log.warning("%s: the keys in use stay: %s", bucket, error.message)
+            return found
+        digest = hashlib.blake2b(repr(sorted(options.items())).encode(), key=_SALT).digest()
+        if found is not None and found.digest == digest:
+            return found
+        if found is not None:
+            log.info("%s: its keys were changed; the new ones are used", bucket)
+        opened = Reached(_client(bucket, access, options), digest, now_s)
+        _reached[bucket, access] = opened
+        return opened
 
 
 def bucket_of(address: str) -> str:
@@ -106,10 +178,8 @@ def delta_options(address: str) -> dict[str, str]:
     }
 
 
-@functools.lru_cache(maxsize=64)
-def _client(bucket: str, access: StoreAccess) -> Any:
+def _client(bucket: str, access: StoreAccess, options: Any) -> Any:
     # The stubs know the options of each store apart; here they are one mapping.
-    options: Any = _resolved(bucket, access)
     try:
         return from_url(
             bucket,

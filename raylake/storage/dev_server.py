@@ -53,6 +53,8 @@ def prepare(bucket: str, key_id: str, key: str) -> None:
     iam.create_user(region_name="us-east-1", user_name=USER)
     iam.put_user_policy(USER, "all", json.dumps(_ALL))
     made = iam.create_access_key(USER)
+    # Known by its name, so that it can be deleted as others can: keys are rotated.
+    iam.access_keys[key_id] = iam.access_keys.pop(made.physical_resource_id)
     made.access_key_id, made.secret_access_key = key_id, key
     s3_backends[ACCOUNT]["aws"].create_bucket(bucket, "us-east-1")
 

@@ -10,16 +10,17 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import obstore
 import pyarrow as pa
 from obstore import exceptions
 
-from raylake.storage.access import client_of
+from raylake.storage.access import reached
 
 PART_BYTES: Final = 16 * 2**20
 _STATUS: Final = re.compile(r"status code: (\d{3})([^:\n]*)")
+_EXPIRED: Final = 400
 _CODE: Final = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _TEXT: Final = re.compile(r"<Message>([^<]{1,300})</Message>")
 
@@ -73,6 +74,7 @@ class ObjectStat:
         return int(self.st_mtime * 1e9)
 
 
+Answer = TypeVar("Answer")
 Within = Callable[["StorePath"], AbstractContextManager[Any]]
 
 
@@ -114,8 +116,7 @@ class StorePath:
 
     def stat(self) -> ObjectStat:
         """Size, time and tag; raises ``FileNotFoundError`` where there is no object."""
-        with _errors(self):
-            found = obstore.head(client_of(self.address), self.key)
+        found = _ask(self, lambda client: obstore.head(client, self.key))
         return ObjectStat(
             int(found["size"]), found["last_modified"].timestamp(), found["e_tag"] or ""
         )
@@ -138,25 +139,30 @@ class StorePath:
 
     def folders(self) -> list[str]:
         """Names directly below that have something below them, sorted."""
-        with _errors(self):
-            found = obstore.list_with_delimiter(client_of(self.address), self.key or None)
+        found = self._level()
         return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
+
+    def _level(self) -> Any:
+        return _ask(self, lambda client: obstore.list_with_delimiter(client, self.key or None))
 
     def _listed(self, *, recursive: bool) -> Iterator[tuple[str, int]]:
         cut = len(self.key) + 1 if self.key else 0
-        client = client_of(self.address)
-        with _errors(self):
-            if not recursive:
-                found = obstore.list_with_delimiter(client, self.key or None)["objects"]
-                yield from ((o["path"][cut:], int(o["size"])) for o in found)
-                return
-            for batch in obstore.list(client, self.key or None):
-                yield from ((o["path"][cut:], int(o["size"])) for o in batch)
+        if not recursive:
+            yield from ((o["path"][cut:], int(o["size"])) for o in self._level()["objects"])
+            return
+        batch, others = _ask(self, self._first_batch)
+        while batch is not None:
+            yield from ((o["path"][cut:], int(o["size"])) for o in batch)
+            with _errors(self):
+                batch = next(others, None)
+
+    def _first_batch(self, client: Any) -> tuple[Any, Iterator[Any]]:
+        batches: Iterator[Any] = iter(obstore.list(client, self.key or None))
+        return next(batches, None), batches
 
     def read_bytes(self) -> bytes:
         """The whole object."""
-        with _errors(self):
-            return bytes(obstore.get(client_of(self.address), self.key).bytes())
+        return _ask(self, lambda client: bytes(obstore.get(client, self.key).bytes()))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """The whole object as text."""
@@ -168,14 +174,13 @@ class StorePath:
         Args:
             within: Entered around each of them, with this path; may raise otherwise.
         """
-        with within(self), _errors(self):
-            reader = obstore.open_reader(client_of(self.address), self.key)
+        with within(self):
+            reader = _ask(self, lambda client: obstore.open_reader(client, self.key))
         return pa.PythonFile(_Reader(reader, self, within), mode="r")
 
     def put(self, data: bytes) -> None:
         """Put an object, whole or not at all, in place of one that is there."""
-        with _errors(self):
-            obstore.put(client_of(self.address), self.key, data, chunk_size=PART_BYTES)
+        _ask(self, lambda client: obstore.put(client, self.key, data, chunk_size=PART_BYTES))
 
     def create(self, data: bytes) -> None:
         """Put an object where none is, in one step.
@@ -186,10 +191,13 @@ class StorePath:
             PutConflict: Nothing was put; another request was under way.
         """
         try:
-            with _errors(self):
-                obstore.put(
-                    client_of(self.address), self.key, data, mode="create", use_multipart=False
-                )
+            # A refused one put nothing: it may be made again with other keys.
+            _ask(
+                self,
+                lambda client: obstore.put(
+                    client, self.key, data, mode="create", use_multipart=False
+                ),
+            )
         except FileExistsError:
             # The client says the same of 409, which S3 answers also where nothing is put.
             try:
@@ -201,8 +209,7 @@ class StorePath:
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Delete the object; one that is not there is none the less gone."""
         del missing_ok
-        with _errors(self):
-            obstore.delete(client_of(self.address), self.key)
+        _ask(self, lambda client: obstore.delete(client, self.key))
 
     def delete_tree(self) -> None:
         """Delete all objects below."""
@@ -245,6 +252,23 @@ class _Reader:
     def close(self) -> None:
         self._reader.close()
         self.closed = True
+
+
+def _ask(path: StorePath, question: Callable[[Any], Answer]) -> Answer:
+    """Ask the store; once more where it refused and its keys have been changed since."""
+    before = reached(path.address)
+    try:
+        with _errors(path):
+            return question(before.client)
+    except StoreError as error:
+        # An answer to HEAD has no body that would say whether 400 means an expired token.
+        if not isinstance(error, StoreDenied) and error.status != _EXPIRED:
+            raise
+        after = reached(path.address, refused=True)
+        if after is before:
+            raise
+    with _errors(path):
+        return question(after.client)
 
 
 @contextmanager
