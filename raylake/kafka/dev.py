@@ -128,6 +128,9 @@ class DevBroker:
             if running is not None:
                 self._refuse_unsecured(running)
                 _wait_ready(running, timeout_s)
+                if running.listeners and not self.security.granted:
+                    # Whoever started it was interrupted.
+                    self.security.grant(running.bootstrap)
                 return running
             for attempt in range(_START_ATTEMPTS):
                 try:
@@ -223,6 +226,7 @@ class DevBroker:
             log=str(self.log),
             listeners=listeners,
         )
+        self.security.forget_grant()
         scratch = self._state.with_suffix(".tmp")
         scratch.write_text(json.dumps(asdict(info), indent=1))
         scratch.replace(self._state)

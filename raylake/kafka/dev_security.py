@@ -78,11 +78,21 @@ class DevSecurity:
     def __init__(self, folder: Path, listeners: Sequence[Listener] = LISTENERS) -> None:
         self.folder = folder
         self.listeners = tuple(listeners)
+        self._granted = folder / "granted"
 
     @property
     def made(self) -> bool:
         """Whether the broker was started with these listeners before."""
         return (self.folder / "ca.pem").exists()
+
+    @property
+    def granted(self) -> bool:
+        """Whether :meth:`grant` has come to its end since the broker started."""
+        return self._granted.exists()
+
+    def forget_grant(self) -> None:
+        """The broker starts: its users and rights are made, or made sure of, again."""
+        self._granted.unlink(missing_ok=True)
 
     def prepare(self) -> None:
         """Make what is missing; certificates that end within a month are made again, all of them.
@@ -123,6 +133,8 @@ class DevSecurity:
     def grant(self, bootstrap: str) -> None:
         """Make the users, with all rights on topics and groups for one and none for the other.
 
+        May be done again: what is there stays.
+
         Args:
             bootstrap: The broker's plain listener, whose anonymous user may do everything.
 
@@ -147,6 +159,7 @@ class DevSecurity:
         refused += [str(one) for one in answer["failed"]]
         if refused:
             raise RayLakeError(f"the local broker took no users or rights: {'; '.join(refused)}")
+        self._granted.touch(mode=0o600)
 
     def password(self, user: str) -> str:
         """The password of a user."""

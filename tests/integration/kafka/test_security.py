@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +16,21 @@ import pytest
 import yaml
 from kafka.admin import ACLOperation, ResourceType
 
+from raylake.config.kafka import Security
 from raylake.errors import AccessDenied, ConfigError
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.client import Cluster
 from raylake.kafka.columnar import ColumnarFetcher
 from raylake.kafka.connection import Connection
 from raylake.kafka.dev import DevBroker
-from raylake.kafka.dev_security import GUEST, MECHANISMS, USER, allowed, unsigned_token
+from raylake.kafka.dev_security import (
+    GUEST,
+    MECHANISMS,
+    USER,
+    DevSecurity,
+    allowed,
+    unsigned_token,
+)
 from raylake.kafka.port import FetchSettings, Position
 from tests.harness.secured import SecuredBroker, secured_broker
 from tests.harness.typed import Type
@@ -320,3 +332,40 @@ def test_a_running_plain_broker_is_not_turned_into_a_secured_one_behind_the_back
 ) -> None:
     with pytest.raises(ConfigError, match="runs without secured listeners"):
         DevBroker(instance=broker.dev._instance, secure=True).up()
+
+
+INTERRUPTED = """
+import os, signal, sys
+from raylake.kafka.dev import DevBroker
+from raylake.kafka.dev_security import DevSecurity
+DevSecurity.grant = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+DevBroker(instance=sys.argv[1], secure=True).up()
+"""
+
+
+@pytest.mark.spec("K3")
+def test_a_start_that_was_killed_before_users_were_made_is_completed_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dev = DevBroker(instance=f"killed-{uuid.uuid4().hex[:8]}", secure=True)
+    try:
+        killed = subprocess.run(
+            [sys.executable, "-c", INTERRUPTED, dev._instance], timeout=120, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL
+        left = dev.status()
+        assert left is not None
+        connection = Connection(
+            left.address("SASL_SSL"), Security.model_validate(dev.security.snippet()), 10.0
+        )
+        with cluster(connection) as asked:
+            refused(lambda: asked.topics(pattern=".*"), "password")
+        info = dev.up()
+        assert info == left, "the broker that was running"
+        with cluster(connection) as asked:
+            assert asked.topics(pattern=".*") == {}
+        # Once is enough: rights that were taken away by hand since stay away.
+        monkeypatch.setattr(DevSecurity, "grant", lambda *_: pytest.fail("granted again"))
+        assert dev.up() == info
+    finally:
+        dev.down(wipe=True)
