@@ -81,12 +81,15 @@ def checkpoint(
         try:
             table = delta_table(root)
             version = int(table.version())
+            retention_s = _retention_s(table.metadata().configuration)
             created = version not in log_files.checkpoint_versions(root)
             if created:
                 table.create_checkpoint()
+            # The log is read once more below: not both at a time in memory.
+            del table
+            if created:
                 prove(root, version)
                 _sync(root, version)
-            retention_s = _retention_s(table.metadata().configuration)
             removed = 0
             if keep_from is not None:
                 floor = clean_up_floor(

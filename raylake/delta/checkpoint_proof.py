@@ -28,6 +28,9 @@ from raylake.storage.place import Place, open_input
 
 _BATCH_ROWS: Final = 16_384
 _CHECKPOINT: Final = re.compile(r"^(\d{20})\.checkpoint\.")
+_FILES: Final = pa.schema([("path", pa.string()), ("size", pa.int64())])
+_ORDER: Final = [(name, "ascending") for name in _FILES.names]
+_BUFFER_BYTES: Final = 2**20
 _KEYS: Final = {"txn": "appId", "metaData": "id", "protocol": "minReaderVersion"}
 
 
@@ -40,11 +43,11 @@ class _Held:
     """What a checkpoint holds.
 
     Attributes:
-        files: Path and size in bytes of each ``add``.
+        files: Path and size in bytes of the ``add`` actions.
         rows: The ``txn``, ``metaData`` and ``protocol`` actions.
     """
 
-    files: list[tuple[str, int]] = field(default_factory=list)
+    files: list[pa.Table] = field(default_factory=list)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {n: [] for n in _KEYS})
 
 
@@ -106,7 +109,10 @@ def _read(root: Place, version: int) -> _Held:
     held = _Held()
     for file in files:
         try:
-            with open_input(file) as opened, pq.ParquetFile(opened) as parquet:
+            with (
+                open_input(file) as opened,
+                pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES) as parquet,
+            ):
                 # All columns: what we do not look at, another reader needs.
                 for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
                     _take(batch, held)
@@ -126,8 +132,8 @@ def _take(batch: pa.RecordBatch, held: _Held) -> None:
         adds = batch.column("add")
         paths = pc.struct_field(adds, "path")
         there = pc.is_valid(paths)
-        sizes = pc.struct_field(adds, "size").filter(there)
-        held.files += zip(paths.filter(there).to_pylist(), sizes.to_pylist(), strict=True)
+        columns = [paths.filter(there), pc.struct_field(adds, "size").filter(there)]
+        held.files.append(pa.table(columns, schema=_FILES))
     for name, key in _KEYS.items():
         if name in names:
             column = batch.column(name)
@@ -135,10 +141,12 @@ def _take(batch: pa.RecordBatch, held: _Held) -> None:
 
 
 def _differences(held: _Held, log: LogSnapshot) -> Iterable[str]:
-    there = Counter((unquote(path), size) for path, size in held.files)
-    paths, sizes = (log.files.column(name).to_pylist() for name in ("path", "size"))
-    wanted = Counter((unquote(path), size) for path, size in zip(paths, sizes, strict=True))
-    yield from _apart("live files", there, wanted)
+    there, wanted = (
+        pa.concat_tables([_FILES.empty_table(), *held.files]),
+        log.files.select(_FILES.names),
+    )
+    if not there.sort_by(_ORDER).equals(wanted.sort_by(_ORDER)):
+        yield from _apart("live files", _counted(there), _counted(wanted))
     txns = Counter((row["appId"], int(row["version"])) for row in held.rows["txn"])
     yield from _apart("transactions", txns, Counter(log.txns.items()))
     (metadata,), (protocol,) = held.rows["metaData"], held.rows["protocol"]
@@ -152,6 +160,12 @@ def _differences(held: _Held, log: LogSnapshot) -> Iterable[str]:
     versions = (int(protocol["minReaderVersion"]), int(protocol["minWriterVersion"]))
     if versions != (log.protocol.min_reader, log.protocol.min_writer):
         yield f"its protocol is {versions[0]}/{versions[1]}, the log's is not"
+
+
+def _counted(files: pa.Table) -> Counter[Any]:
+    """Engines do not all encode the same characters of a path."""
+    paths, sizes = (files.column(name).to_pylist() for name in _FILES.names)
+    return Counter((unquote(path), size) for path, size in zip(paths, sizes, strict=True))
 
 
 def _apart(what: str, held: Counter[Any], wanted: Counter[Any]) -> Iterable[str]:
