@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ray
 
@@ -14,6 +14,7 @@ from actors.process import ActorProcess
 from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
+from raylake.delta.pending import Withdrawal
 from raylake.errors import OutcomeUnknown
 from raylake.ingest.build_owner import claim
 from raylake.ingest.plan import RunPlan
@@ -48,6 +49,11 @@ class DeadLetterQueue:
         self._idle.touch()
         await asyncio.to_thread(self._add, table_id, version, files)
 
+    async def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
+        """Take out what a rewind took back; repeating it changes nothing."""
+        self._idle.touch()
+        await asyncio.to_thread(self._withdraw, table_id, version, withdrawal)
+
     async def leave(self) -> None:
         """Release the table."""
         if self._table is not None:
@@ -75,8 +81,15 @@ class DeadLetterQueue:
 
     def _add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         table = self._attached()
+        self._write(lambda: table.add(table_id, version, files))
+
+    def _withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
+        table = self._attached()
+        self._write(lambda: table.withdraw(table_id, version, withdrawal))
+
+    def _write(self, write: Callable[[], object]) -> None:
         with self._one_at_a_time:
             try:
-                table.add(table_id, version, files)
+                write()
             except OSError as error:
                 raise OutcomeUnknown(f"{self._run.dead_letters}: {error}") from error

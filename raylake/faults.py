@@ -36,6 +36,7 @@ POINTS = (
     "dlq.after_commit",
     "evolve.before_commit",
     "evolve.after_commit",
+    "rewind.surveyed",
 )
 
 

@@ -60,6 +60,8 @@ def tell(done: Done, output: Output) -> None:
     for left in done.note.get("left", ()):
         name = printable(f"{left['topic']}[{left['partition']}]")
         console.print(f"  {name}: no position by this; a run begins it at {left['begins']:,}")
+    for warning in done.warnings:
+        console.print(f"warning: {printable(warning)}")
     console.print(_last(done))
 
 

@@ -10,7 +10,7 @@ from raylake.cli.files import load_file, placed
 from raylake.cli.output import FileArgument, Output, OutputOption, SetOption
 from raylake.cli.positions import DryRunOption, TableName, offsets_of, tell
 from raylake.cli.watermark import milliseconds
-from raylake.client.rewind_orders import Target, ToEarliest, ToMoment, ToOffsets, rewind
+from raylake.client.rewind_orders import HowFar, Target, ToEarliest, ToMoment, ToOffsets, rewind
 from raylake.clock import SystemClock
 from raylake.errors import ConfigError
 
@@ -30,8 +30,14 @@ def command(
         ),
     ],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take away the rows and dead letters of the offsets.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--replace-compacted/--replace",
+            help="Take away the rows and dead letters of the offsets; of a compacted topic only "
+            "with --replace-compacted, as what Kafka has compacted away does not come back.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
     set_: SetOption = None,
     output: OutputOption = Output.text,
@@ -44,7 +50,8 @@ def command(
     target = target_of(to)
     loaded = load_file(file, set_)
     with placed(loaded):
-        done = rewind(loaded, table, target, SystemClock(), replace=replace, dry_run=dry_run)
+        how = HowFar(replace is not None, compacted_too=replace is True, dry_run=dry_run)
+        done = rewind(loaded, table, target, SystemClock(), how)
     tell(done, output)
 
 

@@ -87,7 +87,8 @@ def show(report: PipelineReport, console: Console) -> None:
         console.print(relied_on(table))
     letters = report.dead_letters
     pending = f", {letters.pending:,} pending" if letters.pending else ""
-    console.print(f"dead letters: {letters.stored:,} in the table{pending}")
+    leaving = f", {letters.leaving:,} of them leave" if letters.leaving else ""
+    console.print(f"dead letters: {letters.stored:,} in the table{leaving}{pending}")
     for finding in report.all_findings():
         said = f"{finding.kind} at {finding.where}: expected {finding.expected}"
         line = printable(f"{finding.severity}: {said}, found {finding.found}", 1000)

@@ -14,7 +14,7 @@ from raylake.client.foreign_positions import (
     describe,
     foreign_positions,
 )
-from raylake.client.position_orders import Done, PartitionMove, Place, place
+from raylake.client.position_orders import Carried, Done, PartitionMove, Place, place
 from raylake.clock import Clock
 from raylake.config import Loaded
 from raylake.config.bronze import FromOffsets
@@ -81,16 +81,17 @@ def adopt(
         unnamed = _unnamed(at, discovery, sorted(set(left) - set(begun)), order)
         if fresh and unnamed and others.way != "later":
             raise _incomplete(table, found, unnamed)
-        version = None
+        carried = Carried()
         if fresh and not dry_run:
             spec = discovery.setup(at.plan).spec
             _refuse_moved(origin, at, found)
-            version = at.carry_out(order, spec)
+            carried = at.carry_out(order, spec)
         said = {"ignored_topics": list(found.ignored), "left": _plain(unnamed)}
         notes = dict.fromkeys(found.fresh, "not read before: from its start")
         notes |= dict.fromkeys(begun.keys() - at.named(others.ends).keys(), "by `start`")
         moves = tuple(PartitionMove(s, None, now, notes.get(s, "")) for s, now in fresh.items())
-        return Done("adopt", table, moves, dry_run, version, {"adopted": dict(order.note), **said})
+        note = {"adopted": dict(order.note), **said}
+        return Done("adopt", table, moves, dry_run, carried.version, note, carried.left)
 
 
 @contextmanager

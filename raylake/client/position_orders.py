@@ -6,7 +6,7 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,9 +20,10 @@ from raylake.config.bronze import TopicPattern
 from raylake.delta.ledger import states_of
 from raylake.delta.log_reader import LogReader
 from raylake.delta.moves import Skip, skipped
+from raylake.delta.owned_table import OwnedTable
 from raylake.delta.owner_moves import Order
 from raylake.delta.spec import TableSpec
-from raylake.errors import ConfigError, OffsetsLost, Refused, UnknownTopic
+from raylake.errors import ConfigError, OffsetsLost, RayLakeError, Refused, UnknownTopic
 from raylake.ingest.plan import TablePlan, table_plans
 from raylake.ingest.unit import PartitionState, SourcePartition
 from raylake.kafka.client import Cluster
@@ -70,6 +71,7 @@ class Done:
         dry_run: Nothing was changed.
         version: The table's version afterwards; None when nothing was changed.
         note: What else there is to say of it; plain data.
+        warnings: What could not be finished although it was carried out; a sentence each.
     """
 
     order: str
@@ -78,6 +80,7 @@ class Done:
     dry_run: bool
     version: int | None = None
     note: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--output json``."""
@@ -86,9 +89,23 @@ class Done:
             "table": self.table,
             "dry_run": self.dry_run,
             "version": self.version,
+            "warnings": list(self.warnings),
             **self.note,
             "partitions": [one.to_dict() for one in self.partitions],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """An order that is in the table's log.
+
+    Attributes:
+        version: The table's version afterwards.
+        left: What could not be finished then; a sentence each.
+    """
+
+    version: int | None = None
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +152,12 @@ class Place:
             )
         return {known[one]: offset for one, offset in asked.items()}
 
-    def carry_out(
-        self,
-        order: Order,
-        spec: TableSpec | None = None,
-        before: Callable[[], None] = lambda: None,
-    ) -> int:
-        """Commit an order under an epoch of this process; returns the table's version then.
+    def carry_out(self, order: Order, spec: TableSpec | None = None) -> Carried:
+        """Commit an order under an epoch of this process.
 
         Args:
             order: The order.
             spec: How the table is created; None for one that is there.
-            before: What has to be done first, once the table is this process's.
 
         Raises:
             RayLakeError: Why it was not done; the positions are unchanged.
@@ -156,12 +167,21 @@ class Place:
         if is_table(str(self.root)):
             refuse_living_owner(self.root)
         owned = own_table(self.loaded.config, self.root, self.clock, spec)
+        left: list[str] = []
         try:
-            before()
-            owned.move(order)
-            return owned.version
+            left += owned.move(order)
         finally:
-            owned.release()
+            left += _released(owned)
+        return Carried(owned.version, tuple(left))
+
+
+def _released(owned: OwnedTable) -> list[str]:
+    """Leave the table; that this fails changes nothing about the order."""
+    try:
+        owned.release()
+    except (RayLakeError, OSError) as error:
+        return [f"{owned.path} was not released, the next owner waits for its time-out: {error}"]
+    return []
 
 
 @contextmanager
@@ -258,8 +278,9 @@ def skip(
         order = Skip(at.pipeline, wanted, epochs, reason)
         found = skipped(order, at.states, str(at.root))
         moves = tuple(PartitionMove(s, at.states[s], now) for s, (_, now) in found.items())
-        version = None if dry_run else at.carry_out(order)
-        return Done("skip", table, moves, dry_run, version, {"reason": reason})
+        carried = Carried() if dry_run else at.carry_out(order)
+        note = {"reason": reason}
+        return Done("skip", table, moves, dry_run, carried.version, note, carried.left)
 
 
 def _refuse_beyond(wanted: Mapping[SourcePartition, int], cluster: Cluster) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from raylake.client.foreign_positions import Ends
-from raylake.client.position_orders import Done, PartitionMove, Place, place
+from raylake.client.position_orders import Carried, Done, PartitionMove, Place, place
 from raylake.client.quiet_tables import refuse_living_owner
 from raylake.client.tables import is_table
 from raylake.clock import Clock
@@ -14,8 +14,11 @@ from raylake.config import Loaded, dead_letter_path
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.log_reader import LogReader
+from raylake.delta.pending import pending_dead_letters
+from raylake.delta.prepared import write_kept
 from raylake.delta.rewinding import Rewind, Survey, survey
-from raylake.errors import ConfigError, OffsetsLost
+from raylake.delta.withdrawing import is_behind
+from raylake.errors import ConfigError, OffsetsLost, RayLakeError, Refused
 from raylake.ingest.plan import new_run_id
 from raylake.ingest.unit import SourcePartition
 from raylake.storage import place as storage
@@ -43,45 +46,74 @@ class ToOffsets:
 Target = ToEarliest | ToMoment | ToOffsets
 
 
-def rewind(
-    loaded: Loaded, table: str, target: Target, clock: Clock, *, replace: bool, dry_run: bool
-) -> Done:
+@dataclass(frozen=True, slots=True)
+class HowFar:
+    """What a rewind may do.
+
+    Attributes:
+        replace: Take away the rows and dead letters of these offsets; without it there must be
+            none.
+        dry_run: Only say what would be done.
+        compacted_too: Also where Kafka may have compacted away what would have to be read again.
+    """
+
+    replace: bool = False
+    dry_run: bool = False
+    compacted_too: bool = False
+
+
+def rewind(loaded: Loaded, table: str, target: Target, clock: Clock, how: HowFar) -> Done:
     """Let a table read offsets again, and take away what it made of them, in one commit.
 
-    Dead letters of these offsets leave the dead-letter table right before; when it ends between
-    the two, `verify` names the difference and the same order once more completes it.
+    That commit names the dead letters of these offsets; they leave the dead-letter table right
+    after it, or, where this ends in between, as the first thing of the next run or rewind (I5).
 
     Args:
         loaded: The pipeline file.
         table: ``bronze.orders``.
         target: Where it is to read from.
         clock: Time.
-        replace: Take away the rows and dead letters of these offsets; without it there must be
-            none.
-        dry_run: Only say what would be done.
+        how: What it may do.
 
     Raises:
         ConfigError: The table has no such partition, or it is not admitted.
         OffsetsLost: Kafka does not have these offsets any more.
-        Refused: See :func:`raylake.delta.rewinding.survey`.
-        RayLakeError: Why it was not done.
+        Refused: See :func:`raylake.delta.rewinding.survey`; or what leaves may not come back.
+        RayLakeError: Why it was not done; the position was not changed.
     """
     with place(loaded, table, clock) as at:
         ends = _ends(at, target)
         letters = dead_letter_path(loaded.config)
         there = is_table(letters)
-        order = Rewind(at.pipeline, ends, replace, letters if there else None, table)
+        order = Rewind(at.pipeline, ends, how.replace, letters if there else None, table)
         if not ends:
-            return Done("rewind", table, (), dry_run)
+            return Done("rewind", table, (), how.dry_run)
+        if not how.dry_run:
+            # What an earlier run or rewind left undone; mostly nothing.
+            _settle_letters(at, order.letters)
         found = survey(order, at.states, LogReader(str(at.root)))
-        version = None
-        if not dry_run:
-            withdrawal = (lambda: _withdraw(at, order)) if found.letter_cuts else (lambda: None)
-            version = at.carry_out(order, before=withdrawal)
+        if not how.compacted_too:
+            _refuse_compacted(at, found)
+        carried = Carried() if how.dry_run else _carry_out(at, order, found)
         moves = tuple(
             PartitionMove(source, one.was, one.now) for source, one in found.partitions.items()
         )
-        return Done("rewind", table, moves, dry_run, version, _note(found))
+        note = _note(found)
+        return Done("rewind", table, moves, how.dry_run, carried.version, note, carried.left)
+
+
+def _carry_out(at: Place, order: Rewind, found: Survey) -> Carried:
+    """Write what stays while nobody is held up, commit, and let the dead letters follow."""
+    if order.letters is not None and found.letters_found:
+        refuse_living_owner(storage.place(order.letters))
+    prepared = write_kept(order, found, at.root, at.loaded.config.ingest.durability)
+    carried = at.carry_out(prepared)
+    try:
+        _settle_letters(at, order.letters)
+    except (RayLakeError, OSError) as error:
+        told = f"the dead letters leave {order.letters} with the next run or rewind: {error}"
+        return Carried(carried.version, (*carried.left, told))
+    return carried
 
 
 def _note(found: Survey) -> Mapping[str, object]:
@@ -122,20 +154,48 @@ def _refuse_gone(wanted: Mapping[SourcePartition, int], at: Place) -> None:
             )
 
 
-def _withdraw(at: Place, order: Rewind) -> None:
-    if order.letters is None:
+def _refuse_compacted(at: Place, found: Survey) -> None:
+    """What Kafka has compacted away cannot be read again: what is taken back of it is gone."""
+    taken = {s.topic for s, one in found.partitions.items() if one.counts.rows + one.counts.dead}
+    policies = at.cluster.cleanup_policies(sorted(taken))
+    compacted = sorted(t for t, policy in policies.items() if "compact" in (policy or ""))
+    untold = sorted(t for t, policy in policies.items() if policy is None)
+    if not compacted and not untold:
+        return
+    names = ", ".join(map(repr, compacted or untold))
+    why = (
+        f"topic {names} is compacted"
+        if compacted
+        else f"whether topic {names} is compacted is not told to this user"
+    )
+    grant = "" if compacted else " grant DescribeConfigs on it, or, if you know that it is not,"
+    raise Refused(
+        f"{at.plan.name}: {why}: up to {found.rows} rows and {found.dead} dead letters would be "
+        "taken away, and those that a newer record of their key has replaced in Kafka would be "
+        "lost for good",
+        hint=f"choose a later offset;{grant} say --replace-compacted; nothing was changed",
+        compacted=compacted,
+        untold=untold,
+        rows=found.rows,
+        dead=found.dead,
+    )
+
+
+def _settle_letters(at: Place, letters: str | None) -> None:
+    """Let the dead-letter table do what the data table's commits ask of it (I5)."""
+    table_id = LogReader(str(at.root)).snapshot().metadata.id
+    if letters is None or not is_behind(letters, str(at.root), table_id):
         return
     config = at.loaded.config
-    refuse_living_owner(storage.place(order.letters))
+    refuse_living_owner(storage.place(letters))
     table = DeadLetterTable.attach(
-        order.letters,
+        letters,
         OwnerIdentity.of_this_process(at.pipeline, new_run_id()),
         clock=at.clock,
         durability=config.ingest.durability,
         claim=Claim(config.ingest.takeover_after_s),
     )
     try:
-        reader = LogReader(str(at.root))
-        table.withdraw(lambda: survey(order, at.states, reader).letter_cuts)
+        table.redo(table_id, pending_dead_letters(at.root, table.stored_version(table_id)))
     finally:
         table.release()

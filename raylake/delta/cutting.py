@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from raylake.delta.files import WriteOptions, write_data_files
 from raylake.delta.log_reader import LogReader
+from raylake.delta.spec import Durability
 from raylake.delta.verify_data import LiveFile, read
 from raylake.delta.verify_log import table_path
 from raylake.delta.verify_offsets import Mask
@@ -83,6 +84,23 @@ def _refuse(path: str, expected: str, found: str) -> None:
         hint="run `raylake verify --level data`; nothing was changed",
         path=path,
     )
+
+
+def write_the_rest(
+    root: Place, cuts: Iterable[Cut], configuration: Mapping[str, str], durability: Durability
+) -> tuple[DataFile, ...]:
+    """Write what stays of files with rows that leave; files beside them, not yet of the table.
+
+    Args:
+        root: The table's folder.
+        cuts: The files.
+        configuration: The table's properties.
+        durability: ``sync``: they are on the disk when it returns.
+    """
+    named = configuration.get("delta.dataSkippingStatsColumns")
+    columns = tuple(named.split(",")) if named else None
+    options = WriteOptions(durability, stats_columns=columns)
+    return tuple(file for cut in cuts for file in keep_the_rest(root, cut, options))
 
 
 def keep_the_rest(root: Place, cut: Cut, options: WriteOptions) -> tuple[DataFile, ...]:

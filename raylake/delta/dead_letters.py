@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self, Unpack
 
 import pyarrow as pa
@@ -10,18 +10,18 @@ import pyarrow as pa
 from raylake import faults
 from raylake.delta.attempts import Draft
 from raylake.delta.checkpointer import Checkpointer
-from raylake.delta.cutting import Cut
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import PREFIX
 from raylake.delta.opening import Attaching, attach_core
-from raylake.delta.owner_core import OwnerCore
+from raylake.delta.owner_core import Contended, OwnerCore
 from raylake.delta.owner_moves import cut_files
 from raylake.delta.owner_steps import release_once
-from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
+from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters, Withdrawal
 from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import TableSpec
 from raylake.delta.unit_check import check_file
+from raylake.delta.withdrawing import find_letters
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile
 
@@ -130,7 +130,9 @@ class DeadLetterTable:
         return self._add_all(table_id, (commit,), version)
 
     def redo(self, table_id: str, pending: PendingDeadLetters, *, mark_every: int = 100) -> int:
-        """Add what a data log names and this table lacks, in one commit.
+        """Add what a data log names and this table lacks, and take out what rewinds took back.
+
+        One commit where there was no rewind; otherwise in the order of the data table's versions.
 
         Args:
             table_id: The data table's id.
@@ -147,31 +149,65 @@ class DeadLetterTable:
         if not pending.commits and pending.newest - before < mark_every:
             return 0
         fresh = tuple(c for c in pending.commits if c.version > before)
-        self._add_all(table_id, pending.commits, pending.newest)
+        together: list[DeadLetterCommit] = []
+        for commit in fresh:
+            if commit.withdrawal is None:
+                together.append(commit)
+                continue
+            if together:
+                self._add_all(table_id, together, commit.version - 1)
+            self.withdraw(table_id, commit.version, commit.withdrawal)
+            together = []
+        self._add_all(table_id, together, pending.newest)
         return sum(len(c.files) for c in fresh)
 
-    def withdraw(self, find: Callable[[], Sequence[Cut]]) -> int:
-        """Take dead letters out, as their offsets are read again; idempotent (I12).
+    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> bool:
+        """Take out the dead letters that a rewind took back; idempotent (I12).
+
+        What was named before that version is in here, what was named after it is not: the same
+        offsets may have dead letters again.
 
         Args:
-            find: Finds the files with letters that leave, in the newest version.
+            table_id: The data table's id.
+            version: The rewind's version there.
+            withdrawal: Which letters.
 
         Returns:
-            The number of dead letters that left.
+            False when it was done before.
 
         Raises:
             Fenced, LogDamaged, DependencyUnreachable: As :meth:`add`.
         """
-        return int(self._core.until_landed(lambda: self._try_withdraw(find)))
+        faults.reach("dlq.before_commit", table_id=table_id, version=version)
+        done = self._core.until_landed(lambda: self._try_withdraw(table_id, version, withdrawal))
+        faults.reach("dlq.after_commit", table_id=table_id, version=version)
+        self._checkpointer.committed(self.version, keep_from=self.version)
+        return bool(done)
 
-    def _try_withdraw(self, find: Callable[[], Sequence[Cut]]) -> int:
+    def _try_withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> bool:
         self._core.refresh()
-        cuts = find()
-        rows = sum(cut.rows for cut in cuts)
-        if cuts:
-            draft = Draft("withdraw", extra={"files": len(cuts), "rows": rows})
-            cut_files(self._core, cuts, draft, lambda _version: None)
-        return rows
+        if version <= self.stored_version(table_id):
+            self._core.sync()
+            return False
+        found = find_letters(self.path, withdrawal)
+        if found.version != int(self._core.table.version()):
+            raise Contended(f"{self.path}: version {found.version} came meanwhile")
+        extra: dict[str, Any] = {
+            "table_id": table_id,
+            "data_version": version,
+            "files": len(found.cuts),
+            "rows": sum(cut.rows for cut in found.cuts),
+        }
+        draft = Draft("withdraw", {app_of(table_id): version}, extra)
+
+        def landed(_version: int) -> None:
+            self._added[table_id] = version
+
+        if found.cuts:
+            cut_files(self._core, found.cuts, draft, landed)
+        else:
+            self._core.write(draft, landed)
+        return True
 
     def release(self) -> None:
         """Say that this owner leaves (I11); a checkpoint under way may take a while to end."""

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from raylake.ingest.unit import Counts, OffsetRange, PartitionState, SourcePartition, Unit
 
 OWNER_APP = "raylake/owner"
+LIFTED_APP = "raylake/append_only_lifted"
+"""1 while a rewind has made an append-only table accept that rows leave, 0 afterwards."""
+
 PREFIX = "raylake/"
 EPOCH_BITS = 32
 

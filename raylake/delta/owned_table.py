@@ -15,7 +15,6 @@ from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import OwnerCore
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
 from raylake.delta.reading import readable
-from raylake.delta.rewinding import Rewind
 from raylake.delta.spec import TableSpec
 from raylake.delta.table_state import TableState
 from raylake.ingest.retry import RetryCounters
@@ -53,7 +52,7 @@ class OwnedTable:
         """
         core = attach_core(spec, identity, **attaching)
         with readable(spec.root):
-            core.until_landed(lambda: owner_moves.close_again_once(core, spec.properties))
+            core.until_landed(lambda: owner_moves.restore_append_only_once(core))
             return cls(core, spec, identity.pipeline)
 
     @property
@@ -183,27 +182,17 @@ class OwnedTable:
         )
         return result
 
-    def move(self, order: owner_moves.Order) -> None:
+    def move(self, order: owner_moves.Order) -> tuple[str, ...]:
         """Move positions by decision, in a commit of its own (I12).
+
+        Returns:
+            What could not be finished although the move is in the log; a sentence each.
 
         Raises:
             Refused, ConfigError: Why it cannot be done; nothing was changed.
             Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
         """
-        core = self._core
-        takes_rows = isinstance(order, Rewind) and order.replace
-        if takes_rows:
-            core.until_landed(
-                lambda: owner_moves.set_append_only_once(core, was="true", to="false")
-            )
-        try:
-            core.until_landed(lambda: owner_moves.move_once(core, self._state, order))
-        finally:
-            if takes_rows:
-                core.until_landed(
-                    lambda: owner_moves.set_append_only_once(core, was="false", to="true")
-                )
-        core.sync()
+        return owner_moves.move(self._core, self._state, order)
 
     def set_watermark(self, value_ms: int) -> None:
         """Move the watermark by decision, back as well as forward, in a commit of its own.

@@ -1,7 +1,8 @@
-"""One attempt at each deliberate move of positions, from a refreshed handle (I12)."""
+"""Deliberate moves of positions as commits of the owner, from a refreshed handle (I12)."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,42 +10,87 @@ from typing import Any
 from deltalake import CommitProperties
 
 from raylake.delta.attempts import Draft
-from raylake.delta.cutting import Cut, keep_the_rest
-from raylake.delta.files import WriteOptions
-from raylake.delta.ledger import app_id, changed_values
+from raylake.delta.cutting import Cut, write_the_rest
+from raylake.delta.ledger import LIFTED_APP, app_id, changed_values
 from raylake.delta.log_reader import LogReader
 from raylake.delta.log_table import LogTable
 from raylake.delta.metadata import range_json
 from raylake.delta.moves import Adopt, Skip, adopted, skipped
 from raylake.delta.owner_core import NO_HOOKS, Contended, OwnerCore, add_action
 from raylake.delta.owner_steps import refresh
-from raylake.delta.rewinding import Rewind, TakenBack, survey
+from raylake.delta.prepared import PreparedRewind, prepare, refuse_changed
+from raylake.delta.rewinding import Rewind, TakenBack
 from raylake.delta.table_state import TableState
-from raylake.errors import UnsupportedTable
-from raylake.ingest.unit import PartitionState, SourcePartition
+from raylake.errors import OutcomeUnknown, RayLakeError, UnsupportedTable
+from raylake.ingest.unit import DataFile, PartitionState, SourcePartition
 
-Order = Adopt | Skip | Rewind
+Order = Adopt | Skip | Rewind | PreparedRewind
 
 APPEND_ONLY = "delta.appendOnly"
 
 
-def move_once(core: OwnerCore, state: TableState, order: Order) -> None:
-    """Commit a move.
+def move(core: OwnerCore, state: TableState, order: Order) -> tuple[str, ...]:
+    """Commit a move, and leave the table as append-only as it was.
+
+    Returns:
+        What could not be finished although the move is in the log: a sentence each, with what
+        will set it right.
 
     Raises:
         Refused, ConfigError: Why it cannot be done; nothing was changed.
+        Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`OwnerCore.write`.
     """
+    takes_rows = isinstance(order, Rewind | PreparedRewind) and order.replace
+    landed: list[int] = []
+    left: list[str] = []
+    try:
+        if takes_rows:
+            core.until_landed(lambda: lift_append_only_once(core))
+        core.until_landed(lambda: _move_once(core, state, order, landed.append))
+        core.sync()
+    except (RayLakeError, OSError) as error:
+        if isinstance(error, OutcomeUnknown):
+            with contextlib.suppress(RayLakeError, OSError):
+                core.refresh()
+        if not landed:
+            raise
+        left.append(f"the move is in the log, version {landed[0]}; then: {error}")
+    finally:
+        if takes_rows:
+            left += _closed_again(core)
+    return tuple(left)
+
+
+def _closed_again(core: OwnerCore) -> list[str]:
+    try:
+        core.until_landed(lambda: restore_append_only_once(core))
+        core.sync()
+    except (RayLakeError, OSError) as error:
+        # It must not hide how the move ended.
+        return [f"{core.root} is not append-only until its next owner comes: {error}"]
+    return []
+
+
+def _move_once(
+    core: OwnerCore, state: TableState, order: Order, told: Callable[[int], None]
+) -> None:
     refresh(core, state)
     match order:
         case Adopt():
-            _adopt(core, state, order)
+            _adopt(core, state, order, told)
         case Skip():
-            _skip(core, state, order)
+            _skip(core, state, order, told)
         case Rewind():
-            _rewind(core, state, order)
+            prepared = prepare(order, state.states, core.root, core.durability)
+            if prepared.found.version != int(core.table.version()):
+                raise Contended(f"{core.root}: version {prepared.found.version} came meanwhile")
+            _rewind(core, state, prepared, told)
+        case PreparedRewind():
+            refuse_changed(order, LogReader(str(core.root)), int(core.table.version()))
+            _rewind(core, state, order, told)
 
 
-def _adopt(core: OwnerCore, state: TableState, order: Adopt) -> None:
+def _adopt(core: OwnerCore, state: TableState, order: Adopt, told: Callable[[int], None]) -> None:
     state.refuse_other_pipeline(order.origins, order.pipeline)
     new = adopted(order, state.states, str(core.root))
     if not new:
@@ -55,31 +101,36 @@ def _adopt(core: OwnerCore, state: TableState, order: Adopt) -> None:
     ]
     extra = {"admitted": listed, "adopted": dict(order.note)}
     draft = Draft("adopt", _values(state, new, order.pipeline), extra)
-    core.write(draft, _landed(state, new, order.pipeline))
+    core.write(draft, _landed(state, new, order.pipeline, told))
 
 
-def _skip(core: OwnerCore, state: TableState, order: Skip) -> None:
+def _skip(core: OwnerCore, state: TableState, order: Skip, told: Callable[[int], None]) -> None:
     state.refuse_other_pipeline(order.ends, order.pipeline)
     found = skipped(order, state.states, str(core.root))
     new = {source: after for source, (_, after) in found.items()}
     ranges = [range_json(one, order.pipeline) for one, _ in found.values()]
     extra = {"ranges": ranges, "reason": order.reason}
     draft = Draft("skip", _values(state, new, order.pipeline), extra)
-    core.write(draft, _landed(state, new, order.pipeline))
+    core.write(draft, _landed(state, new, order.pipeline, told))
 
 
-def _rewind(core: OwnerCore, state: TableState, order: Rewind) -> None:
+def _rewind(
+    core: OwnerCore, state: TableState, prepared: PreparedRewind, told: Callable[[int], None]
+) -> None:
+    order, found = prepared.order, prepared.found
     state.refuse_other_pipeline(order.ends, order.pipeline)
-    found = survey(order, state.states, LogReader(str(core.root)))
-    if found.version != int(core.table.version()):
-        raise Contended(f"{core.root}: version {found.version} came meanwhile")
     new = {source: one.now for source, one in found.partitions.items()}
     rewound = [rewound_json(order, source, one) for source, one in found.partitions.items()]
-    draft = Draft("rewind", _values(state, new, order.pipeline), {"rewound": rewound})
+    extra: dict[str, Any] = {"rewound": rewound}
+    if found.letters_found:
+        # From now on they are not of the account; they leave in the order of versions (I5).
+        extra["withdrawn"] = {"table": order.table, "letters": found.letters_found}
+    draft = Draft("rewind", _values(state, new, order.pipeline), extra)
+    landed = _landed(state, new, order.pipeline, told)
     if found.cuts:
-        cut_files(core, found.cuts, draft, _landed(state, new, order.pipeline))
+        replace_files(core, found.cuts, prepared.kept, draft, landed)
     else:
-        core.write(draft, _landed(state, new, order.pipeline))
+        core.write(draft, landed)
 
 
 def rewound_json(order: Rewind, source: SourcePartition, one: TakenBack) -> dict[str, Any]:
@@ -92,6 +143,7 @@ def rewound_json(order: Rewind, source: SourcePartition, one: TakenBack) -> dict
         "origin": one.now.origin,
         **asdict(one.counts),
         "rows_found": one.rows_found,
+        "letters_found": one.letters_found,
     }
 
 
@@ -103,14 +155,27 @@ def cut_files(
     Raises:
         Contended, DependencyUnreachable, OutcomeUnknown: As :meth:`OwnerCore.write`.
     """
+    configuration = core.table.metadata().configuration
+    kept = write_the_rest(core.root, cuts, configuration, core.durability)
+    replace_files(core, cuts, kept, draft, landed)
+
+
+def replace_files(
+    core: OwnerCore,
+    cuts: Sequence[Cut],
+    kept: Sequence[DataFile],
+    draft: Draft,
+    landed: Callable[[int], None],
+) -> None:
+    """Commit files without the rows that leave in the place of those that hold them.
+
+    Raises:
+        Contended, DependencyUnreachable, OutcomeUnknown: As :meth:`OwnerCore.write`.
+    """
     table = core.table
     if not isinstance(table, LogTable):
         raise UnsupportedTable(f"{core.root}: rows leave only tables whose log is written here")
-    named = table.metadata().configuration.get("delta.dataSkippingStatsColumns")
-    columns = tuple(named.split(",")) if named else None
-    options = WriteOptions(core.durability, stats_columns=columns)
-    files = [file for cut in cuts for file in keep_the_rest(core.root, cut, options)]
-    added = [add_action(file, core.clock) for file in files]
+    added = [add_action(file, core.clock) for file in kept]
     removed = [cut.remove_action(core.clock.now()) for cut in cuts]
 
     def commit(properties: CommitProperties) -> None:
@@ -119,30 +184,39 @@ def cut_files(
     core.evolve_with(commit, draft, landed)
 
 
-def set_append_only_once(core: OwnerCore, *, was: str, to: str) -> None:
-    """Set ``delta.appendOnly`` where it has another value; a table without it is left alone.
+def lift_append_only_once(core: OwnerCore) -> None:
+    """Let rows leave an append-only table; its txn says until when (Delta protocol, append-only).
 
-    Under it, no commit may take rows away (Delta protocol, append-only tables).
+    A table that is not append-only is left alone: somebody else wants it so.
     """
     core.refresh()
-    if core.table.metadata().configuration.get(APPEND_ONLY) != was:
-        return
-    value = {APPEND_ONLY: to}
-
-    def commit(properties: CommitProperties) -> None:
-        core.table.alter.set_table_properties(
-            value, commit_properties=properties, post_commithook_properties=NO_HOOKS
-        )
-
-    core.evolve_with(commit, Draft("append_only", extra=value))
+    if core.table.metadata().configuration.get(APPEND_ONLY) == "true":
+        _set_append_only(core, "false")
 
 
-def close_again_once(core: OwnerCore, wanted: Mapping[str, str]) -> None:
-    """Make a table append-only again that an interrupted rewind left open."""
-    if wanted.get(APPEND_ONLY) != "true":
+def restore_append_only_once(core: OwnerCore) -> None:
+    """Make a table append-only again that a rewind of ours opened, this one or an interrupted one.
+
+    The txn is in every checkpoint, so that clean-up does not lose it.
+    """
+    core.refresh()
+    if core.table.transaction_version(LIFTED_APP) != 1:
         return
     if core.table.metadata().configuration.get(APPEND_ONLY) == "false":
-        set_append_only_once(core, was="false", to="true")
+        _set_append_only(core, "true")
+    else:
+        # Somebody has decided on it since.
+        core.write(Draft("append_only", {LIFTED_APP: 0}), lambda _version: None)
+
+
+def _set_append_only(core: OwnerCore, to: str) -> None:
+    def commit(properties: CommitProperties) -> None:
+        core.table.alter.set_table_properties(
+            {APPEND_ONLY: to}, commit_properties=properties, post_commithook_properties=NO_HOOKS
+        )
+
+    lifted = int(to == "false")
+    core.evolve_with(commit, Draft("append_only", {LIFTED_APP: lifted}, {APPEND_ONLY: to}))
 
 
 def _values(
@@ -156,10 +230,14 @@ def _values(
 
 
 def _landed(
-    state: TableState, new: Mapping[SourcePartition, PartitionState], pipeline: str
+    state: TableState,
+    new: Mapping[SourcePartition, PartitionState],
+    pipeline: str,
+    told: Callable[[int], None],
 ) -> Callable[[int], None]:
-    def landed(_version: int) -> None:
+    def landed(version: int) -> None:
         state.states.update(new)
         state.pipelines.update(dict.fromkeys(new, pipeline))
+        told(version)
 
     return landed

@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from raylake.delta import log_files, metadata
 from raylake.errors import LogDamaged
-from raylake.ingest.unit import DataFile
+from raylake.ingest.unit import DataFile, SourcePartition
 from raylake.storage.place import Place
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Dead letters that a rewind takes back: those that were stored before its version.
+
+    Attributes:
+        pipeline: Of which pipeline.
+        table: The data table's name in the dead-letter table.
+        ends: By partition, the first offset whose letter leaves.
+        letters: How many the rewind saw there.
+    """
+
+    pipeline: str
+    table: str
+    ends: Mapping[SourcePartition, int]
+    letters: int = 0
+
+
+def withdrawal_of(ours: Mapping[str, Any]) -> Withdrawal | None:
+    """What a commit of ours says that leaves the dead-letter table; None where it says nothing."""
+    said, rewound = ours.get("withdrawn"), ours.get("rewound") or ()
+    if not said or not rewound:
+        return None
+    ends = {
+        SourcePartition(one["topic"], one["topic_id"], int(one["partition"])): int(one["to"])
+        for one in rewound
+    }
+    return Withdrawal(str(rewound[0]["pipeline"]), str(said["table"]), ends, int(said["letters"]))
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetterCommit:
-    """The dead-letter files that one data commit named."""
+    """What one commit of a data table asks of the dead-letter table.
+
+    Attributes:
+        version: The commit's version.
+        files: The dead-letter files that it named.
+        withdrawal: The dead letters that it takes back; None for all but a rewind.
+    """
 
     version: int
     files: tuple[DataFile, ...]
+    withdrawal: Withdrawal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +61,7 @@ class PendingDeadLetters:
     """What a data log names after a version.
 
     Attributes:
-        commits: Data commits that named files, ascending.
+        commits: Commits that named files, or letters to be taken back; ascending.
         newest: The newest version that was read; everything up to it is in ``commits``.
     """
 
@@ -32,7 +70,7 @@ class PendingDeadLetters:
 
 
 def pending_dead_letters(data_table: Place, after_version: int) -> PendingDeadLetters:
-    """Read from a data table's log which dead-letter files its commits after a version name.
+    """Read from a data table's log what its commits after a version ask of the dead letters.
 
     Raises:
         LogDamaged: A log file that is needed was cleaned up or is torn.
@@ -52,8 +90,9 @@ def pending_dead_letters(data_table: Place, after_version: int) -> PendingDeadLe
                 version=expected,
             )
         expected = version + 1
-        files = (log_files.our_metadata(actions) or {}).get("dead_letters") or []
-        if files:
-            named = tuple(metadata.file_from_json(f) for f in files)
-            commits.append(DeadLetterCommit(version, named))
+        ours = log_files.our_metadata(actions) or {}
+        named = tuple(metadata.file_from_json(f) for f in ours.get("dead_letters") or ())
+        withdrawal = withdrawal_of(ours)
+        if named or withdrawal:
+            commits.append(DeadLetterCommit(version, named, withdrawal))
     return PendingDeadLetters(tuple(commits), versions[-1] if versions else after_version)

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from dataclasses import dataclass, field, replace
 
 from raylake.delta import log_files
 from raylake.delta.cutting import Cut, find_cuts
-from raylake.delta.ledger import PREFIX
+from raylake.delta.ledger import app_id
 from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.metadata import range_from_json
 from raylake.delta.moves import States, state_of
-from raylake.delta.pending import pending_dead_letters
-from raylake.delta.verify_data import LETTER_COLUMNS, ROW_COLUMNS, live_files
-from raylake.delta.verify_letters import NOT_COUNTED
-from raylake.delta.verify_offsets import Mask
+from raylake.delta.offset_tally import Tally
+from raylake.delta.pending import Withdrawal
+from raylake.delta.verify_data import ROW_COLUMNS, live_files
+from raylake.delta.withdrawing import find_letters, is_behind
 from raylake.errors import Refused
 from raylake.ingest.unit import Counts, PartitionState, SourcePartition
 from raylake.storage.place import place
-
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +38,11 @@ class Rewind:
     letters: str | None = None
     table: str = ""
 
+    @property
+    def withdrawal(self) -> Withdrawal:
+        """The dead letters that leave with it."""
+        return Withdrawal(self.pipeline, self.table, self.ends)
+
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
@@ -55,12 +54,14 @@ class TakenBack:
         counts: What leaves the account.
         rows_found: The rows that leave the table; other than ``counts.rows`` where somebody else
             has taken some of them already.
+        letters_found: The same of the dead letters.
     """
 
     was: PartitionState
     now: PartitionState
     counts: Counts
     rows_found: int
+    letters_found: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,28 @@ class Survey:
         version: The table's version that was looked at.
         partitions: By partition.
         cuts: The table's files with rows that leave.
-        letter_cuts: The dead-letter table's files with letters that leave.
+        configuration: The table's properties.
     """
 
     version: int
     partitions: Mapping[SourcePartition, TakenBack]
     cuts: tuple[Cut, ...]
-    letter_cuts: tuple[Cut, ...]
+    configuration: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows that leave the account."""
+        return sum(one.counts.rows for one in self.partitions.values())
+
+    @property
+    def dead(self) -> int:
+        """Dead letters that leave the account."""
+        return sum(one.counts.dead for one in self.partitions.values())
+
+    @property
+    def letters_found(self) -> int:
+        """Dead letters that leave the dead-letter table."""
+        return sum(one.letters_found for one in self.partitions.values())
 
 
 def survey(order: Rewind, states: States, reader: LogReader) -> Survey:
@@ -96,26 +112,27 @@ def survey(order: Rewind, states: States, reader: LogReader) -> Survey:
     """
     snapshot = reader.snapshot()
     _check(order, states, reader.path)
-    ends = {(s.topic, s.partition): end for s, end in order.ends.items()}
-    rows = _Tally(ends)
-    cuts = tuple(find_cuts(reader, live_files(snapshot.files), ROW_COLUMNS, rows.doomed))
+    _refuse_moved(order, states, snapshot, reader.path)
     _refuse_pending(order, states, snapshot, reader.path)
-    letters, letter_cuts = _letters(order)
+    rows = Tally({(s.topic, s.partition): end for s, end in order.ends.items()})
+    cuts = tuple(find_cuts(reader, live_files(snapshot.files), ROW_COLUMNS, rows.doomed))
+    letters = find_letters(order.letters, order.withdrawal).tally
     told = _history(reader, snapshot, order)
     partitions = {
         source: _taken_back(source, order, states[source], (rows, letters), told[source])
         for source in sorted(order.ends)
     }
-    many = sum(one.counts.rows + one.counts.dead for one in partitions.values())
+    found = Survey(snapshot.version, partitions, cuts, snapshot.metadata.configuration)
+    many = found.rows + found.dead
     if many and not order.replace:
         raise Refused(
             f"{reader.path}: {many} rows and dead letters from these offsets on are in the tables; "
             "reading them again would double them",
-            hint="--replace takes them away in the same commit; --dry-run shows what leaves",
-            rows=sum(one.counts.rows for one in partitions.values()),
-            dead=sum(one.counts.dead for one in partitions.values()),
+            hint="--replace takes them away; --dry-run shows what leaves",
+            rows=found.rows,
+            dead=found.dead,
         )
-    return Survey(snapshot.version, partitions, cuts, letter_cuts)
+    return found
 
 
 def _check(order: Rewind, states: States, where: str) -> None:
@@ -140,78 +157,37 @@ def _check(order: Rewind, states: States, where: str) -> None:
             )
 
 
-def _refuse_pending(order: Rewind, states: States, snapshot: LogSnapshot, where: str) -> None:
-    """Dead letters that a data commit names and the dead-letter table lacks come first (I5)."""
-    if not any(states[source].totals.dead for source in order.ends):
-        return
-    there = order.letters is not None and bool(log_files.commit_versions(place(order.letters)))
-    stored = -1
-    if there:
-        txns = LogReader(str(order.letters)).snapshot().txns
-        stored = txns.get(f"{PREFIX}{snapshot.metadata.id}", -1)
-    if not there or pending_dead_letters(place(where), stored).commits:
-        raise Refused(
-            f"{where}: dead letters of this table are not in the dead-letter table yet",
-            hint="run the pipeline once, `raylake run FILE --available-now` adds them first",
-        )
-
-
-class _Tally:
-    """Counts rows on both sides of the new ends while they are looked at."""
-
-    def __init__(self, ends: Mapping[Key, int]) -> None:
-        self._ends = ends
-        self.kept: dict[Key, int] = dict.fromkeys(ends, 0)
-        self.taken: dict[Key, int] = dict.fromkeys(ends, 0)
-
-    def doomed(self, batch: pa.RecordBatch) -> Mask:
-        """Which rows of a batch leave; its first columns are topic, partition and offset."""
-        topics, partitions, offsets = (batch.column(n) for n in range(3))
-        found: Mask = np.zeros(batch.num_rows, np.bool_)
-        for (topic, partition), end in self._ends.items():
-            mine = pc.and_(
-                pc.equal(topics.cast(pa.string()), topic),
-                pc.equal(partitions.cast(pa.int64()), partition),
+def _refuse_moved(order: Rewind, states: States, snapshot: LogSnapshot, where: str) -> None:
+    """What is looked at must be what the states are of."""
+    for source in order.ends:
+        stored = snapshot.txns.get(app_id(order.pipeline, source, "next"))
+        if stored != states[source].next:
+            raise Refused(
+                f"{where}: {source} moved from {states[source].next} to {stored} meanwhile",
+                hint="has a run been started? Stop it, then give the order again",
+                topic=source.topic,
+                partition=source.partition,
             )
-            later = pc.and_(mine, pc.greater_equal(offsets.cast(pa.int64()), end))
-            count = int(pc.sum(later).as_py() or 0)
-            self.taken[topic, partition] += count
-            self.kept[topic, partition] += int(pc.sum(mine).as_py() or 0) - count
-            found |= pc.fill_null(later, False).to_numpy(zero_copy_only=False)
-        return found
 
 
-def _letters(order: Rewind) -> tuple[_Tally, tuple[Cut, ...]]:
-    tally = _Tally({(s.topic, s.partition): end for s, end in order.ends.items()})
-    if order.letters is None or not log_files.commit_versions(place(order.letters)):
-        return tally, ()
-    reader = LogReader(order.letters)
-    files = [
-        one
-        for one in live_files(reader.snapshot().files)
-        if one.values.get("pipeline") == order.pipeline
-        and one.values.get("stage") not in NOT_COUNTED
-    ]
-    ids = pa.array(sorted({s.topic_id for s in order.ends}), pa.string())
-
-    def doomed(batch: pa.RecordBatch) -> Mask:
-        mine = pc.and_(
-            pc.equal(batch.column("table"), order.table),
-            pc.is_in(batch.column("topic_id"), value_set=ids),
+def _refuse_pending(order: Rewind, states: States, snapshot: LogSnapshot, where: str) -> None:
+    """What the data table's commits ask of the dead-letter table comes first (I5)."""
+    there = order.letters is not None and bool(log_files.commit_versions(place(order.letters)))
+    dead = any(states[source].totals.dead for source in order.ends)
+    if (there or dead) and is_behind(order.letters, where, snapshot.metadata.id):
+        raise Refused(
+            f"{where}: dead letters of this table are not in the dead-letter table yet, or an "
+            "earlier rewind's have not left it",
+            hint="`raylake run FILE --available-now` does it first, and so does a rewind that is "
+            "no dry run",
         )
-        chosen = pc.fill_null(mine, False)
-        found: Mask = np.zeros(batch.num_rows, np.bool_)
-        found[chosen.to_numpy(zero_copy_only=False)] = tally.doomed(batch.filter(chosen))
-        return found
-
-    return tally, tuple(find_cuts(reader, files, LETTER_COLUMNS, doomed))
 
 
 def _taken_back(
     source: SourcePartition,
     order: Rewind,
     state: PartitionState,
-    tallies: tuple[_Tally, _Tally],
+    tallies: tuple[Tally, Tally],
     told: Counts | None,
 ) -> TakenBack:
     key, end = (source.topic, source.partition), order.ends[source]
@@ -219,16 +195,13 @@ def _taken_back(
     origin = min(state.origin, end)
     totals = state.totals
     kept_rows, kept_dead = rows.kept[key], letters.kept[key]
-    # An interrupted rewind has withdrawn its dead letters already, and the ledger counts them.
-    dead = totals.dead - kept_dead
     others = max(end, state.origin) - state.origin - kept_rows - kept_dead
     kept = _others_told(totals, others, told)
-    whole = kept_rows + rows.taken[key] == totals.rows
-    if letters.taken[key] not in (0, dead) or not (whole or kept):
+    here = (kept_rows + rows.taken[key], kept_dead + letters.taken[key])
+    if here != (totals.rows, totals.dead) and not kept:
         raise Refused(
-            f"{source}: the tables hold {kept_rows + rows.taken[key]} rows and "
-            f"{kept_dead + letters.taken[key]} dead letters, the ledger counts {totals.rows} and "
-            f"{totals.dead}",
+            f"{source}: the tables hold {here[0]} rows and {here[1]} dead letters, the ledger "
+            f"counts {totals.rows} and {totals.dead}",
             hint="`raylake verify --level data` says more; an offset before the damage at which a "
             "commit begins can be gone back to",
         )
@@ -238,12 +211,12 @@ def _taken_back(
     )
     taken = Counts(
         totals.rows - kept_rows,
-        dead,
+        totals.dead - kept_dead,
         totals.absent - kept.absent,
         totals.lost - kept.lost,
         totals.dropped - kept.dropped,
     )
-    return TakenBack(state, now, taken, rows.taken[key])
+    return TakenBack(state, now, taken, rows.taken[key], letters.taken[key])
 
 
 def _others_told(totals: Counts, kept: int, told: Counts | None) -> Counts | None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylake.delta.log_reader import LogReader
+from raylake.delta.offset_tally import leaves
 from raylake.delta.verify_letters import NOT_COUNTED, LettersTable, Pending
 from raylake.delta.verify_log import LogAccount, table_path
 from raylake.delta.verify_model import Finding, FindingList
@@ -74,15 +75,24 @@ class AttributedLetters:
     pending: Pending
     name: str | None
 
-    def files(self) -> list[LiveFile]:
-        """Live files and pending ones."""
+    def batches(self, on_fault: OnFault) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """What counts: live letters without those that a rewind took back, and pending ones."""
+        reader = self.table.reader
+        if reader is None:
+            return
         live = live_files(self.table.files) if self.table.files is not None else []
-        return live + [
+        for path, batch in read(reader, live, LETTER_COLUMNS, on_fault):
+            leaving = np.zeros(batch.num_rows, np.bool_)
+            for one in self.pending.withdrawals:
+                leaving |= leaves(batch, one)
+            yield path, batch.filter(pa.array(~leaving)) if leaving.any() else batch
+        pending = [
             LiveFile(f.path, f.size_bytes, f.rows, f.partition_values)
             for named in self.pending.commits
             for f in named.files
             if f.partition_values.get("stage") not in NOT_COUNTED
         ]
+        yield from read(reader, pending, LETTER_COLUMNS, on_fault)
 
 
 def check_data(
@@ -107,12 +117,11 @@ def check_data(
         return {"rows_read": 0}
     check = _Check(account, findings, OffsetSet(budget_bytes))
     rows = live_files(account.snapshot.files)
-    dead = letters.files() if letters is not None else []
     passes = 0
     while True:
         passes += 1
-        if letters is not None and letters.table.reader is not None:
-            for path, batch in read(letters.table.reader, dead, LETTER_COLUMNS, check.on_fault):
+        if letters is not None:
+            for path, batch in letters.batches(check.on_fault):
                 check.letters(path, batch, letters.name)
         for path, batch in read(account.reader, rows, ROW_COLUMNS, check.on_fault):
             check.rows(path, batch)

@@ -15,6 +15,7 @@ import orjson
 from raylake.delta.ledger import EPOCH_BITS, OWNER_APP, app_id, owner_epoch, parse_app_id
 from raylake.delta.log_reader import Commit
 from raylake.delta.metadata import file_from_json, range_from_json
+from raylake.delta.pending import Withdrawal, withdrawal_of
 from raylake.delta.verify_model import DIFFERENCE, NOTICE, Finding, FindingList
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile, OffsetRange, SourcePartition
@@ -49,6 +50,7 @@ class History:
         foreign: Number of commits by somebody else.
         values: The last value of each app id that was seen.
         letters: Data commits that name dead letters, in order.
+        withdrawn: Rewinds that take dead letters back: version and which, in order.
     """
 
     first: int | None = None
@@ -57,6 +59,7 @@ class History:
     foreign: int = 0
     values: dict[str, int] = field(default_factory=dict)
     letters: list[NamedLetters] = field(default_factory=list)
+    withdrawn: list[tuple[int, Withdrawal]] = field(default_factory=list)
 
 
 class HistoryWalk:
@@ -100,6 +103,8 @@ class HistoryWalk:
         if files and (commit.raylake or {}).get("kind") == "data":
             named = tuple(file_from_json(f) for f in files)
             history.letters.append(NamedLetters(commit.version, named, dead))
+        if withdrawal := withdrawal_of(commit.raylake or {}):
+            history.withdrawn.append((commit.version, withdrawal))
 
     def compare(self, txns: Mapping[str, int]) -> None:
         """Check that the table's txns are what the commits walked lead to."""

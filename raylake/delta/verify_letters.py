@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from raylake.delta.ledger import OWNER_APP, PREFIX, parse_app_id
 from raylake.delta.log_reader import LogReader, LogSnapshot
+from raylake.delta.pending import Withdrawal
 from raylake.delta.verify_history import NamedLetters
 from raylake.delta.verify_log import LogAccount, live_rows, table_path
 from raylake.delta.verify_model import NOTICE, DeadLetterAccount, Finding, FindingList
@@ -57,15 +58,22 @@ class LettersTable:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Dead letters that a table's commits name and the dead-letter table lacks as yet.
+    """What a table's commits ask of the dead-letter table and was not done as yet.
 
     Attributes:
-        commits: The commits.
+        commits: Commits with dead letters that it lacks.
         rows: Rows in their files.
+        withdrawals: Dead letters that rewinds took back and that it still has.
     """
 
     commits: tuple[NamedLetters, ...]
     rows: int
+    withdrawals: tuple[Withdrawal, ...] = ()
+
+    @property
+    def leaving(self) -> int:
+        """Rows that the rewinds saw there."""
+        return sum(one.letters for one in self.withdrawals)
 
 
 def read_letters(path: str | None, pipeline: str, findings: FindingList) -> LettersTable:
@@ -124,7 +132,22 @@ def pending_of(account: LogAccount, letters: LettersTable, findings: FindingList
                 NOTICE,
             )
         )
-    return Pending(waiting, rows)
+    leaving = [one for one in account.history.withdrawn if one[0] > stored]
+    for version, one in leaving:
+        findings.add(_leaving(account.reader.path, version, one))
+    return Pending(waiting, rows, tuple(one for _, one in leaving))
+
+
+def _leaving(path: str, version: int, one: Withdrawal) -> Finding:
+    ends = ", ".join(f"{source} from {end} on" for source, end in sorted(one.ends.items()))
+    return Finding(
+        "dead_letters_leaving",
+        f"{path}, version {version}: a rewind of {ends}",
+        "0 dead letters of these offsets from before it",
+        f"{one.letters} that it took back, and that have not left the dead-letter table yet",
+        "the next run of the pipeline takes them out first, and so does the next `raylake rewind`",
+        NOTICE,
+    )
 
 
 def _check_there(letters: LettersTable, path: str, version: int, findings: FindingList) -> None:
@@ -172,14 +195,15 @@ def balance(
     version = letters.snapshot.version if letters.snapshot else None
     readable = all(account.snapshot is not None for account, _ in tables)
     expected = dead if whole and readable else None
-    result = DeadLetterAccount(letters.path, version, letters.rows, pending, expected)
+    leaving = sum(p.leaving for _, p in tables)
+    result = DeadLetterAccount(letters.path, version, letters.rows, pending, expected, leaving)
     if not result.balanced:
         findings.add(
             Finding(
                 "dead_letters",
                 str(letters.path),
                 f"{dead} dead letters, by the ledgers",
-                f"{letters.rows} stored and {pending} pending",
+                f"{letters.rows} stored, {pending} pending and {leaving} leaving",
                 _missing_hint(letters, (named for a, _ in tables for named in a.history.letters)),
             )
         )

@@ -129,6 +129,7 @@ class DeadLetterAccount:
         stored: Rows in it.
         pending: Rows of files that a data commit named and that the next owner still adds (I5).
         expected: Sum of ``dead`` over the tables; None when only a part of the tables was given.
+        leaving: Rows in it that a rewind took back and that the next owner still takes out.
     """
 
     path: str | None
@@ -136,11 +137,13 @@ class DeadLetterAccount:
     stored: int
     pending: int
     expected: int | None
+    leaving: int = 0
 
     @property
     def balanced(self) -> bool:
-        """Whether what is stored and what is pending make up what the ledgers count."""
-        return self.expected is None or self.stored + self.pending == self.expected
+        """Whether what is stored and stays, and what is pending, is what the ledgers count."""
+        found = self.stored - self.leaving + self.pending
+        return self.expected is None or found == self.expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,7 @@ KINDS: Mapping[str, str] = {
     "dead_letters": "the dead-letter table holds another number than the ledgers count",
     "dead_letter_file": "a file of dead letters that a commit named is gone",
     "dead_letters_pending": "dead letters that the next owner still adds; nothing is lost",
+    "dead_letters_leaving": "a rewind took dead letters back that the next owner still takes out",
     "file": "a live file is missing, unreadable, or not as the log says",
     "coordinates": "rows without topic, partition or offset, or of an unknown partition",
     "duplicate": "an offset that is in the table twice",

@@ -42,7 +42,8 @@ class FollowUp:
         self._in_doubt = False
 
     def __len__(self) -> int:
-        return sum(bool(commit.files) for commit in list(self._waiting))
+        waiting = list(self._waiting)
+        return sum(bool(commit.files or commit.withdrawal) for commit in waiting)
 
     @property
     def keep_from(self) -> int:
@@ -105,12 +106,15 @@ class FollowUp:
                 self._in_doubt = False
 
     def push(self) -> None:
-        """Add what waits, in order, as far as the queue takes it."""
+        """Hand over what waits, in order, as far as the queue takes it."""
         while self._waiting and self._store.allow():
             head = self._waiting[0]
             faults.reach("owner.before_dead_letters", version=head.version)
             try:
-                self._queue.add(self._table_id, head.version, head.files)
+                if head.withdrawal is None:
+                    self._queue.add(self._table_id, head.version, head.files)
+                else:
+                    self._queue.withdraw(self._table_id, head.version, head.withdrawal)
             except (Retryable, OutcomeUnknown) as error:
                 self._store.failed(error.message)
                 log.warning("dead letters of version %d wait: %s", head.version, error.message)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from raylake.delta.pending import Withdrawal
 from raylake.errors import OutcomeUnknown
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit, UnitOutcome
 
@@ -95,4 +96,8 @@ class DeadLetterPort(Protocol):
 
     def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         """Add the files that a data commit named; repeating it changes nothing."""
+        ...
+
+    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
+        """Take out what a rewind took back; repeating it changes nothing."""
         ...

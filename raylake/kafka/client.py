@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
-from kafka.admin import OffsetSpec
+from kafka.admin import ConfigResource, OffsetSpec
 from kafka.protocol.consumer import IsolationLevel
 
 from raylake.clock import Deadline, SystemClock
@@ -23,6 +23,7 @@ from raylake.kafka.groups import group_members
 _T = TypeVar("_T")
 BRIEFLY = RetryPolicy("fixed", attempts=1000, initial_s=0.1, max_s=0.1)
 """For those who ask at a prompt: again and again within ``connect_timeout_s``."""
+_CLEANUP_POLICY = "cleanup.policy"
 _UNKNOWN_TOPIC = kafka_errors.UnknownTopicOrPartitionError.errno
 
 
@@ -109,13 +110,28 @@ class Cluster:
             chosen = self.described(names)
             missing = [t["name"] for t in chosen if t["error_code"] == _UNKNOWN_TOPIC]
             if missing:
-                raise self._unknown(missing)
+                existing = self._ask("listing topics", lambda admin: admin.list_topics())
+                raise _unknown(missing, existing, self._connection.bootstrap)
         return {t["name"]: _topic_info(t) for t in sorted(chosen, key=lambda t: str(t["name"]))}
 
     def described(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """What the metadata says of these topics, in kafka-python's words; see :meth:`topics`."""
         wanted = list(dict.fromkeys(names))
         return self._ask(f"describing {wanted}", lambda a: _described(a, wanted))
+
+    def cleanup_policies(self, names: Sequence[str]) -> dict[str, str | None]:
+        """``cleanup.policy`` of each topic; None where the cluster does not tell this user.
+
+        It is told to who has DescribeConfigs on the topic, which nothing else here needs.
+        """
+        wanted = sorted(set(names))
+        asked = [ConfigResource("TOPIC", name, [_CLEANUP_POLICY]) for name in wanted]
+        told = self._ask(
+            f"asking how {wanted} are cleaned up",
+            # kafka-python leaves out what was refused, without a word.
+            lambda admin: admin.describe_configs(asked, config_filter="all") if asked else {},
+        ).get("topic", {})
+        return {name: told.get(name, {}).get(_CLEANUP_POLICY, {}).get("value") for name in wanted}
 
     def brokers(self) -> list[tuple[str, int]]:
         """The addresses that the cluster's metadata sends its clients to."""
@@ -278,21 +294,18 @@ class Cluster:
             return []
         return [(b.host, b.port) for b in self._admin._manager.cluster.brokers()]  # noqa: SLF001
 
-    def _unknown(self, missing: list[str]) -> UnknownTopic:
-        existing = self._ask("listing topics", lambda admin: admin.list_topics())
-        near = {
-            name: difflib.get_close_matches(name, existing, n=3, cutoff=0.6) for name in missing
-        }
-        guesses = list(dict.fromkeys(guess for found in near.values() for guess in found))
-        return UnknownTopic(
-            f"unknown topic: {', '.join(repr(name) for name in missing)}"
-            f" (cluster {self._connection.bootstrap})",
-            hint=f"did you mean {', '.join(repr(guess) for guess in guesses)}?"
-            if guesses
-            else "create it, or check the name and the cluster",
-            topics=missing,
-            near=near,
-        )
+
+def _unknown(missing: list[str], existing: Sequence[str], bootstrap: str) -> UnknownTopic:
+    near = {name: difflib.get_close_matches(name, existing, n=3, cutoff=0.6) for name in missing}
+    guesses = list(dict.fromkeys(guess for found in near.values() for guess in found))
+    return UnknownTopic(
+        f"unknown topic: {', '.join(repr(name) for name in missing)} (cluster {bootstrap})",
+        hint=f"did you mean {', '.join(repr(guess) for guess in guesses)}?"
+        if guesses
+        else "create it, or check the name and the cluster",
+        topics=missing,
+        near=near,
+    )
 
 
 def _described(admin: KafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:

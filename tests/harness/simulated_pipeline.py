@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from raylake.clock import Deadline, ManualClock
 from raylake.config import Pipeline, load_bytes
+from raylake.delta.pending import Withdrawal
 from raylake.errors import Fenced, LogDamaged, RayLakeError, UnknownTopic
 from raylake.ingest.backpressure import ByteBudget
 from raylake.ingest.batcher import BatchPolicy
@@ -242,6 +243,9 @@ class QueuePort:
 
     def add(self, table_id: str, version: int, files: Any) -> None:
         self._world.queue.add(table_id, version, files)
+
+    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
+        raise AssertionError(f"the simulation moves no position: {table_id} {version} {withdrawal}")
 
 
 class ConsumerProcess:

@@ -112,7 +112,7 @@ class Lake:
         return self.owner.version
 
     def settle(self) -> None:
-        """The dead-letter table's owner adds what the data table names and it lacks."""
+        """The dead-letter table's owner does what the data table's commits ask of it."""
         letters = self.letters_owner()
         stored = letters.stored_version(self.owner.table_id)
         letters.redo(self.owner.table_id, self.owner.pending_dead_letters(stored))

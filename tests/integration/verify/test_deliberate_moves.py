@@ -11,13 +11,12 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from raylake.delta import owner_moves
-from raylake.delta.dead_letters import DeadLetterTable
+from raylake.delta import prepared
 from raylake.delta.log_reader import LogReader
 from raylake.delta.moves import Adopt, Skip
 from raylake.delta.rewinding import Rewind, Survey, survey
-from raylake.errors import ConfigError, Fenced, Refused
-from raylake.ingest.unit import Counts, PartitionState, SourcePartition
+from raylake.errors import ConfigError, Fenced, LogDamaged, Refused
+from raylake.ingest.unit import Counts, SourcePartition
 from tests.integration.verify.lake import (
     PIPELINE,
     TABLE,
@@ -40,19 +39,8 @@ def order(lake: Lake, ends: Mapping[SourcePartition, int], *, replace: bool = Tr
 
 def rewind(lake: Lake, ends: Mapping[SourcePartition, int]) -> None:
     """Both halves, as the command does them."""
-    wanted, states = order(lake, ends), lake.owner.states()
-    reader = LogReader(str(lake.table))
-    withdraw(lake.letters_owner(), wanted, states, reader)
-    lake.owner.move(wanted)
-
-
-def withdraw(
-    letters: DeadLetterTable,
-    wanted: Rewind,
-    states: Mapping[SourcePartition, PartitionState],
-    reader: LogReader,
-) -> int:
-    return letters.withdraw(lambda: survey(wanted, states, reader).letter_cuts)
+    assert lake.owner.move(order(lake, ends)) == ()
+    lake.settle()
 
 
 def offsets(path: Path, partition: int, prefix: str = "_") -> list[int]:
@@ -193,16 +181,89 @@ def test_what_cannot_be_told_apart_any_more_is_refused(lake: Lake) -> None:
     balanced(lake)
 
 
-def test_an_interrupted_rewind_is_found_by_verify_and_completed_by_the_same_order(
+@pytest.mark.spec("A13")
+def test_dead_letters_of_an_interrupted_rewind_are_named_and_leave_before_new_ones_come(
     lake: Lake,
 ) -> None:
-    wanted, states = order(lake, {P0: 150}), lake.owner.states()
-    reader = LogReader(str(lake.table))
-    assert withdraw(lake.letters_owner(), wanted, states, reader) == 6 + 0
-    assert "dead_letters" in {f.kind for f in lake.verify().findings}
-    assert withdraw(lake.letters_owner(), wanted, states, reader) == 0
-    lake.owner.move(wanted)
+    """It ended right after its commit; the next owner has committed the same offsets again."""
+    lake.owner.move(order(lake, {P0: 150}))
+    report = lake.verify("data")
+    assert report.ok, report.findings
+    (named,) = report.findings
+    assert (named.kind, named.severity) == ("dead_letters_leaving", "notice")
+    assert f"{P0} from 150 on" in named.where
+    assert report.dead_letters is not None
+    assert (report.dead_letters.leaving, report.dead_letters.pending) == (6, 0)
+    lake.owner = lake.attach()
+    lake.ingest(Span(0, 150, 260, frozenset({207, 209})), settle=False)
+    report = lake.verify("data")
+    assert report.ok, report.findings
+    assert report.dead_letters is not None
+    assert (report.dead_letters.leaving, report.dead_letters.pending) == (6, 2)
+    lake.settle()
+    assert offsets(lake.letters, 0, "") == [7, 8, 107, 108, 207, 209]
     balanced(lake)
+    assert lake.verify("data").findings == ()
+    # Whoever does it again, with what was read before, changes nothing.
+    letters, pending = lake.letters_owner(), lake.owner.pending_dead_letters(-1)
+    assert letters.redo(lake.owner.table_id, pending) == 0
+    balanced(lake)
+
+
+@pytest.mark.parametrize("end", [300, 150, 40])
+def test_after_an_interrupted_rewind_another_one_waits_for_its_letters(
+    lake: Lake, end: int
+) -> None:
+    lake.owner.move(order(lake, {P0: 350}))
+    with pytest.raises(Refused, match="have not left it"):
+        lake.owner.move(order(lake, {P0: end}))
+    lake.settle()
+    rewind(lake, {P0: end})
+    assert offsets(lake.letters, 0, "") == [o for o in range(end) if o % 100 in (7, 8)]
+    balanced(lake)
+
+
+def test_two_rewinds_and_the_letters_between_them_are_settled_in_their_order(lake: Lake) -> None:
+    """No process lived long enough to touch the dead letters."""
+    lake.ingest(Span(0, 500, 520, frozenset({505, 506})))
+    lake.owner.move(order(lake, {P0: 500}))
+    lake.ingest(Span(0, 500, 530, frozenset({505, 511, 512})), settle=False)
+    account = next(one for one in lake.verify("data").partitions if one.source == P0)
+    assert account.counts.dead == 10 + 3
+    balanced(lake)
+    lake.settle()
+    rewind(lake, {P0: 512})
+    assert offsets(lake.letters, 0, "")[-2:] == [505, 511]
+    balanced(lake)
+
+
+def test_our_clean_up_keeps_a_rewind_until_its_letters_have_left(lake: Lake) -> None:
+    stored = lake.letters_owner().stored_version(lake.owner.table_id)
+    lake.owner.move(order(lake, {P0: 150}))
+    version = next(
+        c.version
+        for c in LogReader(str(lake.table)).commits()
+        if (c.raylake or {}).get("kind") == "rewind"
+    )
+    checkpointer = lake.owner.checkpointer(interval_commits=1)
+    for _ in range(5):
+        lake.owner.set_watermark(1)
+        checkpointer.committed(lake.owner.version, keep_from=stored + 1)
+    checkpointer.close()
+    assert lake.log(version).exists()
+    lake.owner = lake.attach()
+    lake.settle()
+    balanced(lake)
+
+
+def test_a_rewind_whose_commit_somebody_cleaned_up_too_early_is_named(lake: Lake) -> None:
+    lake.owner.move(order(lake, {P0: 150}))
+    lake.owner.release()
+    lake.maintain()
+    lake.owner = lake.attach()
+    with pytest.raises(LogDamaged, match="dead letters were not added"):
+        lake.settle()
+    assert "dead_letters" in {f.kind for f in lake.verify().findings}
 
 
 def test_pending_dead_letters_come_first(lake: Lake) -> None:
@@ -288,9 +349,9 @@ def test_a_rewind_starts_again_when_somebody_commits_in_between(
         return found
 
     wanted = order(lake, {P0: 150})
-    withdraw(lake.letters_owner(), wanted, lake.owner.states(), LogReader(str(lake.table)))
-    monkeypatch.setattr(owner_moves, "survey", disturbed)
+    monkeypatch.setattr(prepared, "survey", disturbed)
     lake.owner.move(wanted)
+    lake.settle()
     assert seen == [seen[0], seen[0] + 1]
     assert offsets(lake.table, 0) == rows_below(150)
     balanced(lake)
@@ -302,16 +363,6 @@ def test_an_owner_from_before_a_move_stops_for_good(lake: Lake) -> None:
     lake.owner.move(Skip(PIPELINE, {P0: 510}))
     with pytest.raises(Fenced):
         before.move(Skip(PIPELINE, {P0: 520}))
-    balanced(lake)
-
-
-def test_a_table_that_an_interrupted_rewind_left_open_is_append_only_again(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, properties={"delta.appendOnly": "true"})
-    DeltaTable(lake.table).alter.set_table_properties({"delta.appendOnly": "false"})
-    lake.owner = lake.attach()
-    assert DeltaTable(lake.table).metadata().configuration["delta.appendOnly"] == "true"
-    lake.owner.move(Adopt(PIPELINE, {P0: 0}))
-    lake.ingest(Span(0, 0, 10))
     balanced(lake)
 
 

@@ -85,14 +85,13 @@ def _apply(lake: Lake, model: Model, step: Step) -> None:
         case Back(share=share) if model.fates:
             end = model.origin + int(len(model.fates) * share)
             order = Rewind(PIPELINE, {P0: end}, True, str(lake.letters), TABLE)
-            reader, states = LogReader(str(lake.table)), lake.owner.states()
             if _refused(order, lake):
                 kinds = {f for f in model.fates if f in ("absent", "dropped")}
                 assert kinds == {"absent", "dropped"}, "it could be told"
                 event("refused")
                 return
-            lake.letters_owner().withdraw(lambda: survey(order, states, reader).letter_cuts)
             lake.owner.move(order)
+            lake.settle()
             del model.fates[end - model.origin :]
             event("rewound")
 
