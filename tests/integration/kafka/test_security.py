@@ -369,3 +369,19 @@ def test_a_start_that_was_killed_before_users_were_made_is_completed_by_the_next
         assert dev.up() == info
     finally:
         dev.down(wipe=True)
+
+
+def test_how_a_topic_is_cleaned_up_is_told_to_who_may_know_it(
+    secured: SecuredBroker, topic: str
+) -> None:
+    name = secured.live.create_topic(config={"cleanup.policy": "compact"})
+    with cluster(secured.connection()) as asked:
+        assert asked.cleanup_policies([name, topic]) == {name: "compact", topic: "delete"}
+        assert asked.cleanup_policies([]) == {}
+    secured.let_guest(ACLOperation.DESCRIBE, name)
+    with cluster(secured.connection(user=GUEST)) as asked:
+        assert asked.cleanup_policies([name]) == {name: None}
+    secured.let_guest(ACLOperation.DESCRIBE_CONFIGS, name)
+    with cluster(secured.connection(user=GUEST)) as asked:
+        until(lambda: asked.cleanup_policies([name])[name], "the right is known")
+        assert asked.cleanup_policies([name]) == {name: "compact"}
