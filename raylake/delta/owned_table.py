@@ -52,7 +52,7 @@ class OwnedTable:
         """
         core = attach_core(spec, identity, **attaching)
         with readable(spec.root):
-            core.until_landed(lambda: owner_moves.restore_append_only_once(core))
+            owner_moves.finish_interrupted(core)
             return cls(core, spec, identity.pipeline)
 
     @property

@@ -61,6 +61,13 @@ def move(core: OwnerCore, state: TableState, order: Order) -> tuple[str, ...]:
     return tuple(left)
 
 
+def finish_interrupted(core: OwnerCore) -> None:
+    """What a new owner does first: a rewind that was interrupted may have left the table open."""
+    # Whatever an earlier owner did is on the handle that the epoch was taken on.
+    if core.table.transaction_version(LIFTED_APP) == 1:
+        core.until_landed(lambda: restore_append_only_once(core))
+
+
 def _closed_again(core: OwnerCore) -> list[str]:
     try:
         core.until_landed(lambda: restore_append_only_once(core))
