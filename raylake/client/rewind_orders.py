@@ -93,7 +93,8 @@ def rewind(loaded: Loaded, table: str, target: Target, clock: Clock, how: HowFar
             _settle_letters(at, order.letters)
         found = survey(order, at.states, LogReader(str(at.root)))
         if not how.compacted_too:
-            _refuse_compacted(at, found)
+            policies = at.cluster.cleanup_policies(taken_topics(found))
+            refuse_compacted(table, policies, found)
         carried = Carried() if how.dry_run else _carry_out(at, order, found)
         moves = tuple(
             PartitionMove(source, one.was, one.now) for source, one in found.partitions.items()
@@ -154,26 +155,38 @@ def _refuse_gone(wanted: Mapping[SourcePartition, int], at: Place) -> None:
             )
 
 
-def _refuse_compacted(at: Place, found: Survey) -> None:
-    """What Kafka has compacted away cannot be read again: what is taken back of it is gone."""
-    taken = {s.topic for s, one in found.partitions.items() if one.counts.rows + one.counts.dead}
-    policies = at.cluster.cleanup_policies(sorted(taken))
+def taken_topics(found: Survey) -> list[str]:
+    """The topics of which a rewind takes rows or dead letters back."""
+    partitions = found.partitions.items()
+    return sorted({s.topic for s, one in partitions if one.counts.rows + one.counts.dead})
+
+
+def refuse_compacted(table: str, policies: Mapping[str, str | None], found: Survey) -> None:
+    """What Kafka has compacted away cannot be read again: what is taken back of it is gone.
+
+    Args:
+        table: The table's name.
+        policies: ``cleanup.policy`` by topic; None where it is not told.
+        found: What would be taken back.
+
+    Raises:
+        Refused: A topic is compacted, or that cannot be told.
+    """
     compacted = sorted(t for t, policy in policies.items() if "compact" in (policy or ""))
     untold = sorted(t for t, policy in policies.items() if policy is None)
     if not compacted and not untold:
         return
     names = ", ".join(map(repr, compacted or untold))
-    why = (
-        f"topic {names} is compacted"
-        if compacted
-        else f"whether topic {names} is compacted is not told to this user"
-    )
-    grant = "" if compacted else " grant DescribeConfigs on it, or, if you know that it is not,"
+    why = f"topic {names} is compacted"
+    way_out = "choose a later offset, or say --replace-compacted"
+    if not compacted:
+        why = f"this user is not told whether topic {names} is compacted (DescribeConfigs)"
+        way_out = "grant DescribeConfigs on it, or say --replace-compacted if you know it is not"
     raise Refused(
-        f"{at.plan.name}: {why}: up to {found.rows} rows and {found.dead} dead letters would be "
-        "taken away, and those that a newer record of their key has replaced in Kafka would be "
-        "lost for good",
-        hint=f"choose a later offset;{grant} say --replace-compacted; nothing was changed",
+        f"{table}: {why}: up to {found.rows} rows and {found.dead} dead letters would be taken "
+        "away, and those that a newer record of their key has replaced in Kafka would be lost for "
+        "good",
+        hint=f"{way_out}; nothing was changed",
         compacted=compacted,
         untold=untold,
         rows=found.rows,

@@ -18,8 +18,15 @@ from raylake.client.foreign_positions import (
     SparkCheckpoint,
 )
 from raylake.client.position_orders import Done, PartitionMove
-from raylake.client.rewind_orders import ToEarliest, ToMoment, ToOffsets
-from raylake.errors import ConfigError
+from raylake.client.rewind_orders import (
+    ToEarliest,
+    ToMoment,
+    ToOffsets,
+    refuse_compacted,
+    taken_topics,
+)
+from raylake.delta.rewinding import Survey, TakenBack
+from raylake.errors import ConfigError, Refused
 from raylake.ingest.unit import Counts, PartitionState, SourcePartition
 from raylake.storage.objects import StorePath
 
@@ -129,6 +136,12 @@ TAKEN = {"taken_back": {"orders[0]": {"rows": 29, "dead": 1, "absent": 0}}}
             Done("rewind", "bronze.o", (PartitionMove(P0, AT_50, BACK),), False, 9, TAKEN),
             ["from 50 to 20: 30 offsets are read again, 29 rows, 1 dead taken back"],
         ),
+        (
+            Done(
+                "rewind", "bronze.o", (PartitionMove(P0, AT_50, BACK),), False, 9, TAKEN, ("late",)
+            ),
+            ["warning: late", "rewind is done, the table is at version 9"],
+        ),
         (Done("rewind", "bronze.o", (), False), ["stands there already; nothing to do"]),
     ],
 )
@@ -139,3 +152,28 @@ def test_what_an_order_did_is_said_in_words(
     printed = capsys.readouterr().out
     for part in said:
         assert part in printed
+
+
+@pytest.mark.parametrize(
+    ("policies", "said"),
+    [
+        ({"orders": "compact"}, "topic 'orders' is compacted"),
+        ({"orders": "compact,delete", "other": "delete"}, "topic 'orders' is compacted"),
+        ({"orders": None}, "not told whether topic 'orders' is compacted"),
+    ],
+)
+def test_what_kafka_may_have_compacted_away_is_not_taken_back_unasked(
+    policies: dict[str, str | None], said: str
+) -> None:
+    counts = Counts(rows=29, dead=1)
+    found = Survey(7, {P0: TakenBack(AT_50, BACK, counts, 29, 1)}, ())
+    assert taken_topics(found) == ["orders"]
+    with pytest.raises(Refused, match=said) as caught:
+        refuse_compacted("bronze.orders", policies, found)
+    assert "up to 29 rows and 1 dead letters" in caught.value.message
+    assert "--replace-compacted" in caught.value.hint
+    refuse_compacted("bronze.orders", {"orders": "delete"}, found)
+
+
+def test_nothing_is_asked_of_kafka_where_nothing_is_taken_back() -> None:
+    assert taken_topics(Survey(7, {P0: TakenBack(AT_50, BACK, Counts(), 0, 0)}, ())) == []
