@@ -15,11 +15,14 @@ from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.pending import Withdrawal
-from raylake.errors import OutcomeUnknown
+from raylake.errors import OutcomeUnknown, Retryable
 from raylake.ingest.build_owner import claim
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.policies import retry_policy
 from raylake.ingest.unit import DataFile
+
+WITHDRAWAL_ANSWER_S = 10.0
+"""A withdrawal reads the coordinates of all letters: an owner is not kept waiting for its end."""
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
@@ -31,6 +34,7 @@ class DeadLetterQueue:
         self._run = run
         self._one_at_a_time = threading.Lock()
         self._table: DeadLetterTable | None = None
+        self._withdrawals: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._idle = IdleExit(self.leave)
 
     async def ping(self, after_s: float) -> ActorProcess:
@@ -50,14 +54,34 @@ class DeadLetterQueue:
         await asyncio.to_thread(self._add, table_id, version, files)
 
     async def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
-        """Take out what a rewind took back; repeating it changes nothing."""
+        """Take out what a rewind took back; repeating it changes nothing.
+
+        Raises:
+            Retryable: It is under way; the same call again tells when it is done.
+        """
         self._idle.touch()
-        await asyncio.to_thread(self._withdraw, table_id, version, withdrawal)
+        key = (table_id, version)
+        if key not in self._withdrawals:
+            work = asyncio.to_thread(self._withdraw, table_id, version, withdrawal)
+            self._withdrawals[key] = asyncio.create_task(work)
+        task = self._withdrawals[key]
+        await asyncio.wait({task}, timeout=WITHDRAWAL_ANSWER_S)
+        if not task.done():
+            raise Retryable(
+                f"{self._run.dead_letters}: the dead letters that a rewind took back are leaving",
+                hint="nothing is lost; the more letters there are, the longer it takes",
+            )
+        self._withdrawals.pop(key, None)
+        task.result()
 
     async def leave(self) -> None:
         """Release the table."""
         if self._table is not None:
-            await asyncio.to_thread(self._table.release)
+            await asyncio.to_thread(self._release, self._table)
+
+    def _release(self, table: DeadLetterTable) -> None:
+        with self._one_at_a_time:
+            table.release()
 
     def _attached(self) -> DeadLetterTable:
         with self._one_at_a_time:

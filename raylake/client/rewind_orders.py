@@ -18,7 +18,7 @@ from raylake.delta.pending import pending_dead_letters
 from raylake.delta.prepared import write_kept
 from raylake.delta.rewinding import Rewind, Survey, survey
 from raylake.delta.withdrawing import is_behind
-from raylake.errors import ConfigError, OffsetsLost, RayLakeError, Refused
+from raylake.errors import ConfigError, OffsetsLost, RayLakeError, Refused, TopicRecreated
 from raylake.ingest.plan import new_run_id
 from raylake.ingest.unit import SourcePartition
 from raylake.storage import place as storage
@@ -92,10 +92,8 @@ def rewind(loaded: Loaded, table: str, target: Target, clock: Clock, how: HowFar
             # What an earlier run or rewind left undone; mostly nothing.
             _settle_letters(at, order.letters)
         found = survey(order, at.states, LogReader(str(at.root)))
-        if not how.compacted_too:
-            policies = at.cluster.cleanup_policies(taken_topics(found))
-            refuse_compacted(table, policies, found)
-        carried = Carried() if how.dry_run else _carry_out(at, order, found)
+        _refuse_lost(at, found, how)
+        carried = Carried() if how.dry_run else _carry_out(at, order, found, how)
         moves = tuple(
             PartitionMove(source, one.was, one.now) for source, one in found.partitions.items()
         )
@@ -103,11 +101,30 @@ def rewind(loaded: Loaded, table: str, target: Target, clock: Clock, how: HowFar
         return Done("rewind", table, moves, how.dry_run, carried.version, note, carried.left)
 
 
-def _carry_out(at: Place, order: Rewind, found: Survey) -> Carried:
+def _refuse_lost(at: Place, found: Survey, how: HowFar) -> None:
+    """Refuse to take away what Kafka does not have any more, or may not have."""
+    topics = at.cluster.topics(sorted({s.topic for s in found.partitions}))
+    for source in sorted(found.partitions):
+        if topics[source.topic].topic_id != source.topic_id:
+            raise TopicRecreated(
+                f"topic {source.topic!r} was created again while the rewind was being prepared; "
+                "nothing was changed",
+                hint="what this table holds of it cannot be read again",
+                topic=source.topic,
+            )
+    _refuse_gone({s: one.now.next for s, one in found.partitions.items()}, at)
+    if not how.compacted_too:
+        policies = at.cluster.cleanup_policies(taken_topics(found))
+        refuse_compacted(at.plan.name, policies, found)
+
+
+def _carry_out(at: Place, order: Rewind, found: Survey, how: HowFar) -> Carried:
     """Write what stays while nobody is held up, commit, and let the dead letters follow."""
     if order.letters is not None and found.letters_found:
         refuse_living_owner(storage.place(order.letters))
     prepared = write_kept(order, found, at.root, at.loaded.config.ingest.durability)
+    # That may have taken hours, and Kafka deletes by time.
+    _refuse_lost(at, found, how)
     carried = at.carry_out(prepared)
     try:
         _settle_letters(at, order.letters)

@@ -117,6 +117,9 @@ def clean_up_floor(root: Place, *, keep_from: int, retention_s: float, max_log_f
         if len(versions) - bisect.bisect_left(versions, floor) <= max_log_files:
             break
         floor = max(floor, candidate)
+    # Of another tool's checkpoint in parts some may be missing: that is none.
+    while floor >= 0 and not checkpoint_files(root, floor):
+        floor = max((c for c in allowed if c < floor), default=-1)
     return floor
 
 
@@ -154,6 +157,8 @@ def _prove_floor(root: Place, floor: int) -> None:
         if log_files.cleaned_below(root) != floor:
             raise
         prove_readable(root, floor)
+    # Its writer may have died before it did that.
+    _sync(root, floor)
 
 
 def _newest_below_s(root: Place, version: int) -> float:

@@ -27,6 +27,7 @@ from raylake.storage.objects import StoreError
 from raylake.storage.place import Place, open_input
 
 _BATCH_ROWS: Final = 16_384
+_MORE_BASES: Final = 2
 _CHECKPOINT: Final = re.compile(r"^(\d{20})\.checkpoint\.")
 _FILES: Final = pa.schema([("path", pa.string()), ("size", pa.int64())])
 _ORDER: Final = [(name, "ascending") for name in _FILES.names]
@@ -55,7 +56,8 @@ def prove(root: Place, version: int) -> None:
     """Compare a checkpoint with the log that leads to it: live files, txns, metadata, protocol.
 
     The log is read from the checkpoint before it, or from its beginning; where that says anything
-    else, from the one before that, which may be whole. Every column of this one is decoded.
+    else, from the two before that, one of which may be whole: each try reads more of the log. Every
+    column of this one is decoded.
 
     Args:
         root: The table's folder.
@@ -78,7 +80,9 @@ def prove(root: Place, version: int) -> None:
         ) from error
     wrong = list(_differences(held, log))
     differing = wrong
-    while differing and log.checkpoint is not None:
+    for _ in range(_MORE_BASES):
+        if not differing or log.checkpoint is None:
+            break
         try:
             log = _log_without_checkpoints(root, version, since=log.checkpoint)
         except LogDamaged:

@@ -69,12 +69,19 @@ class LogState:
 
 
 def apply_actions(state: LogState, actions: Iterable[Mapping[str, Any]]) -> None:
-    """Replay one commit."""
+    """Replay one commit.
+
+    A new deletion vector is an ``add`` and a ``remove`` of the same path, in any order: the file
+    stays (Delta protocol, a logical file is path and vector).
+    """
+    added: set[str] = set()
     for action in actions:
         if add := action.get("add"):
             state.tail[add["path"]] = add
+            added.add(add["path"])
         elif remove := action.get("remove"):
-            state.tail[remove["path"]] = None
+            if remove["path"] not in added:
+                state.tail[remove["path"]] = None
         elif txn := action.get("txn"):
             state.txns[txn["appId"]] = int(txn["version"])
         elif metadata := action.get("metaData"):

@@ -18,10 +18,10 @@ from raylake.delta.metadata import range_json
 from raylake.delta.moves import Adopt, Skip, adopted, skipped
 from raylake.delta.owner_core import NO_HOOKS, Contended, OwnerCore, add_action
 from raylake.delta.owner_steps import refresh
-from raylake.delta.prepared import PreparedRewind, prepare, refuse_changed
+from raylake.delta.prepared import PreparedRewind, prepare, refuse_changed, refuse_missing
 from raylake.delta.rewinding import Rewind, TakenBack
 from raylake.delta.table_state import TableState
-from raylake.errors import OutcomeUnknown, RayLakeError, UnsupportedTable
+from raylake.errors import RayLakeError, UnsupportedTable
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition
 
 Order = Adopt | Skip | Rewind | PreparedRewind
@@ -43,21 +43,24 @@ def move(core: OwnerCore, state: TableState, order: Order) -> tuple[str, ...]:
     takes_rows = isinstance(order, Rewind | PreparedRewind) and order.replace
     landed: list[int] = []
     left: list[str] = []
+    failed: RayLakeError | OSError | None = None
     try:
         if takes_rows:
             core.until_landed(lambda: lift_append_only_once(core))
         core.until_landed(lambda: _move_once(core, state, order, landed.append))
         core.sync()
     except (RayLakeError, OSError) as error:
-        if isinstance(error, OutcomeUnknown):
-            with contextlib.suppress(RayLakeError, OSError):
-                core.refresh()
-        if not landed:
-            raise
-        left.append(f"the move is in the log, version {landed[0]}; then: {error}")
+        failed = error
+        # It may have landed, or land late: whoever looks at the log again finds it.
+        with contextlib.suppress(RayLakeError, OSError):
+            core.refresh()
     finally:
         if takes_rows:
             left += _closed_again(core)
+    if failed is not None:
+        if not landed:
+            raise failed
+        left.insert(0, f"the move is in the log, version {landed[0]}; then: {failed}")
     return tuple(left)
 
 
@@ -94,6 +97,7 @@ def _move_once(
             _rewind(core, state, prepared, told)
         case PreparedRewind():
             refuse_changed(order, LogReader(str(core.root)), int(core.table.version()))
+            refuse_missing(order, core.root)
             _rewind(core, state, order, told)
 
 

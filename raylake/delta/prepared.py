@@ -16,6 +16,7 @@ from raylake.delta.log_reader import Commit, LogReader
 from raylake.delta.moves import States
 from raylake.delta.rewinding import Rewind, Survey, survey
 from raylake.delta.spec import Durability
+from raylake.delta.verify_log import table_path
 from raylake.errors import Refused
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place
@@ -87,6 +88,27 @@ def refuse_changed(prepared: PreparedRewind, reader: LogReader, version: int) ->
                 "was being prepared; nothing was changed",
                 hint="has a run been started? Stop it, then give the order again",
                 version=commit.version,
+            )
+
+
+def refuse_missing(prepared: PreparedRewind, root: Place) -> None:
+    """Refuse a prepared rewind of which files are gone: a vacuum takes what is of no table.
+
+    Raises:
+        Refused: A file with rows that stay is not there as it was written.
+        OSError: The folder or the store does not answer.
+    """
+    for file in prepared.kept:
+        try:
+            size = (root / table_path(file.path)).stat().st_size
+        except FileNotFoundError:
+            size = -1
+        if size != file.size_bytes:
+            raise Refused(
+                f"{root}: {file.path}, which was written for this rewind, is gone; nothing was "
+                "changed",
+                hint="was the table vacuumed meanwhile? Give the order again",
+                path=file.path,
             )
 
 

@@ -178,8 +178,7 @@ def _refuse_pending(order: Rewind, states: States, snapshot: LogSnapshot, where:
         raise Refused(
             f"{where}: dead letters of this table are not in the dead-letter table yet, or an "
             "earlier rewind's have not left it",
-            hint="`raylake run FILE --available-now` does it first, and so does a rewind that is "
-            "no dry run",
+            hint="`raylake run FILE --available-now` does it first",
         )
 
 

@@ -102,7 +102,7 @@ class KafkaDiscovery:
         found |= resolve(Earliest(), again, lookups)
         if fresh:
             given = start if not admitted or isinstance(start, FromOffsets) else Earliest()
-            found |= resolve(given, fresh, lookups, admitted=admitted)
+            found |= resolve(given, fresh, lookups, admitted=[*admitted, *later, *again])
         return found
 
     def stable_ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, int]:

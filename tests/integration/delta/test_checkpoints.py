@@ -313,6 +313,18 @@ def test_failure_28_nothing_is_deleted_below_a_checkpoint_that_was_damaged_after
     assert scope.attach("run-1").states()[P0].next == 8
 
 
+def test_a_part_of_another_tools_checkpoint_is_not_what_the_log_begins_with(scope: Scope) -> None:
+    owner = busy(scope, 5)
+    checkpoint(scope.path)
+    floor = owner.version
+    owner.commit([scope.unit(owner, 5, 6)])
+    part = f"{owner.version:020d}.checkpoint.0000000001.0000000002.parquet"
+    (scope.path / "_delta_log" / part).write_bytes(b"one of two")
+    age(scope, 100_000)
+    checkpoint(scope.path, keep_from=owner.version)
+    assert log_files.commit_versions(scope.path) == [floor, owner.version]
+
+
 @pytest.mark.parametrize("left", [0, 3])
 def test_a_clean_up_that_was_interrupted_is_finished_and_one_of_somebody_else_is_not(
     scope: Scope, left: int

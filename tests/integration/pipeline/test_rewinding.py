@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from kafka import TopicPartition
 
 from raylake import faults
 from raylake.config import dead_letter_path, load
@@ -125,6 +126,22 @@ def test_a_run_that_begins_while_a_rewind_is_prepared_goes_on_and_the_rewind_giv
     bench.verify()
     code, said = Rewinding(bench, *to(topic), "--replace").ends()
     assert code == 0, said
+    bench.verify()
+
+
+def test_offsets_that_leave_kafka_while_a_rewind_is_prepared_are_not_taken_out_of_the_table(
+    make_bench: MakeBench, broker: LiveBroker
+) -> None:
+    bench, topic = made(make_bench, broker)
+    bench.arm("rewind.surveyed", "stop")
+    rewinding = Rewinding(bench, *to(topic), "--replace")
+    until(bench.fired, "the rewind stands still", RUN_TIMEOUT_S)
+    broker.admin.delete_records({TopicPartition(topic, 0): BACK_TO + 2})
+    rewinding.process.send_signal(signal.SIGCONT)
+    code, said = rewinding.ends()
+    assert (code, said["code"]) == (5, "offsets_lost"), said
+    assert "2 offsets are gone" in said["message"]
+    assert len(bench.rows("t")) == COUNT - len(POISON)
     bench.verify()
 
 

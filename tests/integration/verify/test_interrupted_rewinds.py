@@ -217,6 +217,16 @@ def test_a_prepared_rewind_of_a_table_that_somebody_has_rewritten_is_refused(
     balanced(lake)
 
 
+def test_a_prepared_rewind_whose_files_somebody_has_vacuumed_is_refused(tmp_path: Path) -> None:
+    lake = made(tmp_path)
+    prepared = prepare(order(lake, {P0: END}), lake.owner.states(), place(str(lake.table)), "none")
+    (Path(lake.table) / prepared.kept[0].path).unlink()
+    with pytest.raises(Refused, match="is gone; nothing was changed"):
+        lake.owner.move(prepared)
+    assert append_only(lake) == "true"
+    balanced(lake)
+
+
 def test_under_its_epoch_a_rewind_keeps_others_out_or_is_fenced_with_nothing_lost(
     tmp_path: Path,
 ) -> None:

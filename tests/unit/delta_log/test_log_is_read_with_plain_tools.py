@@ -57,6 +57,16 @@ def rows(log: Path, version: int | None = None) -> dict[str, int | None]:
     return dict(zip(files["path"].to_pylist(), files["num_records"].to_pylist(), strict=True))
 
 
+@pytest.mark.parametrize("first", ["add", "remove"])
+def test_a_file_that_gets_a_deletion_vector_stays(log: Path, first: str) -> None:
+    vector = {"storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": 2}
+    both = [add("c", 5, deletionVector=vector), {"remove": {"path": "c", "dataChange": True}}]
+    commit(log, 2, *(both if first == "add" else reversed(both)))
+    assert rows(log) == {"b": 4, "c": 5}
+    commit(log, 3, {"remove": {"path": "c", "dataChange": True, "deletionVector": vector}})
+    assert rows(log) == {"b": 4}
+
+
 def test_the_newest_action_of_a_path_decides_and_older_versions_can_be_read(log: Path) -> None:
     assert rows(log) == {"b": 4, "c": 5}
     assert rows(log, 0) == {"a": 3, "b": 4}

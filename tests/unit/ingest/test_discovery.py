@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from raylake.clock import ManualClock
+from raylake.config.bronze import FromOffsets
 from raylake.errors import ConfigError, DependencyUnreachable
 from raylake.ingest import discovery as module
 from raylake.ingest.discovery import SAMPLE_BUDGET_S, KafkaDiscovery
@@ -183,6 +185,9 @@ def test_where_partitions_begin(asked: tuple[KafkaDiscovery, Cluster]) -> None:
     assert found.origins(plan, [X0, X1], []) == {X0: 0, X1: 5}
     assert found.origins(plan, [X1], [X0]) == {X1: 0}, "it came later: nothing of it is missed"
     assert found.origins(plan, [Y0], [X0]) == {Y0: 7}, "a topic that came later"
+    start = FromOffsets(offsets={"x": {1: 6}, "y": {0: 7}})
+    given = replace(plan, config=plan.config.model_copy(update={"start": start}))
+    assert found.origins(given, [X1, Y0], [X0]) == {X1: 0, Y0: 7}, "both are named by `start`"
     again = SourcePartition("x", "another", 0)
     asked[1].first[again] = 2
     assert found.origins(plan, [again], [X0]) == {again: 2}, "a topic created again"
