@@ -93,13 +93,16 @@ class SecretRef:
             return value
         return self._from_profile(variables)
 
-    def _read(self, path: Path) -> str:
+    def _read(self, path: Path, *, private: bool = False) -> str:
         try:
             with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
                 raw = file.read(MAX_SECRET_BYTES + 1)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise self._missing(f"{path} cannot be read: {reason}") from None
+        if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise self._missing(f"{path} can be read by others: chmod 600 {path}")
         if len(raw) > MAX_SECRET_BYTES:
             raise self._missing(f"{path} is larger than {MAX_SECRET_BYTES} bytes")
         try:
@@ -110,9 +113,7 @@ class SecretRef:
 
     def _from_profile(self, variables: Mapping[str, str]) -> str:
         path = Path(variables.get(PROFILES_VARIABLE) or "~/.raylake/profiles.yaml").expanduser()
-        text = self._read(path)
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise self._missing(f"{path} can be read by others: chmod 600 {path}")
+        text = self._read(path, private=True)
         try:
             entries = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  (text only, no objects)
         except (yaml.YAMLError, ValueError):

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
@@ -63,12 +63,16 @@ class Reached:
     Attributes:
         client: Its client.
         digest: Tells keys from other ones, and not what they are.
+        options: What the client was opened with; holds secrets.
         looked_at_s: When the references were resolved last, on the monotonic clock.
+        trouble: Why it stays in use although other keys were looked for; empty for nothing.
     """
 
     client: Any
     digest: bytes
+    options: Mapping[str, str] = field(repr=False)
     looked_at_s: float
+    trouble: str = ""
 
 
 _reached: dict[tuple[str, StoreAccess], Reached] = {}
@@ -120,7 +124,7 @@ def client_of(address: str) -> Any:
 
 
 def reached(address: str, *, refused: bool = False) -> Reached:
-    """How the bucket of an address is reached now.
+    """How the bucket of an address is reached now: as before, while other keys cannot be used.
 
     Args:
         address: The address.
@@ -128,7 +132,8 @@ def reached(address: str, *, refused: bool = False) -> Reached:
             :data:`REFUSED_AGAIN_S`.
 
     Raises:
-        ConfigError: A secret cannot be resolved here, and never could by this process.
+        ConfigError: A secret cannot be resolved here, or no client takes it, and this process has
+            reached the bucket with no other.
     """
     bucket, access = bucket_of(address), access_of(address)
     with _reaching:
@@ -139,20 +144,19 @@ def reached(address: str, *, refused: bool = False) -> Reached:
                 return found
             found.looked_at_s = now_s
         try:
-            options = _resolved(bucket, access)
+            now = _looked_at(bucket, access, found, now_s)
         except ConfigError as error:
             if found is None:
                 raise
-            log.warning("%s: the keys in use stay: %s", bucket, error.message)
+            if found.trouble != error.message:
+                found.trouble = error.message
+                log.warning("%s: the keys in use stay: %s", bucket, error.message)
             return found
-        digest = hashlib.blake2b(repr(sorted(options.items())).encode(), key=_SALT).digest()
-        if found is not None and found.digest == digest:
-            return found
-        if found is not None:
+        now.trouble = ""
+        if found is not None and now is not found:
             log.info("%s: its keys were changed; the new ones are used", bucket)
-        opened = Reached(_client(bucket, access, options), digest, now_s)
-        _reached[bucket, access] = opened
-        return opened
+        _reached[bucket, access] = now
+        return now
 
 
 def bucket_of(address: str) -> str:
@@ -165,17 +169,31 @@ def delta_options(address: str) -> dict[str, str]:
     """What delta-rs needs to reach an address; holds secrets: for its constructor only.
 
     Raises:
-        ConfigError: A secret cannot be resolved here.
+        ConfigError: As :func:`reached`, whose keys these are.
     """
-    access = access_of(address)
     return {
-        **_resolved(bucket_of(address), access),
-        "allow_http": str(access.allow_http).lower(),
+        **reached(address).options,
+        "allow_http": str(access_of(address).allow_http).lower(),
         "timeout": f"{REQUEST_TIMEOUT_S}s",
         "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
         "max_retries": str(REQUEST_RETRIES),
         "retry_timeout": f"{RETRIES_WITHIN_S}s",
     }
+
+
+def _looked_at(bucket: str, access: StoreAccess, found: Reached | None, now_s: float) -> Reached:
+    """The bucket with the keys that the references give now; what was found where they are its."""
+    try:
+        options = _resolved(bucket, access)
+        digest = hashlib.blake2b(repr(sorted(options.items())).encode(), key=_SALT).digest()
+        if found is not None and found.digest == digest:
+            return found
+        return Reached(_client(bucket, access, options), digest, options, now_s)
+    except OSError as error:
+        # Never as it is: FileNotFoundError would say that an object is not there.
+        raise ConfigError(
+            f"{bucket} cannot be opened: {error}", hint="see the section `stores`"
+        ) from None
 
 
 def _client(bucket: str, access: StoreAccess, options: Any) -> Any:

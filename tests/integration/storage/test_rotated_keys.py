@@ -123,6 +123,19 @@ def test_an_open_handle_of_delta_rs_is_opened_anew_with_the_new_keys(
     assert handle.version() == table.owner.version
 
 
+def test_a_table_is_opened_with_the_keys_in_use_while_there_are_no_others(
+    keys: Keys, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Table(lake)
+    handle = LogTable(place(table.path))
+    monkeypatch.setattr(access, "LOOK_AGAIN_S", 0.0)
+    (keys.folder / "key").unlink()
+    assert LogTable(place(table.path)).version() == table.owner.version
+    table.owner.commit([table.unit(0, 5)])
+    handle.update_incremental()
+    assert handle.version() == table.owner.version
+
+
 def test_an_owner_whose_keys_are_refused_before_there_are_new_ones_waits_for_them(
     keys: Keys, lake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
