@@ -92,6 +92,22 @@ def test_of_two_takers_that_race_for_orders_one_gets_each(status_file: Place) ->
     assert sorted(got) == ids
 
 
+def test_an_order_whose_put_landed_without_an_answer_is_taken_back(
+    store_lake: str, proxy: StoreProxy
+) -> None:
+    folder = place(store_lake) / "orders"
+    with (
+        proxy.fault("drop_answer", path=".order") as fault,
+        pytest.raises(Refused, match="cannot be left in the lake"),
+    ):
+        OrderBox(folder, SystemClock()).ask("breaker.trip", {}, 30.0)
+    assert fault.done > 0
+    (claim,) = names(folder)
+    said = {"format": 1, "name": "x", "arguments": {}, "until": time.time() + 300}
+    write_whole(folder / claim.replace(".claim", ".order"), json.dumps(said))
+    assert OrderBox(folder, SystemClock()).take() == []
+
+
 def test_a_claim_whose_put_landed_without_an_answer_is_the_takers_own(
     store_lake: str, proxy: StoreProxy
 ) -> None:
