@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=3_000_000)
+    parser.add_argument("--count", type=int, default=6_000_000)
     parser.add_argument("--rounds", type=int, default=3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Self, Unpack
 
@@ -24,6 +25,8 @@ from raylake.delta.unit_check import check_file
 from raylake.delta.withdrawing import find_letters
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile
+
+log = logging.getLogger(__name__)
 
 DEAD_LETTER_PARTITION_BY = ("date", "hour", "pipeline", "stage")
 
@@ -219,6 +222,14 @@ class DeadLetterTable:
     def _add_all(self, table_id: str, commits: Sequence[DeadLetterCommit], position: int) -> bool:
         faults.reach("dlq.before_commit", table_id=table_id, version=position)
         added = self._core.until_landed(lambda: self._try_add(table_id, commits, position))
+        named = [one.version for one in commits if one.files]
+        if added and named:
+            log.info(
+                "dead letters of table %s up to its version %d are stored",
+                table_id,
+                position,
+                extra={"table_id": table_id, "commits": named},
+            )
         faults.reach("dlq.after_commit", table_id=table_id, version=position)
         # The data tables' logs name what a redo needs; nobody reads this table's own old log.
         self._checkpointer.committed(self.version, keep_from=self.version)

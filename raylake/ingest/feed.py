@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from raylake.clock import Clock
 from raylake.errors import Retryable
+from raylake.ingest import trail
 from raylake.ingest.batcher import Batcher, BatchPolicy, Plan
 from raylake.ingest.earlier import Snapshots
 from raylake.ingest.fitting import Fitting
@@ -22,8 +22,6 @@ from raylake.ingest.ports import Answer, OwnerLost, OwnerPort
 from raylake.ingest.retry import Dependency, Pace
 from raylake.ingest.unit import Counts, OffsetRange, SourcePartition, Unit
 from raylake.kafka.port import FetchedBatch
-
-log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.25
 """How often a lost owner's successor is looked for: the supervisor's work, so no backoff."""
@@ -305,7 +303,7 @@ class TableFeed:
         if answer.outcome.status == "refused":
             self.counters.refused += 1
             self._resetting = True
-            _tell_refused(self.names.table, unit, answer.outcome.reason)
+            trail.refused(self.names.table, unit, answer.outcome)
 
     def _reset(self) -> None:
         """Drop everything held and begin at the table's ends; all in-flight units are answered."""
@@ -330,11 +328,6 @@ def _first_of(made: Made) -> str:
         return ""
     first = {name: made.dead.column(name)[0].as_py() for name in ("offset", "reason")}
     return f" The first one is offset {first['offset']}: {first['reason']}"
-
-
-def _tell_refused(table: str, unit: Unit, reason: str) -> None:
-    ranges = [f"{r.source} [{r.start}, {r.end})" for r in unit.ranges]
-    log.info("%s refused unit %s: %s", table, unit.unit_id, reason, extra={"ranges": ranges})
 
 
 def _beyond(batch: FetchedBatch, start: int) -> FetchedBatch:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.errors import Retryable
+from raylake.ingest import trail
 from raylake.ingest.batcher import Plan
 from raylake.ingest.made import Made, Maker
 from raylake.ingest.ports import Answer, Handover, OwnerPort, TableView
@@ -134,6 +135,7 @@ class Outbox:
         faults.reach("consumer.handing_over", **in_flight)
         out.handover = self._owner.submit(out.unit)
         self.submitted += 1
+        trail.handed_over(self._table, out.unit)
         faults.reach("consumer.handed_over", **in_flight)
 
     def _write(self, out: _Outgoing, view: TableView) -> bool:

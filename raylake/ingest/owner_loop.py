@@ -18,6 +18,7 @@ from raylake import faults
 from raylake.clock import Clock, Deadline
 from raylake.delta.pending import PendingDeadLetters
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
+from raylake.ingest import trail
 from raylake.ingest.follow_up import FollowUp
 from raylake.ingest.moments import Gathering, Moments
 from raylake.ingest.owner_state import OwnerState
@@ -342,6 +343,7 @@ class OwnerLoop:
             self._gathering.committed(group)
             self._state.count(landed, outcomes, self._clock.now(), took_s)
         for waiting, outcome in zip(group, outcomes, strict=True):
+            trail.decided(waiting.unit, outcome)
             waiting.future.set_result(Answer(outcome, watermark_ms))
         self._follow_up(landed)
 

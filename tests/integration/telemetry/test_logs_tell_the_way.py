@@ -1,0 +1,61 @@
+"""One search in the logs finds a record's way: who read it, which commit has it (SPEC J3)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from raylake.telemetry.logs import log_folder
+from tests.harness.producing import DIRTY
+from tests.harness.scope import TABLE, MakeScope, Scope
+
+
+def lines(scope: Scope, process: str) -> list[dict[str, Any]]:
+    """What the processes of a kind have logged, in all runs."""
+    folder = log_folder(str(scope.lake), scope.name)
+    files = sorted(folder.glob(f"*/{process}*.jsonl*"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def spans(unit: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    return sorted(unit["partitions"].items())
+
+
+@pytest.mark.spec("J3")
+def test_consumer_owner_commit_and_dead_letters_name_the_same_unit(
+    make_scope: MakeScope, tmp_path: Path
+) -> None:
+    scope = make_scope(folder=tmp_path)
+    scope.produce(2000, DIRTY)
+    scope.drain("--available-now")
+    units = {unit for _, ours in scope.commits() for unit in ours.get("units", ())}
+    assert units
+    sent = {one["correlation_id"]: one for one in lines(scope, "consumer") if "partitions" in one}
+    decided = {
+        one["correlation_id"]: one for one in lines(scope, "owner") if "correlation_id" in one
+    }
+    assert sent.keys() == decided.keys() == units
+    for version, ours in scope.commits():
+        ranges = sorted(
+            (f"{r['topic']}[{r['partition']}]", [r["start"], r["end"]])
+            for r in ours.get("ranges", ())
+        )
+        named = ours.get("units", ())
+        assert all(decided[unit]["commit"] == version for unit in named)
+        assert sorted(one for unit in named for one in spans(decided[unit])) == ranges
+        assert [spans(sent[unit]) for unit in named] == [spans(decided[unit]) for unit in named]
+    every = [*sent.values(), *decided.values(), *lines(scope, "dead_letters")]
+    assert {one["pipeline"] for one in every} == {scope.name}
+    assert {one["table"] for one in sent.values()} == {f"bronze.{TABLE}"}
+    assert len({one["run_id"] for one in every}) == 1
+
+    letters = DeltaTable(scope.letters).to_pyarrow_table()
+    assert letters.num_rows > 0
+    assert set(letters.column("unit_id").to_pylist()) <= units
+    stored = {v for one in lines(scope, "dead_letters") for v in one.get("commits", ())}
+    naming = {version for version, ours in scope.commits() if ours.get("dead_letters")}
+    assert stored == naming
