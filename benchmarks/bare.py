@@ -1,7 +1,8 @@
 """The consumer's and the owner's classes in this process, without Ray.
 
 ``python benchmarks/bare.py --folder F --bootstrap H:P --lake L --count N`` ingests what the topics
-of ``F/bench.yaml`` hold, in a new process, as actors are, and ends with a line of JSON.
+of ``F/bench.yaml`` hold, in a new process, as actors are, and ends with a line of JSON. With
+``--in-actor`` the same loop runs in the one actor of an otherwise empty Ray.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ import pyarrow as pa
 from bed import Bed, BenchFailed
 from runs import Figures
 
+from raylake.client.environment import prepare_ray
 from raylake.clock import SystemClock
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.owned_table import OwnedTable
@@ -110,15 +113,30 @@ class _HereOwner:
         return _Answered(Answer(outcome, None))
 
 
+def ingest_in_actor(made: Bed, lake: Path, count: int) -> Figures:
+    """The same in a process of Ray's: what that costs by itself."""
+    prepare_ray()
+    # After its variables are set: it reads them when it is imported.
+    import ray
+
+    ray.init(num_cpus=1, _temp_dir=os.environ["RAYLAKE_RAY_DIR"], include_dashboard=False)
+    figures: Figures = ray.get(ray.remote(ingest_here).remote(made, lake, count))
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--in-actor", action="store_true")
     chosen = parser.parse_args()
     made = Bed("bare", chosen.folder, chosen.bootstrap)
-    print(json.dumps(dataclasses.asdict(ingest_here(made, chosen.lake, chosen.count))), flush=True)
+    ingest = ingest_in_actor if chosen.in_actor else ingest_here
+    print(json.dumps(dataclasses.asdict(ingest(made, chosen.lake, chosen.count))), flush=True)
+    if chosen.in_actor:
+        sys.modules["ray"].shutdown()
     # Readers of Delta tables can abort a process at exit.
     os._exit(0)
 

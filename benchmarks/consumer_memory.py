@@ -71,12 +71,11 @@ def _report(samples: list[tuple[int, float]], count: int, seconds: float) -> int
     working = [sample for sample in samples if sample[0]]
     if len(working) < 6:
         raise BenchFailed(f"only {len(working)} samples of a working consumer: more records")
-    third = max(record for record, _ in working) / 3
+    # Of its time: the status document is too rarely written to tell records apart at this speed.
+    third = len(working) // 3
     rows, tops = [], []
     for number in range(3):
-        mine = [m for r, m in working if number * third <= r <= (number + 1) * third]
-        if not mine:
-            raise BenchFailed("a third without a sample: more records")
+        mine = [m for _, m in working[number * third :][: third if number < 2 else None]]
         tops.append(max(mine))
         rows.append([f"{number + 1}", len(mine), min(mine), sum(mine) / len(mine), max(mine)])
     table(rows, ["third", "samples", "min MiB", "mean MiB", "max MiB"])

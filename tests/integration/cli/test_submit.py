@@ -206,6 +206,28 @@ def test_what_goes_wrong_has_a_name_and_the_secret_is_nowhere(
 
 
 @pytest.mark.spec("K1")
+@pytest.mark.timeout(400)
+def test_a_secret_that_resolves_here_and_not_on_the_node_is_2_and_named(
+    submitting: Shell, cluster: JobsCluster, broker: LiveBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = submitting
+    monkeypatch.setenv("ONLY_HERE", cluster.password)
+    security = (
+        "  security: {protocol: SASL_PLAINTEXT, mechanism: PLAIN, username: u, "
+        "password: 'env:ONLY_HERE', allow_password_without_tls: true}\n"
+    )
+    text = pipeline_text(broker, "nothing", "elsewhere")
+    shell.write("elsewhere.yaml", text.replace("bronze:\n", security + "bronze:\n"))
+    submitted = shell("submit", "elsewhere.yaml", "--address", cluster.url)
+    assert submitted.code == 0, submitted.err
+    failed = until(lambda: _ended(job_of(shell, "elsewhere.yaml", cluster)), "the job has ended")
+    assert (failed["state"], failed["exit_code"]) == ("FAILED", 2), failed
+    said = "".join(failed["said"])
+    assert "env:ONLY_HERE cannot be resolved" in said
+    assert cluster.password not in said
+
+
+@pytest.mark.spec("K1")
 def test_a_wrong_token_or_address_is_4_and_says_which(
     submitting: Shell,
     cluster: JobsCluster,
