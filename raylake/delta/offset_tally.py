@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from raylake.delta.pending import Withdrawal
 from raylake.delta.verify_offsets import Mask
+from raylake.ingest.unit import SourcePartition
 
 Key = tuple[str, int]
 
@@ -18,13 +19,13 @@ class Tally:
     """Counts rows on both sides of the new ends while they are looked at.
 
     Args:
-        ends: By topic and partition, the first offset that leaves.
+        ends: By partition, the first offset that leaves; rows do not tell a topic's incarnations.
     """
 
-    def __init__(self, ends: Mapping[Key, int]) -> None:
-        self._ends = ends
-        self.kept: dict[Key, int] = dict.fromkeys(ends, 0)
-        self.taken: dict[Key, int] = dict.fromkeys(ends, 0)
+    def __init__(self, ends: Mapping[SourcePartition, int]) -> None:
+        self._ends: dict[Key, int] = {(s.topic, s.partition): end for s, end in ends.items()}
+        self.kept: dict[Key, int] = dict.fromkeys(self._ends, 0)
+        self.taken: dict[Key, int] = dict.fromkeys(self._ends, 0)
 
     def doomed(self, batch: pa.RecordBatch) -> Mask:
         """Which rows of a batch leave; its first columns are topic, partition and offset."""
@@ -43,8 +44,14 @@ class Tally:
         return found
 
 
-def letters_of(batch: pa.RecordBatch, wanted: Withdrawal) -> Mask:
-    """Which dead letters of a batch are of the table and the topics, whatever their offset."""
+def doomed_letters(batch: pa.RecordBatch, wanted: Withdrawal, tally: Tally) -> Mask:
+    """Which dead letters of a batch a withdrawal takes.
+
+    Args:
+        batch: Its first columns are topic, partition and offset.
+        wanted: Of which table and topics.
+        tally: Of the withdrawal's ends; counts those of the table and the topics.
+    """
     ids = pa.array(sorted({s.topic_id for s in wanted.ends}), pa.string())
     mine = pc.and_(
         pc.equal(batch.column("table"), wanted.table),
@@ -52,12 +59,5 @@ def letters_of(batch: pa.RecordBatch, wanted: Withdrawal) -> Mask:
     )
     # A copy: what Arrow hands out may be read-only.
     chosen: Mask = np.array(pc.fill_null(mine, False).to_numpy(zero_copy_only=False))
-    return chosen
-
-
-def leaves(batch: pa.RecordBatch, wanted: Withdrawal) -> Mask:
-    """Which dead letters of a batch a withdrawal takes."""
-    chosen = letters_of(batch, wanted)
-    tally = Tally({(s.topic, s.partition): end for s, end in wanted.ends.items()})
     chosen[chosen] = tally.doomed(batch.filter(pa.array(chosen)))
     return chosen

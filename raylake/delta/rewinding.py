@@ -114,7 +114,7 @@ def survey(order: Rewind, states: States, reader: LogReader) -> Survey:
     _check(order, states, reader.path)
     _refuse_moved(order, states, snapshot, reader.path)
     _refuse_pending(order, states, snapshot, reader.path)
-    rows = Tally({(s.topic, s.partition): end for s, end in order.ends.items()})
+    rows = Tally(order.ends)
     cuts = tuple(find_cuts(reader, live_files(snapshot.files), ROW_COLUMNS, rows.doomed))
     letters = find_letters(order.letters, order.withdrawal).tally
     told = _history(reader, snapshot, order)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylake.delta.log_reader import LogReader
-from raylake.delta.offset_tally import leaves
+from raylake.delta.offset_tally import Tally, doomed_letters
 from raylake.delta.verify_letters import NOT_COUNTED, LettersTable, Pending
 from raylake.delta.verify_log import LogAccount, table_path
 from raylake.delta.verify_model import Finding, FindingList
@@ -84,7 +84,7 @@ class AttributedLetters:
         for path, batch in read(reader, live, LETTER_COLUMNS, on_fault):
             leaving = np.zeros(batch.num_rows, np.bool_)
             for one in self.pending.withdrawals:
-                leaving |= leaves(batch, one)
+                leaving |= doomed_letters(batch, one, Tally(one.ends))
             yield path, batch.filter(pa.array(~leaving)) if leaving.any() else batch
         pending = [
             LiveFile(f.path, f.size_bytes, f.rows, f.partition_values)

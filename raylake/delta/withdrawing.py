@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from raylake.delta import log_files
 from raylake.delta.cutting import Cut, find_cuts
 from raylake.delta.ledger import PREFIX
 from raylake.delta.log_reader import LogReader
-from raylake.delta.offset_tally import Tally, letters_of
+from raylake.delta.offset_tally import Tally, doomed_letters
 from raylake.delta.pending import Withdrawal, pending_dead_letters
 from raylake.delta.verify_data import LETTER_COLUMNS, live_files
 from raylake.delta.verify_letters import NOT_COUNTED
@@ -48,7 +47,7 @@ def find_letters(path: str | None, wanted: Withdrawal) -> Letters:
     Raises:
         LogDamaged: A file is missing, or is not what the log says.
     """
-    tally = Tally({(s.topic, s.partition): end for s, end in wanted.ends.items()})
+    tally = Tally(wanted.ends)
     if path is None or not log_files.commit_versions(place(path)):
         return Letters(-1, tally, ())
     reader = LogReader(path)
@@ -61,10 +60,7 @@ def find_letters(path: str | None, wanted: Withdrawal) -> Letters:
     ]
 
     def doomed(batch: pa.RecordBatch) -> Mask:
-        chosen = letters_of(batch, wanted)
-        found: Mask = np.zeros(batch.num_rows, np.bool_)
-        found[chosen] = tally.doomed(batch.filter(pa.array(chosen)))
-        return found
+        return doomed_letters(batch, wanted, tally)
 
     cuts = tuple(find_cuts(reader, files, LETTER_COLUMNS, doomed))
     return Letters(snapshot.version, tally, cuts)

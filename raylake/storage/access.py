@@ -6,9 +6,7 @@ writes the new ones to where the references point, and no process is started aga
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -53,7 +51,6 @@ _OPTIONS: Final = {
     },
 }
 _known: dict[str, StoreAccess] = {}
-_SALT: Final = secrets.token_bytes(16)
 
 
 @dataclass(eq=False, slots=True)
@@ -62,14 +59,12 @@ class Reached:
 
     Attributes:
         client: Its client.
-        digest: Tells keys from other ones, and not what they are.
         options: What the client was opened with; holds secrets.
         looked_at_s: When the references were resolved last, on the monotonic clock.
         trouble: Why it stays in use although other keys were looked for; empty for nothing.
     """
 
     client: Any
-    digest: bytes
     options: Mapping[str, str] = field(repr=False)
     looked_at_s: float
     trouble: str = ""
@@ -185,10 +180,9 @@ def _looked_at(bucket: str, access: StoreAccess, found: Reached | None, now_s: f
     """The bucket with the keys that the references give now; what was found where they are its."""
     try:
         options = _resolved(bucket, access)
-        digest = hashlib.blake2b(repr(sorted(options.items())).encode(), key=_SALT).digest()
-        if found is not None and found.digest == digest:
+        if found is not None and found.options == options:
             return found
-        return Reached(_client(bucket, access, options), digest, options, now_s)
+        return Reached(_client(bucket, access, options), options, now_s)
     except OSError as error:
         # Never as it is: FileNotFoundError would say that an object is not there.
         raise ConfigError(
