@@ -398,7 +398,7 @@ def test_a_claim_that_could_not_be_written_is_removed_and_made_again(
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> StorePath:
     """A folder of orders in a store that lies in this process's memory."""
-    known = Reached(client=MemoryStore(), digest=b"", options={}, looked_at_s=0.0)
+    known = Reached(client=MemoryStore(), options={}, looked_at_s=0.0)
     monkeypatch.setattr(objects, "reached", lambda *_, **__: known)
     return StorePath("s3://lake/orders")
 
