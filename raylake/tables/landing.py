@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from raylake.delta import log_files
+from raylake.errors import LogDamaged
 from raylake.storage.place import Place
 from raylake.tables.errors import OutcomeUnread
 from raylake.tables.results import FileCounts
@@ -46,7 +47,7 @@ def landed(root: Place, batch: str, after_version: int) -> Landed | None:
                 counted = metrics if isinstance(metrics, dict) else {}
                 return Landed(version, counted, _files(actions))
             version += 1
-    except OSError as error:
+    except (OSError, LogDamaged) as error:
         raise OutcomeUnread(
             f"{root}: whether batch {batch} was committed cannot be told: {error}",
             hint=f"look for the batch in `{KEY}` of the versions after {after_version} before the "
