@@ -14,7 +14,7 @@ from raylake.ingest.retry import RetryPolicy
 from raylake.tables import delta_rs, errors
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_tasks import Task
-from raylake.tables.requests import Append, Create, Delete, Read, Update, Upsert
+from raylake.tables.requests import Append, Create, Delete, DeleteUnmatched, Read, Update, Upsert
 
 SCHEMA = pa.schema([("id", pa.int64()), ("n", pa.int32())])
 
@@ -165,3 +165,19 @@ def test_what_cannot_be_told_is_said(
     with pytest.raises(errors.OutcomeUnread) as caught:
         engine.execute(table, Append(rows(9)))
     assert caught.value.to_dict()["table_changed"] is None
+
+
+@pytest.mark.parametrize("prunes", [True, False])
+def test_files_out_of_the_range_of_the_sources_keys_are_passed_over(
+    engine: DeltaRsEngine, table: str, prunes: bool
+) -> None:
+    for start in (1000, 2000):
+        engine.execute(table, Append(rows(*range(start, start + 10))))
+    unmatched = None if prunes else DeleteUnmatched("id < 0")
+    result = engine.execute(
+        table, Upsert(rows(1003, 1004, n=5), ("id",), not_matched_by_source=unmatched)
+    )
+    assert result.rows.updated == 2
+    metrics = engine.history(table, 1)[0].metrics
+    skipped, scanned = ("num_target_files_skipped_during_scan", "num_target_files_scanned")
+    assert (metrics[skipped], metrics[scanned]) == ((2, 1) if prunes else (0, 3))
