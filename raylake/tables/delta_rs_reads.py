@@ -81,7 +81,9 @@ def history(root: Place, limit: int | None) -> list[TableVersion]:
     """
     if limit is not None and limit < 1:
         raise BadRequest(f"{root}: history: the limit {limit} is below 1")
-    return [_line(one) for one in opened(root).history(limit)]
+    versions = Versions(root)
+    wanted = versions.with_commits()[::-1][:limit]
+    return [_line(one, versions) for one in wanted]
 
 
 def files(handle: DeltaTable) -> set[str]:
@@ -203,10 +205,11 @@ def _nothing(handle: DeltaTable) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, [])
 
 
-def _line(commit: dict[str, Any]) -> TableVersion:
+def _line(version: int, versions: Versions) -> TableVersion:
+    commit = versions.commit_info(version)
     return TableVersion(
-        version=int(commit["version"]),
-        at=utc(int(commit.get("timestamp") or 0)),
+        version=version,
+        at=utc(versions.made_ms(version)),
         operation=str(commit.get("operation", "")),
         engine=str(commit.get("engineInfo", "")),
         parameters=dict(commit.get("operationParameters") or {}),

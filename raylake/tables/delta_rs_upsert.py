@@ -149,7 +149,7 @@ def _that_count(handle: DeltaTable, rows: pa.Table, keys: Sequence[str], insert:
     delta-rs 1.6 takes rows that it is not to insert for rows of nothing but nulls, and refuses
     them where a column is NOT NULL: so they are left out. The commit fails if the table has moved.
     """
-    with duckdb.connect() as connection:
+    with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         connection.register("source", rows)
         query = f"SELECT COALESCE({insert}, FALSE) AS chosen FROM source"  # noqa: S608
         chosen = pa.table(connection.sql(query).to_arrow_table()).column("chosen")

@@ -85,7 +85,7 @@ class Versions:
         Raises:
             VersionGone: The first version that is left is younger.
         """
-        made = self._made()
+        made = self.with_commits()
         at = bisect.bisect_right(made, moment_ms, key=self.made_ms)
         if at == 0:
             first = made[0]
@@ -99,18 +99,21 @@ class Versions:
 
     def made_from(self, moment_ms: int) -> int:
         """The first version made at a time or later; one beyond the newest when there is none."""
-        made = self._made()
+        made = self.with_commits()
         at = bisect.bisect_left(made, moment_ms, key=self.made_ms)
         return made[at] if at < len(made) else self.latest + 1
 
     def made_ms(self, version: int) -> int:
         """When a version was made: what its commit says, or when its file was written."""
-        actions = log_files.read_commit(self._root, version) or []
-        stamp = log_files.commit_info(actions).get("timestamp")
+        stamp = self.commit_info(version).get("timestamp")
         if stamp is not None:
             return int(stamp)
         mark = log_files.mark(log_files.commit_path(self._root, version))
         return 0 if mark is None else mark.mtime_ns // 1_000_000
+
+    def commit_info(self, version: int) -> dict[str, Any]:
+        """What a version's writer said of it; empty when it said nothing."""
+        return log_files.commit_info(log_files.read_commit(self._root, version) or [])
 
     def oldest_in_log(self) -> int:
         """The oldest version that the log leads to; its data files may be gone all the same."""
@@ -173,11 +176,11 @@ class Versions:
         for version in range(first, last + 1):
             actions = log_files.read_commit(self._root, version)
             if actions is None:
-                raise self.gone(version, self._made()[0])
+                raise self.gone(version, self.with_commits()[0])
             found.append(actions)
         return found
 
-    def _made(self) -> list[int]:
+    def with_commits(self) -> list[int]:
         """The versions whose commits are left without a gap."""
         return list(range(self._reader.first_retained(self._listing), self.latest + 1))
 

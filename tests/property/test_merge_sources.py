@@ -33,7 +33,7 @@ def _rank(row: dict[str, Any]) -> tuple[bool, int]:
 
 
 @given(ROWS)
-def test_property_07_the_last_row_of_each_key_counts_and_ties_are_refused(
+def test_the_last_row_of_each_key_counts_and_ties_are_refused(
     rows: list[dict[str, Any]],
 ) -> None:
     table = pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -83,7 +83,7 @@ def interfere(monkeypatch: pytest.MonkeyPatch, table: str) -> Callable[[int], No
     [Update({"n": "n + 1"}, where="id < 50"), Upsert(rows(1, 2, 3, n=2), ("id",))],
     ids=["update", "upsert"],
 )
-def test_property_44_a_conflict_is_tried_again_with_back_off(
+def test_a_conflict_is_tried_again_with_back_off(
     engine: DeltaRsEngine,
     clock: Sleeper,
     table: str,
@@ -138,7 +138,7 @@ def test_an_error_after_the_commit_is_no_failure(
     assert found(engine, table)[2] == 7
 
 
-def test_property_41_an_error_before_the_commit_leaves_the_table_and_is_not_repeated(
+def test_an_error_before_the_commit_leaves_the_table_and_is_not_repeated(
     engine: DeltaRsEngine, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
