@@ -112,7 +112,11 @@ def one_row_a_key(
     if not sequence_by:
         raise _duplicates(ordered, same_key, keys, where, "")
     counts = np.append(True, ~same_key)
-    ties = same_key & _repeats(ordered, sequence_by) & counts[:-1]
+    same_place = same_key & _repeats(ordered, sequence_by)
+    # Places taken since the key's first row: none are those that share the first one's place.
+    steps = np.append(0, np.cumsum(same_key & ~same_place))
+    first = steps == np.maximum.accumulate(np.where(counts, steps, 0))
+    ties = same_place & first[:-1]
     if ties.any():
         ties &= ~_repeats(ordered, ordered.schema.names)
     if ties.any():

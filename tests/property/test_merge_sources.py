@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raylake.tables.errors import DuplicateMergeKeys
@@ -33,6 +33,8 @@ def _rank(row: dict[str, Any]) -> tuple[bool, int]:
 
 
 @given(ROWS)
+@example([{"a": 0, "b": "", "seq": 1, "value": v} for v in (None, None, [])])
+@example([{"a": 0, "b": "", "seq": s, "value": [s]} for s in (1, 0, 0)])
 def test_the_last_row_of_each_key_counts_and_ties_are_refused(
     rows: list[dict[str, Any]],
 ) -> None:
