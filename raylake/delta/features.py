@@ -53,6 +53,30 @@ def refuse_unsupported(table: DeltaTable, path: str) -> None:
     Raises:
         UnsupportedTable: Naming the feature or the property.
     """
+    refuse_protocol(table, path)
+    configuration = dict(table.metadata().configuration)
+    refuse_properties(configuration, path)
+    refuse_columns(table, path)
+
+
+def refuse_columns(table: DeltaTable, path: str) -> None:
+    """Refuse columns whose values the writer would have to make.
+
+    Raises:
+        UnsupportedTable: Naming the feature and the column.
+    """
+    for field in json.loads(table.schema().to_json())["fields"]:
+        for key in field.get("metadata", {}):
+            if key in _COLUMN_KEYS:
+                raise _unsupported(path, f"{_COLUMN_KEYS[key]} (column {field['name']!r})")
+
+
+def refuse_protocol(table: DeltaTable, path: str) -> None:
+    """Refuse a protocol of which not everything is known here.
+
+    Raises:
+        UnsupportedTable: Naming the feature.
+    """
     protocol = table.protocol()
     if protocol.min_reader_version > MAX_READER or protocol.min_writer_version > MAX_WRITER:
         raise UnsupportedTable(
@@ -64,12 +88,6 @@ def refuse_unsupported(table: DeltaTable, path: str) -> None:
     unknown = sorted(listed - ALLOWED_FEATURES)
     if unknown:
         raise _unsupported(path, unknown[0])
-    configuration = dict(table.metadata().configuration)
-    refuse_properties(configuration, path)
-    for field in json.loads(table.schema().to_json())["fields"]:
-        for key in field.get("metadata", {}):
-            if key in _COLUMN_KEYS:
-                raise _unsupported(path, f"{_COLUMN_KEYS[key]} (column {field['name']!r})")
 
 
 def refuse_properties(configuration: Mapping[str, str | None], path: str) -> None:
@@ -85,12 +103,21 @@ def refuse_properties(configuration: Mapping[str, str | None], path: str) -> Non
             hint=f"Unset it: ALTER TABLE … UNSET TBLPROPERTIES ('{RETENTION}').",
             property=RETENTION,
         )
-    for key, (feature, harmless) in _IN_USE.items():
-        if (configuration.get(key) or "").lower() not in harmless:
-            raise _unsupported(path, feature)
+    refuse_in_use(configuration, path)
     for key in configuration:
         if key.startswith("delta.constraints."):
             raise _unsupported(path, f"checkConstraints ({key.removeprefix('delta.constraints.')})")
+
+
+def refuse_in_use(configuration: Mapping[str, str | None], path: str) -> None:
+    """Refuse properties that turn on a feature that delta-rs does not write.
+
+    Raises:
+        UnsupportedTable: Naming the feature.
+    """
+    for key, (feature, harmless) in _IN_USE.items():
+        if (configuration.get(key) or "").lower() not in harmless:
+            raise _unsupported(path, feature)
 
 
 def _unsupported(path: str, feature: str) -> UnsupportedTable:

@@ -1,0 +1,329 @@
+"""Conditions and values of requests: parsed, checked against an allow-list, and written anew.
+
+No text of a user's reaches an engine. What is allowed means the same to every engine:
+
+* columns (``x``, ``source.x``, fields of structs as ``x.y``; odd names in double quotes), numbers,
+  strings in single quotes, ``true``, ``false``, ``null``;
+* ``and or not``, comparisons, ``is [not] null``, ``is [not] distinct from``, ``in (…)`` with
+  values, ``between``, ``like``, ``ilike``, ``case``;
+* ``+ - *``, ``%`` by a number, ``/`` by a number with a decimal point (engines divide integers
+  differently), ``||``;
+* ``cast(x as type)``, ``date '…'``, ``timestamp '…'`` with a zone, ``coalesce lower upper trim
+  length abs nullif substring``.
+
+Names are matched without case where that leaves no doubt.
+"""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from raylake.config.findings import did_you_mean
+from raylake.tables.errors import BadExpression, TimeWithoutZone, UnknownColumn
+from raylake.tables.times import has_zone, is_time
+
+MAX_CHARACTERS: Final = 20_000
+_COMPARISONS: Final = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
+_CONDITIONS: Final = (
+    *_COMPARISONS,
+    exp.And,
+    exp.Or,
+    exp.Not,
+    exp.Is,
+    exp.In,
+    exp.Between,
+    exp.Like,
+    exp.ILike,
+    exp.NullSafeEQ,
+    exp.NullSafeNEQ,
+    exp.Boolean,
+)
+"""What is true, false or unknown."""
+_ALLOWED: Final = (
+    *_CONDITIONS,
+    exp.Column,
+    exp.Identifier,
+    exp.Literal,
+    exp.Null,
+    exp.Paren,
+    exp.Case,
+    exp.If,
+    exp.Add,
+    exp.Sub,
+    exp.Mul,
+    exp.Div,
+    exp.Mod,
+    exp.Neg,
+    exp.DPipe,
+    exp.Cast,
+    exp.DataType,
+    exp.DataTypeParam,
+    exp.Coalesce,
+    exp.Lower,
+    exp.Upper,
+    exp.Trim,
+    exp.Length,
+    exp.Abs,
+    exp.Nullif,
+    exp.Substring,
+)
+_TYPES: Final = frozenset(
+    {
+        exp.DataType.Type.BIGINT,
+        exp.DataType.Type.BOOLEAN,
+        exp.DataType.Type.DATE,
+        exp.DataType.Type.DECIMAL,
+        exp.DataType.Type.DOUBLE,
+        exp.DataType.Type.FLOAT,
+        exp.DataType.Type.INT,
+        exp.DataType.Type.SMALLINT,
+        exp.DataType.Type.TEXT,
+        exp.DataType.Type.TIMESTAMP,
+        exp.DataType.Type.TIMESTAMPTZ,
+        exp.DataType.Type.TINYINT,
+        exp.DataType.Type.VARCHAR,
+    }
+)
+# sqlglot's Cast has kinds of its own below it, which engines do not read alike.
+_EXACT: Final = frozenset(_ALLOWED)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The columns that an expression may name.
+
+    Attributes:
+        sides: Columns by qualifier (``source``, ``target``); one side alone is "" and its columns
+            are written without a qualifier.
+        what: What the expression is, for messages: ``update_when of …``.
+    """
+
+    sides: Mapping[str, pa.Schema]
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A checked expression.
+
+    Attributes:
+        columns: The columns that it reads: qualifier and exact name.
+    """
+
+    columns: frozenset[tuple[str, str]]
+    _tree: exp.Expr = field(repr=False)
+
+    def sql(self, dialect: str | None = None) -> str:
+        """The text for an engine, every name quoted.
+
+        Args:
+            dialect: sqlglot's name of it; None: what DataFusion reads.
+        """
+        return str(self._tree.sql(dialect=dialect, identify=True, comments=False))
+
+    def fits(self, kind: pa.DataType) -> bool:
+        """Whether it is one plain value that a column of this type holds exactly."""
+        tree = self._tree.unnest()
+        if isinstance(tree, exp.Neg):
+            tree = tree.this.unnest()
+        elif isinstance(tree, exp.Cast) and tree.to.this == exp.DataType.Type.TIMESTAMPTZ:
+            # DataFusion takes the zone into account, and then calls it a time without one.
+            return bool(pa.types.is_timestamp(kind) and kind.tz is not None)
+        if not isinstance(tree, exp.Literal):
+            return isinstance(tree, exp.Null)
+        return _text_fits(tree.name, kind) if tree.is_string else _number_fits(tree.name, kind)
+
+
+def condition(text: str, scope: Scope) -> Expression:
+    """A checked condition.
+
+    Raises:
+        BadExpression: It does not parse, holds what is not allowed, or is no condition.
+        UnknownColumn: It names a column that is not there.
+        TimeWithoutZone: It compares with a time that has no zone.
+    """
+    found = value(text, scope)
+    tree = found._tree.unnest()  # noqa: SLF001
+    if not isinstance(tree, (*_CONDITIONS, exp.Case, exp.Coalesce)) and not _is_flag(tree, scope):
+        raise _bad(scope, text, "is a value, not a condition")
+    return found
+
+
+def value(text: str, scope: Scope) -> Expression:
+    """A checked value, or condition.
+
+    Raises:
+        BadExpression, UnknownColumn, TimeWithoutZone: As :func:`condition`.
+    """
+    tree = _parsed(text, scope)
+    for node in tree.walk():
+        _check(node, text, scope)
+    read: set[tuple[str, str]] = set()
+    for column in list(tree.find_all(exp.Column)):
+        resolved, side, name = _resolved(column, scope, text)
+        _check_times(column, _type_of(scope, side, name), text, scope)
+        read.add((side, name))
+        if column is tree:
+            tree = resolved
+        else:
+            column.replace(resolved)
+    return Expression(frozenset(read), tree)
+
+
+def _number_fits(text: str, kind: pa.DataType) -> bool:
+    number = decimal.Decimal(text).normalize()
+    places = max(0, -int(number.as_tuple().exponent))
+    if pa.types.is_integer(kind):
+        return bool(places == 0 and number < 1 << (kind.bit_width - 1))
+    if pa.types.is_decimal(kind):
+        limit = decimal.Decimal(10) ** (kind.precision - kind.scale)
+        return bool(places <= kind.scale and number < limit)
+    return bool(pa.types.is_floating(kind))
+
+
+def _text_fits(text: str, kind: pa.DataType) -> bool:
+    if pa.types.is_timestamp(kind):
+        return has_zone(text) if kind.tz else is_time(text) and not has_zone(text)
+    if pa.types.is_date(kind):
+        return is_time(text) and len(text) == len("2026-01-31")
+    return bool(pa.types.is_string(kind))
+
+
+def quoted(name: str, side: str = "") -> str:
+    """A column's name as engines read it."""
+    return str(exp.column(name, table=side or None, quoted=True).sql(identify=True))
+
+
+def _parsed(text: str, scope: Scope) -> exp.Expr:
+    if not isinstance(text, str) or not text.strip():
+        raise BadExpression(f"{scope.what}: the expression is empty", hint="leave it out instead")
+    if len(text) > MAX_CHARACTERS:
+        raise BadExpression(
+            f"{scope.what}: the expression has {len(text)} characters, {MAX_CHARACTERS} may be",
+            hint="give long lists of values as the source of an upsert",
+        )
+    try:
+        trees = sqlglot.parse(text)
+    except (SqlglotError, RecursionError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0] or "nested too deeply"
+        raise _bad(scope, text, f"does not parse: {reason}") from None
+    if len(trees) != 1 or not isinstance(trees[0], exp.Expr):
+        raise _bad(scope, text, "is not one expression")
+    return trees[0]
+
+
+def _check(node: exp.Expr, text: str, scope: Scope) -> None:
+    kind = type(node)
+    if kind not in _EXACT:
+        name = node.name if isinstance(node, exp.Anonymous) else kind.__name__
+        raise _bad(scope, text, f"holds {name}, which is not allowed")
+    if isinstance(node, exp.DataType) and node.this not in _TYPES:
+        raise _bad(scope, text, f"casts to {node.sql()}, which is not allowed")
+    if isinstance(node, exp.In) and set(node.args) - {"this", "expressions"}:
+        extra = [k for k in node.args if k not in ("this", "expressions") and node.args[k]]
+        if extra:
+            raise _bad(scope, text, "asks for IN something else than values")
+    if isinstance(node, exp.Div | exp.Mod):
+        _check_divisor(node, text, scope)
+    if isinstance(node, exp.Cast) and node.to.this == exp.DataType.Type.TIMESTAMP:
+        if not isinstance(node.this, exp.Literal):
+            raise _bad(scope, text, "casts something else than a text to a timestamp")
+        _require_zone(node.this, text, scope)
+        # What has a zone is a point in time; plain TIMESTAMP would drop it.
+        node.to.set("this", exp.DataType.Type.TIMESTAMPTZ)
+
+
+def _check_divisor(node: exp.Div | exp.Mod, text: str, scope: Scope) -> None:
+    divisor = node.expression
+    number = divisor.name if isinstance(divisor, exp.Literal) and not divisor.is_string else ""
+    if not number or float(number) == 0:
+        raise _bad(scope, text, "divides by something else than a number")
+    if isinstance(node, exp.Div) and "." not in number:
+        raise _bad(scope, text, f"divides by {number}: write {number}.0, engines differ otherwise")
+
+
+def _resolved(column: exp.Column, scope: Scope, text: str) -> tuple[exp.Expr, str, str]:
+    """The column with its exact name and side, its side, and its name."""
+    if isinstance(column.this, exp.Star):
+        raise _bad(scope, text, "holds *, which is not allowed")
+    parts = [part.name for part in column.parts]
+    if len(parts) > 1 and parts[0].lower() in scope.sides:
+        sides = [parts.pop(0).lower()]
+    else:
+        sides = list(scope.sides)
+    found = [(side, name) for side in sides if (name := _exact(parts[0], scope.sides[side]))]
+    if len(found) > 1:
+        raise _bad(scope, text, f"names {parts[0]!r}, which both sides have: say which one")
+    if not found:
+        known = [name for side in sides for name in scope.sides[side].names]
+        raise UnknownColumn(
+            f"{scope.what}: there is no column {parts[0]!r}",
+            hint=did_you_mean(parts[0], known),
+            column=parts[0],
+        )
+    side, name = found[0]
+    tree: exp.Expr = exp.column(name, table=side or None, quoted=True)
+    kind = scope.sides[side].field(name).type
+    for part in parts[1:]:
+        inner = _exact(part, pa.schema(list(kind))) if pa.types.is_struct(kind) else ""
+        if not inner:
+            raise UnknownColumn(
+                f"{scope.what}: column {name!r} has no field {part!r}", column=f"{name}.{part}"
+            )
+        kind = kind.field(inner).type
+        tree = exp.Bracket(this=tree, expressions=[exp.Literal.string(inner)])
+    return tree, side, name
+
+
+def _exact(name: str, schema: pa.Schema) -> str:
+    """The name as the schema has it; empty when it has none, or several that differ in case."""
+    if name in schema.names:
+        return name
+    folded = [known for known in schema.names if known.lower() == name.lower()]
+    return folded[0] if len(folded) == 1 else ""
+
+
+def _type_of(scope: Scope, side: str, name: str) -> pa.DataType:
+    return scope.sides[side].field(name).type
+
+
+def _is_flag(tree: exp.Expr, scope: Scope) -> bool:
+    """Whether it is a boolean column."""
+    if not isinstance(tree, exp.Column):
+        return False
+    return bool(pa.types.is_boolean(_type_of(scope, tree.table, tree.name)))
+
+
+def _check_times(column: exp.Column, kind: pa.DataType, text: str, scope: Scope) -> None:
+    """A string that a point in time is compared with must have a zone."""
+    parent = column.parent
+    if not pa.types.is_timestamp(kind) or kind.tz is None:
+        return
+    if isinstance(parent, (*_COMPARISONS, exp.In, exp.Between)):
+        for node in parent.iter_expressions():
+            _require_zone(node, text, scope)
+
+
+def _require_zone(node: exp.Expr, text: str, scope: Scope) -> None:
+    if isinstance(node, exp.Literal) and node.is_string and not has_zone(node.name):
+        raise TimeWithoutZone(
+            f"{scope.what}: {text!r} holds a time without a zone: {node.name!r}",
+            hint="write 2026-01-31T12:00:00Z, or another zone such as +02:00",
+        )
+
+
+def _bad(scope: Scope, text: str, what: str) -> BadExpression:
+    shown = text if len(text) <= 200 else f"{text[:200]}…"
+    return BadExpression(
+        f"{scope.what}: {shown!r} {what}",
+        hint="conditions hold columns, values, comparisons, and/or/not and a few functions",
+        expression=shown,
+    )

@@ -1,0 +1,199 @@
+"""What can be asked of a table, as plain frozen data (SPEC C1 to C4).
+
+Conditions and values are SQL text in one dialect for all engines (see
+:mod:`raylake.tables.expressions`). Times carry a zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import pyarrow as pa
+
+SchemaMode = Literal["strict", "merge"]
+"""``strict``: the rows have columns of the table only. ``merge``: new columns are added to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make a new, empty table.
+
+    Attributes:
+        schema: Columns; a field's metadata ``comment`` is the column's comment.
+        partition_by: Partition columns, in order.
+        properties: Delta table properties.
+        constraints: CHECK constraints, name to condition.
+        description: The table's comment.
+    """
+
+    schema: pa.Schema
+    partition_by: tuple[str, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+    constraints: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Add rows."""
+
+    rows: pa.Table
+    schema: SchemaMode = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class Overwrite:
+    """Replace all rows, or those that a condition holds for.
+
+    Attributes:
+        rows: The new rows; with ``where`` each of them must fulfil it.
+        where: The rows that are replaced; None: all.
+        schema: As for :class:`Append`; ``overwrite``: the table gets the rows' schema. Properties,
+            constraints, the table's comment and those of columns that stay are kept.
+    """
+
+    rows: pa.Table
+    where: str | None = None
+    schema: Literal["strict", "merge", "overwrite"] = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteUnmatched:
+    """Rows of the table that no row of the source matches are deleted.
+
+    Attributes:
+        where: Only those; None: all of them.
+    """
+
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateUnmatched:
+    """Rows of the table that no row of the source matches are updated.
+
+    Attributes:
+        set: Column to its new value.
+        where: Only those; None: all of them.
+    """
+
+    set: Mapping[str, str]
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Update the rows whose keys are there, insert the others.
+
+    Conditions name columns as ``source.x`` and ``target.x``; where only one side has ``x``, plain
+    ``x`` will do. Columns of the source that the table lacks and that a condition or
+    ``sequence_by`` names are read and not written.
+
+    Attributes:
+        rows: The source.
+        keys: Columns of both sides by which rows match.
+        update_when: Matching rows are updated only if this holds; else they stay.
+        insert_when: Other rows are inserted only if this holds; columns of the source only.
+        delete_when: Matching rows are deleted if this holds, before ``update_when`` is asked. A row
+            without a match is not inserted where it holds for the source alone.
+        columns: The columns that an update writes; None: all of the source. The keys stay.
+        insert_columns: The columns that an insert writes beside the keys; None: as ``columns``.
+        insert_only: Matching rows stay as they are.
+        not_matched_by_source: What becomes of rows of the table without a match.
+        sequence_by: Columns that order rows of one key: the last one counts, the others are
+            dropped; no value is the least. Empty: two rows of one key are refused.
+        schema: As for :class:`Append`.
+    """
+
+    rows: pa.Table
+    keys: tuple[str, ...]
+    update_when: str | None = None
+    insert_when: str | None = None
+    delete_when: str | None = None
+    columns: tuple[str, ...] | None = None
+    insert_columns: tuple[str, ...] | None = None
+    insert_only: bool = False
+    not_matched_by_source: DeleteUnmatched | UpdateUnmatched | None = None
+    sequence_by: tuple[str, ...] = ()
+    schema: SchemaMode = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Take away the rows that a condition holds for; ``true`` is every row."""
+
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Give columns new values.
+
+    Attributes:
+        set: Column to its new value.
+        where: The rows; None: all.
+    """
+
+    set: Mapping[str, str]
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Make the table again what it was, as a new version.
+
+    Attributes:
+        version: What it was at this version.
+        at: What it was at this time; text is ISO 8601.
+    """
+
+    version: int | None = None
+    at: datetime | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Rows of one version; the newest unless ``version`` or ``at`` says another.
+
+    Attributes:
+        where: Only rows that this holds for.
+        columns: Only these columns, in this order.
+        version: At this version.
+        at: At this time; text is ISO 8601.
+    """
+
+    where: str | None = None
+    columns: tuple[str, ...] | None = None
+    version: int | None = None
+    at: datetime | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Rows as they were inserted, updated and deleted, both ends of the range included.
+
+    Each row has ``_change_type`` (``insert``, ``update_preimage``, ``update_postimage``,
+    ``delete``), ``_commit_version`` and ``_commit_timestamp`` beside the table's columns.
+
+    Attributes:
+        from_version: The first version; or ``from_time``, never both.
+        to_version: The last version, the newest by default; or ``to_time``.
+        from_time: From the first version made at this time or later.
+        to_time: To the last version made at this time or earlier.
+        ignore_deletes: Leave deleted rows out.
+        ignore_changes: Leave updated and deleted rows out: inserts alone stay.
+    """
+
+    from_version: int | None = None
+    to_version: int | None = None
+    from_time: datetime | str | None = None
+    to_time: datetime | str | None = None
+    ignore_deletes: bool = False
+    ignore_changes: bool = False
+
+
+Write = Create | Append | Overwrite | Upsert | Delete | Update | Restore
+"""An operation that makes a version."""
