@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError
 
 from raylake.clock import Clock, SystemClock
@@ -32,6 +33,7 @@ from raylake.tables.delta_rs_upsert import upsert_task
 from raylake.tables.errors import PartlyDone, SchemaMismatch, TableExists, UnknownColumn
 from raylake.tables.expressions import Scope, condition
 from raylake.tables.landing import KEY, Landed, landed
+from raylake.tables.port import Fence
 from raylake.tables.requests import (
     Append,
     Changes,
@@ -69,7 +71,9 @@ class DeltaRsEngine:
         self._clock = clock or SystemClock()
         self._conflicts = conflicts
 
-    def execute(self, table: str, operation: Write, *, why: str = "") -> OperationResult:
+    def execute(
+        self, table: str, operation: Write, *, why: str = "", fence: Fence | None = None
+    ) -> OperationResult:
         """See :meth:`raylake.tables.port.TableEngine.execute`."""
         root = place(table)
         started_s = self._clock.monotonic()
@@ -77,7 +81,7 @@ class DeltaRsEngine:
             before, after = -1, _create(root, operation)
             rows, files, attempts = RowCounts(), FileCounts(), 1
         else:
-            before, after, rows, files, attempts = self._committed(root, operation)
+            before, after, rows, files, attempts = self._committed(root, operation, fence)
         return OperationResult(
             operation=type(operation).__name__.lower(),
             table=table,
@@ -104,16 +108,17 @@ class DeltaRsEngine:
         return delta_rs_reads.history(place(table), limit)
 
     def _committed(
-        self, root: Place, operation: Write
+        self, root: Place, operation: Write, fence: Fence | None
     ) -> tuple[int, int, RowCounts, FileCounts, int]:
         failures = 0
+        commit = _Commit(uuid.uuid4().hex, fence)
         while True:
-            handle = opened_for(root, operation)
+            handle = opened_for(root, operation, fence)
             base = int(handle.version())
             task = _task(root, handle, operation)
             if task is None:
                 return base, base, RowCounts(source=_source(operation)), FileCounts(), failures + 1
-            found, error = _tried(root, base, task, operation)
+            found, error = _tried(root, base, task, operation, commit)
             if found is not None:
                 # The handle may lie behind, or ahead, where the error came after the commit.
                 handle.load_as_version(found.version)
@@ -127,6 +132,14 @@ class DeltaRsEngine:
             if not again:
                 raise translated(error, root, type(operation).__name__.lower()) from error
             self._clock.sleep(self._conflicts.wait_s(failures))
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """What the commit of an operation is known by, over all its attempts."""
+
+    batch: str
+    fence: Fence | None
 
 
 def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | None:
@@ -146,14 +159,19 @@ def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | None:
 
 
 def _tried(
-    root: Place, base: int, task: Task, operation: Write
+    root: Place, base: int, task: Task, operation: Write, commit: _Commit
 ) -> tuple[Landed | None, Exception | None]:
     """What became of one attempt: its commit, or the error that ended it, or neither."""
-    batch = uuid.uuid4().hex
-    mine = {KEY: {"batch": batch, "operation": type(operation).__name__.lower()}}
-    properties = CommitProperties(custom_metadata=mine, max_commit_retries=task.retries)
+    mine = {KEY: {"batch": commit.batch, "operation": type(operation).__name__.lower()}}
+    fence = commit.fence
+    properties = CommitProperties(
+        custom_metadata=mine,
+        # The number was checked on this very version: another one must not pass under it.
+        max_commit_retries=task.retries if fence is None else 0,
+        app_transactions=None if fence is None else [Transaction(*fence)],
+    )
     error = _ended(lambda: task.run(properties))
-    return landed(root, batch, base), error
+    return landed(root, commit.batch, base), error
 
 
 def _source(operation: Write) -> int:

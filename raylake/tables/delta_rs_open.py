@@ -19,7 +19,6 @@ from raylake.delta.features import (
     refuse_in_use,
     refuse_protocol,
 )
-from raylake.delta.ledger import OWNER_APP
 from raylake.delta.log_guard import check_chain
 from raylake.delta.log_reader import LogReader
 from raylake.errors import DependencyUnreachable, RayLakeError, UnsupportedTable
@@ -29,13 +28,14 @@ from raylake.tables.errors import (
     AppendOnlyTable,
     FeatureUnsupported,
     OutcomeUnread,
-    OwnerOnly,
     SchemaMismatch,
     ValuesRefused,
     WriteConflict,
     WriteFailed,
 )
-from raylake.tables.requests import Append, Create, Restore, Upsert, Write
+from raylake.tables.fencing import check_fence
+from raylake.tables.port import Fence
+from raylake.tables.requests import Append, Create, Upsert, Write
 from raylake.tables.versions import missing
 
 ENGINE: Final = "delta-rs"
@@ -62,26 +62,36 @@ def opened(root: Place, version: int | None = None) -> DeltaTable:
         raise DependencyUnreachable(f"{root}: the log cannot be read: {_first(error)}") from error
 
 
-def opened_for(root: Place, operation: Write) -> DeltaTable:
+def refuse_unknown(handle: DeltaTable, where: str) -> None:
+    """Refuse a table that uses what delta-rs does not write.
+
+    Raises:
+        FeatureUnsupported: Names the feature.
+    """
+    try:
+        refuse_protocol(handle, where)
+        refuse_in_use(dict(handle.metadata().configuration), where)
+        refuse_columns(handle, where)
+    except UnsupportedTable as error:
+        raise FeatureUnsupported(error.message, hint=_SPARK_WRITES, **error.context) from None
+
+
+def opened_for(root: Place, operation: Write, fence: Fence | None = None) -> DeltaTable:
     """The handle that an operation may write with.
 
     Raises:
         FeatureUnsupported: delta-rs must not write this table; names the feature.
-        OwnerOnly: The table has a ledger.
+        OwnerOnly: The table has an owner and there is no slot, or only its owner may do this.
+        SlotClosed: The slot is over.
         AppendOnlyTable: The operation changes rows, and the table lets nobody do that.
         TableMissing, LogDamaged, DependencyUnreachable: As :func:`opened`.
     """
     handle = opened(root)
-    configuration = dict(handle.metadata().configuration)
-    try:
-        refuse_protocol(handle, str(root))
-        refuse_in_use(configuration, str(root))
-        refuse_columns(handle, str(root))
-    except UnsupportedTable as error:
-        raise FeatureUnsupported(error.message, hint=_SPARK_WRITES, **error.context) from None
-    if handle.transaction_version(OWNER_APP) is not None:
-        raise _owner_only(root, operation)
-    if configuration.get("delta.appendOnly") == "true" and not _only_adds(operation):
+    refuse_unknown(handle, str(root))
+    check_fence(root, handle, operation, fence)
+    if handle.metadata().configuration.get("delta.appendOnly") == "true" and not _only_adds(
+        operation
+    ):
         raise AppendOnlyTable(
             f"{root}: the table is append-only (delta.appendOnly): no row may be changed or leave",
             hint="append, or take the property off the table",
@@ -131,19 +141,6 @@ def _rules(root: Place) -> str:
     )
     required = [f"{f.name} NOT NULL" for f in opened(root).schema().fields if not f.nullable]
     return ", ".join((*names, *required, "or the condition that they replace"))
-
-
-def _owner_only(root: Place, operation: Write) -> OwnerOnly:
-    if isinstance(operation, Restore):
-        return OwnerOnly(
-            f"{root}: the table has a ledger ({OWNER_APP}): a restore would bring rows back, or "
-            "take them away, that the positions in its log count",
-            hint="`raylake rewind` moves rows and positions back together, in one commit",
-        )
-    return OwnerOnly(
-        f"{root}: the table has a ledger ({OWNER_APP}) and is written by its owner alone",
-        hint="read from it, and write to a table of your own",
-    )
 
 
 def _only_adds(operation: Write) -> bool:

@@ -134,6 +134,12 @@ class OwnerOnly(TableError, Refused):
     code = "owner_only"
 
 
+class SlotClosed(TableError, Refused):
+    """The owner's slot that an operation ran under is over: another number is in the log."""
+
+    code = "slot_closed"
+
+
 class VersionGone(TableError, Refused):
     """A version that vacuum or the log's clean-up took."""
 
@@ -150,6 +156,18 @@ class FeatureUnsupported(TableError, UnsupportedTable):
     """The table uses a feature that this engine does not read or write."""
 
     code = "feature_unsupported"
+
+
+class NoEngine(TableError, Refused):
+    """No engine that could do it can be had."""
+
+    code = "no_engine"
+
+
+class OutOfMemory(TableError, Terminal):
+    """The operation needed more memory than it was given; the log shows no commit of it."""
+
+    code = "out_of_memory"
 
 
 class WriteConflict(TableError, Retryable):

@@ -92,6 +92,14 @@ _TYPES: Final = frozenset(
         exp.DataType.Type.VARCHAR,
     }
 )
+_OPERATORS: Final[Mapping[type[exp.Expr], str]] = {
+    exp.EQ: "=",
+    exp.LT: "<",
+    exp.LTE: "<=",
+    exp.GT: ">",
+    exp.GTE: ">=",
+}
+_MIRRORED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 # sqlglot's Cast has kinds of its own below it, which engines do not read alike.
 _EXACT: Final = frozenset(_ALLOWED)
 
@@ -128,6 +136,28 @@ class Expression:
             dialect: sqlglot's name of it; None: what DataFusion reads.
         """
         return str(self._tree.sql(dialect=dialect, identify=True, comments=False))
+
+    def bounds(self) -> list[tuple[str, str, str]]:
+        """What must hold of single columns for the whole to hold: column, operator, text.
+
+        Only comparisons with one literal that the whole is an AND of; the operator is one of
+        ``= < <= > >=``, the text is the literal's.
+        """
+        found = []
+        for one in self._tree.flatten() if isinstance(self._tree, exp.And) else [self._tree]:
+            tree = one.unnest()
+            if isinstance(tree, exp.Between):
+                column = tree.this
+                ends = [(">=", tree.args["low"]), ("<=", tree.args["high"])]
+            elif type(tree) in _OPERATORS:
+                column, ends = tree.this, [(_OPERATORS[type(tree)], tree.expression)]
+                if isinstance(ends[0][1], exp.Column):
+                    column, ends = ends[0][1], [(_MIRRORED[ends[0][0]], column)]
+            else:
+                continue
+            if isinstance(column, exp.Column):
+                found += [(column.name, op, t) for op, end in ends if (t := _plain_text(end))]
+        return found
 
     def fits(self, kind: pa.DataType) -> bool:
         """Whether it is one plain value that a column of this type holds exactly."""
@@ -176,6 +206,16 @@ def value(text: str, scope: Scope) -> Expression:
         else:
             column.replace(resolved)
     return Expression(frozenset(read), tree)
+
+
+def _plain_text(tree: exp.Expr) -> str:
+    """The text of one plain value, also of a cast one; empty for anything else."""
+    tree = tree.unnest()
+    if isinstance(tree, exp.Cast):
+        tree = tree.this.unnest()
+    sign = "-" if isinstance(tree, exp.Neg) else ""
+    tree = tree.this.unnest() if sign else tree
+    return f"{sign}{tree.name}" if isinstance(tree, exp.Literal) else ""
 
 
 def _number_fits(text: str, kind: pa.DataType) -> bool:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
 from raylake.tables.requests import Changes, Read, Write
 from raylake.tables.results import OperationResult, TableVersion
+
+
+class Fence(NamedTuple):
+    """What makes an operation of an earlier owner fail, also in flight (DESIGN §6).
+
+    The operation's commit carries the txn ``app_id`` → ``number``, and is made only while the
+    table has the number before it.
+    """
+
+    app_id: str
+    number: int
 
 
 class TableEngine(Protocol):
@@ -23,15 +34,20 @@ class TableEngine(Protocol):
         """The engine's name in results."""
         ...
 
-    def execute(self, table: str, operation: Write, *, why: str = "") -> OperationResult:
+    def execute(
+        self, table: str, operation: Write, *, why: str = "", fence: Fence | None = None
+    ) -> OperationResult:
         """Run an operation that writes.
 
         Args:
             table: The table's address.
             operation: What to do.
             why: Why this engine was chosen, for the result.
+            fence: The number of the slot that the table's owner granted; None for a table without
+                an owner.
 
         Raises:
+            SlotClosed: The fence's number is not the table's next; nothing was written.
             TableError: Saying whether the table changed.
         """
         ...

@@ -726,7 +726,12 @@ def test_versions_without_a_change_feed_are_named(engine: TableEngine, tmp_path:
 def test_a_table_with_a_ledger_is_written_by_its_owner_alone(hundred: Table) -> None:
     DeltaTable(hundred.path).alter.set_table_properties(
         {"delta.logRetentionDuration": "interval 9 days"},
-        commit_properties=CommitProperties(app_transactions=[Transaction(OWNER_APP, 1)]),
+        commit_properties=CommitProperties(
+            app_transactions=[
+                Transaction(OWNER_APP, 1),
+                Transaction("raylake/shop/orders/topic-id/0/next", 100),
+            ]
+        ),
     )
     for operation in (
         Append(orders([1])),
@@ -735,7 +740,7 @@ def test_a_table_with_a_ledger_is_written_by_its_owner_alone(hundred: Table) -> 
         Delete("id = 1"),
         Update({"amount": "1"}),
     ):
-        assert "owner" in refused(hundred, errors.OwnerOnly, operation).message
+        assert "topic 'orders'" in refused(hundred, errors.OwnerOnly, operation).message
     error = refused(hundred, errors.OwnerOnly, Restore(version=0))
     assert "positions" in error.message
     assert "rewind" in error.hint

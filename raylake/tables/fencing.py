@@ -1,0 +1,125 @@
+"""Whether an operation may write to a table that has an owner, and under which number (DESIGN §6).
+
+A table with an owner has ``raylake/owner`` in its log. Who writes to it needs a slot of that owner;
+where the log also counts what came from Kafka, nobody but the owner writes rows at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from deltalake import DeltaTable
+
+from raylake.delta.ledger import OWNER_APP, owner_epoch, parse_app_id
+from raylake.delta.metadata import last_metadata
+from raylake.delta.txn_listing import list_txns
+from raylake.storage.place import Place
+from raylake.tables.errors import OwnerOnly, SlotClosed
+from raylake.tables.port import Fence
+from raylake.tables.requests import Restore, Write
+
+_LETTERS: Final = re.compile(r"raylake/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def check_fence(root: Place, handle: DeltaTable, operation: Write, fence: Fence | None) -> None:
+    """Whether the operation may be written with this handle.
+
+    Args:
+        root: The table.
+        handle: The handle that it is to be committed with, at its version.
+        operation: What is to be done.
+        fence: The slot's number; None without a slot.
+
+    Raises:
+        OwnerOnly: The table has an owner and there is no slot, or only its owner may do this.
+        SlotClosed: The slot is over.
+    """
+    stored = handle.transaction_version(OWNER_APP)
+    if stored is not None:
+        refuse_accounted(root, handle.metadata().configuration, operation)
+        if fence is None:
+            raise OwnerOnly(
+                f"{root}: the table has an owner ({OWNER_APP}), which orders what is written to it",
+                hint="go through the owner: `raylake.connect(lake=…).table(…)` does",
+            )
+    if fence is not None:
+        known = stored if fence.app_id == OWNER_APP else handle.transaction_version(fence.app_id)
+        refuse_closed(root, fence, None if known is None else int(known))
+
+
+def refuse_closed(root: Place, fence: Fence, stored: int | None) -> None:
+    """Refuse an operation whose slot is over.
+
+    Args:
+        root: The table.
+        fence: The slot's number.
+        stored: The number that the table has; None for none.
+
+    Raises:
+        SlotClosed: It is not the one before the slot's.
+    """
+    if stored is not None and stored == fence.number - 1:
+        return
+    if stored is not None and owner_epoch(stored) > owner_epoch(fence.number):
+        raise SlotClosed(
+            f"{root}: a newer owner has taken the table (epoch {owner_epoch(stored)}) since this "
+            f"operation was given its slot (epoch {owner_epoch(fence.number)})",
+            hint="nothing was written; ask the table's owner for a new slot",
+            stored=stored,
+            number=fence.number,
+        )
+    raise SlotClosed(
+        f"{root}: the slot of this operation is over: {fence.app_id} is {stored}, the slot has "
+        f"{fence.number}",
+        hint="this attempt wrote nothing; whether an earlier one did, the table's history tells",
+        stored=stored,
+        number=fence.number,
+    )
+
+
+def refuse_accounted(root: Place, configuration: Mapping[str, str], operation: Write) -> None:
+    """Refuse what would break the account that a table's log keeps of its rows.
+
+    Args:
+        root: A table that has an owner.
+        configuration: Its properties.
+        operation: What is asked for.
+
+    Raises:
+        OwnerOnly: The log counts these rows; the message says what counts them.
+    """
+    what = account(list_txns(root))
+    if not what and configuration.get("delta.appendOnly") == "true":
+        holder = (last_metadata(root) or {}).get("identity") or {}
+        what = f"what pipeline {holder['pipeline']!r} reads" if holder.get("pipeline") else ""
+    if not what:
+        return
+    if isinstance(operation, Restore):
+        raise OwnerOnly(
+            f"{root}: the table's log counts {what}: a restore would bring rows back, or take "
+            "them away, that the positions in its log count",
+            hint="`raylake rewind` moves rows and positions back together, in one commit",
+        )
+    raise OwnerOnly(
+        f"{root}: the table's log counts {what}: rows that come or leave otherwise would break "
+        "the account",
+        hint="read from it, and write to a table of your own",
+    )
+
+
+def account(txns: Iterable[str]) -> str:
+    """What a table's rows are counted by, from the app ids in its log; empty for nothing."""
+    topics = set()
+    for text in txns:
+        parsed = parse_app_id(text)
+        if parsed is not None:
+            topics.add(parsed.source.topic)
+        elif _LETTERS.fullmatch(text):
+            return "dead letters of other tables"
+    if topics:
+        return f"the offsets of topic {min(topics)!r}" + (
+            " and others" if topics - {min(topics)} else ""
+        )
+    return ""

@@ -1,0 +1,145 @@
+"""What an operation has to touch, from the statistics in a table's log; no data is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from raylake.delta.schema import arrow_schema
+from raylake.errors import UnsupportedTable
+from raylake.storage.place import place
+from raylake.tables.delta_rs_open import opened, refuse_unknown
+from raylake.tables.errors import FeatureUnsupported, TableError
+from raylake.tables.expressions import Scope, condition
+from raylake.tables.requests import (
+    Append,
+    Create,
+    Delete,
+    Overwrite,
+    Restore,
+    Update,
+    Upsert,
+    Write,
+)
+from raylake.tables.routing import DELTA_RS, Load
+
+Bound = tuple[str, str, Any]
+"""Column, operator, value: what rows must fulfil to be touched."""
+
+_REWRITES: Final = (Upsert, Delete, Update, Overwrite)
+
+
+def load(table: str, operation: Write) -> Load:
+    """What an operation has to touch.
+
+    A condition that cannot be judged by the files' statistics counts as touching all of them.
+
+    Args:
+        table: The table's address.
+        operation: What is to be done. What is wrong with it is told when it is run.
+
+    Raises:
+        TableMissing, LogDamaged, DependencyUnreachable: The table cannot be read.
+    """
+    source = getattr(operation, "rows", None)
+    source_bytes = int(source.nbytes) if isinstance(source, pa.Table) else 0
+    if isinstance(operation, Create):
+        return Load()
+    try:
+        handle = opened(place(table))
+        refuse_unknown(handle, table)
+    except (FeatureUnsupported, UnsupportedTable) as error:
+        return Load(source_bytes=source_bytes, refused={DELTA_RS: error.message})
+    adds = pa.table(handle.get_add_actions(flatten=True))
+    sizes = adds.column("size_bytes")
+    mask = _touched(handle, adds, operation)
+    return Load(
+        touched_bytes=int(pc.sum(sizes.filter(mask)).as_py() or 0),
+        touched_files=int(pc.sum(mask).as_py() or 0),
+        total_bytes=int(pc.sum(sizes).as_py() or 0),
+        total_files=adds.num_rows,
+        source_bytes=source_bytes,
+    )
+
+
+def _touched(handle: DeltaTable, adds: pa.Table, operation: Write) -> pa.Array:
+    """For each file, whether it may be touched."""
+    whole = pa.chunked_array([pa.array([True] * adds.num_rows, pa.bool_())])
+    if isinstance(operation, Append | Restore) or not isinstance(operation, _REWRITES):
+        return pc.invert(whole)
+    if isinstance(operation, Overwrite) and operation.where is None:
+        # The files leave unread.
+        return pc.invert(whole)
+    try:
+        bounds = list(_bounds(arrow_schema(handle.schema()), operation))
+    except TableError:
+        # What is wrong with it is told when it is run.
+        return whole
+    for column, operator, value in bounds:
+        whole = pc.and_(whole, _may_hold(adds, column, operator, value))
+    return whole
+
+
+def _bounds(schema: pa.Schema, operation: Write) -> Iterable[Bound]:
+    if isinstance(operation, Upsert):
+        if operation.not_matched_by_source is None:
+            yield from _of_keys(operation)
+        return
+    where = getattr(operation, "where", None)
+    if where is None:
+        return
+    for column, operator, text in condition(where, Scope({"": schema}, "where")).bounds():
+        kind = schema.field(column).type if column in schema.names else None
+        value = _value(text, kind)
+        if value is not None:
+            yield column, operator, value
+
+
+def _of_keys(operation: Upsert) -> Iterable[Bound]:
+    for key in operation.keys:
+        if key not in operation.rows.schema.names:
+            continue
+        kind = operation.rows.schema.field(key).type
+        if pa.types.is_nested(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+            continue
+        ends = pc.min_max(operation.rows.column(key))
+        if ends["min"].is_valid:
+            yield key, ">=", ends["min"]
+            yield key, "<=", ends["max"]
+
+
+def _value(text: str, kind: pa.DataType | None) -> Any:
+    """A literal as a column has it; None where that is not plain."""
+    if kind is None or pa.types.is_boolean(kind) or pa.types.is_nested(kind):
+        return None
+    try:
+        return pc.cast(pa.scalar(text), kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def _may_hold(adds: pa.Table, column: str, operator: str, value: Any) -> pa.Array:
+    """For each file, whether a row of it may fulfil the bound; true where nothing is known."""
+    low, high = (_statistic(adds, end, column) for end in ("min", "max"))
+    try:
+        below = pc.less_equal(low, value) if low is not None else None
+        above = pc.greater_equal(high, value) if high is not None else None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        below = above = None
+    found = pa.chunked_array([pa.array([True] * adds.num_rows, pa.bool_())])
+    if operator in ("=", "<", "<=") and below is not None:
+        found = pc.and_(found, pc.fill_null(below, True))
+    if operator in ("=", ">", ">=") and above is not None:
+        found = pc.and_(found, pc.fill_null(above, True))
+    return found
+
+
+def _statistic(adds: pa.Table, end: str, column: str) -> pa.ChunkedArray | None:
+    for name in (f"{end}.{column}", f"partition.{column}"):
+        if name in adds.schema.names:
+            return adds.column(name)
+    return None
