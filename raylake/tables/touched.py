@@ -30,6 +30,13 @@ from raylake.tables.routing import DELTA_RS, Load
 Bound = tuple[str, str, Any]
 """Column, operator, value: what rows must fulfil to be touched."""
 
+_COMPARED: Final = {
+    "=": (("min", pc.less_equal), ("max", pc.greater_equal)),
+    "<": (("min", pc.less),),
+    "<=": (("min", pc.less_equal),),
+    ">": (("max", pc.greater),),
+    ">=": (("max", pc.greater_equal),),
+}
 _REWRITES: Final = (Upsert, Delete, Update, Overwrite)
 
 
@@ -124,17 +131,16 @@ def _value(text: str, kind: pa.DataType | None) -> Any:
 
 def _may_hold(adds: pa.Table, column: str, operator: str, value: Any) -> pa.Array:
     """For each file, whether a row of it may fulfil the bound; true where nothing is known."""
-    low, high = (_statistic(adds, end, column) for end in ("min", "max"))
-    try:
-        below = pc.less_equal(low, value) if low is not None else None
-        above = pc.greater_equal(high, value) if high is not None else None
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        below = above = None
     found = pa.chunked_array([pa.array([True] * adds.num_rows, pa.bool_())])
-    if operator in ("=", "<", "<=") and below is not None:
-        found = pc.and_(found, pc.fill_null(below, True))
-    if operator in ("=", ">", ">=") and above is not None:
-        found = pc.and_(found, pc.fill_null(above, True))
+    for end, compare in _COMPARED[operator]:
+        statistic = _statistic(adds, end, column)
+        if statistic is None:
+            continue
+        try:
+            found = pc.and_(found, pc.fill_null(compare(statistic, value), True))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            # The types have no order in common.
+            continue
     return found
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction
 
+from raylake.clock import ManualClock
 from raylake.delta.ledger import OWNER_APP, owner_number
 from raylake.tables import delta_rs, errors
 from raylake.tables.delta_rs import DeltaRsEngine
@@ -85,8 +86,9 @@ def test_also_where_the_epoch_comes_between_check_and_commit(
         return handle
 
     monkeypatch.setattr(delta_rs, "opened_for", then_the_epoch)
+    engine = DeltaRsEngine(ManualClock())
     with pytest.raises(errors.SlotClosed, match="newer owner"):
-        DeltaRsEngine().execute(table, operation, fence=Fence(OWNER_APP, FIRST + 1))
+        engine.execute(table, operation, fence=Fence(OWNER_APP, FIRST + 1))
     assert fired
     assert ids(table) == [1, 2, 3]
 
