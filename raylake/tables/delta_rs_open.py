@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import (
     CommitFailedError,
     DeltaError,
@@ -21,11 +22,12 @@ from raylake.delta.features import (
 )
 from raylake.delta.log_guard import check_chain
 from raylake.delta.log_reader import LogReader
+from raylake.delta.schema import arrow_schema
 from raylake.errors import DependencyUnreachable, RayLakeError, UnsupportedTable
 from raylake.storage.objects import StorePath
 from raylake.storage.place import Place, storage_options
 from raylake.tables.errors import (
-    AppendOnlyTable,
+    BadExpression,
     FeatureUnsupported,
     OutcomeUnread,
     SchemaMismatch,
@@ -33,9 +35,11 @@ from raylake.tables.errors import (
     WriteConflict,
     WriteFailed,
 )
-from raylake.tables.fencing import check_fence
+from raylake.tables.expressions import Expression, quoted
+from raylake.tables.guards import refuse_write, rules
 from raylake.tables.port import Fence
-from raylake.tables.requests import Append, Create, Upsert, Write
+from raylake.tables.requests import Write
+from raylake.tables.subject import Subject
 from raylake.tables.versions import missing
 
 ENGINE: Final = "delta-rs"
@@ -81,22 +85,37 @@ def opened_for(root: Place, operation: Write, fence: Fence | None = None) -> Del
 
     Raises:
         FeatureUnsupported: delta-rs must not write this table; names the feature.
-        OwnerOnly: The table has an owner and there is no slot, or only its owner may do this.
-        SlotClosed: The slot is over.
-        AppendOnlyTable: The operation changes rows, and the table lets nobody do that.
+        OwnerOnly, SlotClosed, AppendOnlyTable: As :func:`~raylake.tables.guards.refuse_write`.
         TableMissing, LogDamaged, DependencyUnreachable: As :func:`opened`.
     """
     handle = opened(root)
     refuse_unknown(handle, str(root))
-    check_fence(root, handle, operation, fence)
-    if handle.metadata().configuration.get("delta.appendOnly") == "true" and not _only_adds(
-        operation
-    ):
-        raise AppendOnlyTable(
-            f"{root}: the table is append-only (delta.appendOnly): no row may be changed or leave",
-            hint="append, or take the property off the table",
-        )
+    configuration = dict(handle.metadata().configuration)
+    refuse_write(root, operation, configuration, handle.transaction_version, fence)
     return handle
+
+
+def subject_of(root: Place, handle: DeltaTable) -> Subject:
+    """The table as a handle has it."""
+
+    def kind_of(expression: Expression, where: str) -> pa.DataType:
+        query = f"SELECT {expression.sql()} AS {quoted('found')} FROM target LIMIT 0"  # noqa: S608
+        try:
+            reader = QueryBuilder().register("target", handle).execute(query)
+        except DeltaError as error:
+            raise BadExpression(
+                f"{where}: the value cannot be computed: {_first(error)}"
+            ) from error
+        return pa.schema(reader.schema).field(0).type
+
+    metadata = handle.metadata()
+    return Subject(
+        root,
+        arrow_schema(handle.schema()),
+        dict(metadata.configuration),
+        tuple(metadata.partition_columns),
+        kind_of,
+    )
 
 
 def translated(error: Exception, root: Place, what: str) -> RayLakeError:
@@ -134,19 +153,9 @@ def translated(error: Exception, root: Place, what: str) -> RayLakeError:
 
 
 def _rules(root: Place) -> str:
-    names = sorted(
-        f"{key.removeprefix('delta.constraints.')} ({text})"
-        for key, text in opened(root).metadata().configuration.items()
-        if key.startswith("delta.constraints.")
-    )
-    required = [f"{f.name} NOT NULL" for f in opened(root).schema().fields if not f.nullable]
-    return ", ".join((*names, *required, "or the condition that they replace"))
-
-
-def _only_adds(operation: Write) -> bool:
-    if isinstance(operation, Upsert):
-        return operation.insert_only and operation.not_matched_by_source is None
-    return isinstance(operation, Append | Create)
+    handle = opened(root)
+    required = [field.name for field in handle.schema().fields if not field.nullable]
+    return rules(handle.metadata().configuration, required)
 
 
 def _name_feature(root: Place, error: Exception) -> None:

@@ -10,9 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from deltalake import DeltaTable
-
-from raylake.delta.ledger import OWNER_APP, owner_epoch, parse_app_id
+from raylake.delta.ledger import owner_epoch, parse_app_id
 from raylake.delta.metadata import last_metadata
 from raylake.delta.txn_listing import list_txns
 from raylake.storage.place import Place
@@ -21,32 +19,6 @@ from raylake.tables.port import Fence
 from raylake.tables.requests import Restore, Write
 
 _LETTERS: Final = re.compile(r"raylake/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def check_fence(root: Place, handle: DeltaTable, operation: Write, fence: Fence | None) -> None:
-    """Whether the operation may be written with this handle.
-
-    Args:
-        root: The table.
-        handle: The handle that it is to be committed with, at its version.
-        operation: What is to be done.
-        fence: The slot's number; None without a slot.
-
-    Raises:
-        OwnerOnly: The table has an owner and there is no slot, or only its owner may do this.
-        SlotClosed: The slot is over.
-    """
-    stored = handle.transaction_version(OWNER_APP)
-    if stored is not None:
-        refuse_accounted(root, handle.metadata().configuration, operation)
-        if fence is None:
-            raise OwnerOnly(
-                f"{root}: the table has an owner ({OWNER_APP}), which orders what is written to it",
-                hint="go through the owner: `raylake.connect(lake=…).table(…)` does",
-            )
-    if fence is not None:
-        known = stored if fence.app_id == OWNER_APP else handle.transaction_version(fence.app_id)
-        refuse_closed(root, fence, None if known is None else int(known))
 
 
 def refuse_closed(root: Place, fence: Fence, stored: int | None) -> None:

@@ -17,7 +17,14 @@ from raylake.delta.log_reader import LogListing, LogReader
 from raylake.delta.log_store import files_of
 from raylake.errors import NotOurTable
 from raylake.storage.place import Place
-from raylake.tables.errors import TableMissing, VersionAndTime, VersionGone, VersionUnknown
+from raylake.tables.errors import (
+    BadRequest,
+    TableMissing,
+    VersionAndTime,
+    VersionGone,
+    VersionUnknown,
+)
+from raylake.tables.results import TableVersion
 from raylake.tables.times import instant_ms, utc
 
 FEW_FILES = 64
@@ -35,7 +42,7 @@ class Versions:
     """
 
     def __init__(self, root: Place) -> None:
-        self._root = root
+        self.root = root
         self._reader = LogReader(str(root))
         try:
             self._listing: LogListing = self._reader.listing()
@@ -54,11 +61,11 @@ class Versions:
         """
         if version is not None and at is not None:
             raise VersionAndTime(
-                f"{self._root}: both version {version} and the time {at} are asked for",
+                f"{self.root}: both version {version} and the time {at} are asked for",
                 hint="give one of them",
             )
         if at is not None:
-            return self.made_by(instant_ms(at, f"{self._root}: at"))
+            return self.made_by(instant_ms(at, f"{self.root}: at"))
         return self.latest if version is None else self.known(version)
 
     def known(self, version: int) -> int:
@@ -70,7 +77,7 @@ class Versions:
         """
         if not 0 <= version <= self.latest:
             raise VersionUnknown(
-                f"{self._root}: there is no version {version}; the newest is {self.latest}",
+                f"{self.root}: there is no version {version}; the newest is {self.latest}",
                 hint=f"versions {self.oldest_in_log()} to {self.latest} are in the log",
                 version=version,
                 latest=self.latest,
@@ -90,7 +97,7 @@ class Versions:
         if at == 0:
             first = made[0]
             raise VersionGone(
-                f"{self._root}: the oldest version whose time is known, {first}, was made at "
+                f"{self.root}: the oldest version whose time is known, {first}, was made at "
                 f"{utc(self.made_ms(first)).isoformat()}, after {utc(moment_ms).isoformat()}",
                 hint=f"version {self.oldest_in_log()} is the oldest that is left",
                 oldest=self.oldest_in_log(),
@@ -108,12 +115,12 @@ class Versions:
         stamp = self.commit_info(version).get("timestamp")
         if stamp is not None:
             return int(stamp)
-        mark = log_files.mark(log_files.commit_path(self._root, version))
+        mark = log_files.mark(log_files.commit_path(self.root, version))
         return 0 if mark is None else mark.mtime_ns // 1_000_000
 
     def commit_info(self, version: int) -> dict[str, Any]:
         """What a version's writer said of it; empty when it said nothing."""
-        return log_files.commit_info(log_files.read_commit(self._root, version) or [])
+        return log_files.commit_info(log_files.read_commit(self.root, version) or [])
 
     def oldest_in_log(self) -> int:
         """The oldest version that the log leads to; its data files may be gone all the same."""
@@ -149,7 +156,7 @@ class Versions:
         if not asked:
             return
         if len(asked) <= FEW_FILES:
-            lost = any(not (self._root / path).exists() for path in asked)
+            lost = any(not (self.root / path).exists() for path in asked)
         else:
             lost = not asked <= self._there()
         if lost:
@@ -158,7 +165,7 @@ class Versions:
     def gone(self, version: int, oldest: int) -> VersionGone:
         """The error for a version that is no longer there."""
         return VersionGone(
-            f"{self._root}: version {version} is gone: vacuum or the log's clean-up took it; the "
+            f"{self.root}: version {version} is gone: vacuum or the log's clean-up took it; the "
             f"oldest that is left is {oldest}",
             hint=f"choose a version from {oldest} to {self.latest}",
             version=version,
@@ -174,7 +181,7 @@ class Versions:
         """
         found = []
         for version in range(first, last + 1):
-            actions = log_files.read_commit(self._root, version)
+            actions = log_files.read_commit(self.root, version)
             if actions is None:
                 raise self.gone(version, self.with_commits()[0])
             found.append(actions)
@@ -185,7 +192,31 @@ class Versions:
         return list(range(self._reader.first_retained(self._listing), self.latest + 1))
 
     def _there(self) -> set[str]:
-        return set(files_of(str(self._root)).tree(""))
+        return set(files_of(str(self.root)).tree(""))
+
+
+def history(root: Place, limit: int | None) -> list[TableVersion]:
+    """See :meth:`raylake.tables.port.TableEngine.history`.
+
+    Raises:
+        BadRequest: The limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise BadRequest(f"{root}: history: the limit {limit} is below 1")
+    versions = Versions(root)
+    return [_line(one, versions) for one in versions.with_commits()[::-1][:limit]]
+
+
+def _line(version: int, versions: Versions) -> TableVersion:
+    commit = versions.commit_info(version)
+    return TableVersion(
+        version=version,
+        at=utc(versions.made_ms(version)),
+        operation=str(commit.get("operation", "")),
+        engine=str(commit.get("engineInfo", "")),
+        parameters=dict(commit.get("operationParameters") or {}),
+        metrics=dict(commit.get("operationMetrics") or {}),
+    )
 
 
 def missing(address: str) -> TableMissing:
