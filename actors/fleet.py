@@ -30,6 +30,7 @@ from raylake.ingest.reports import Granted
 from raylake.ingest.setups import ConsumerSetup, OwnerSetup
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition
+from raylake.processes import Usage
 
 log = logging.getLogger("raylake.fleet")
 
@@ -71,6 +72,15 @@ class RayFleet:
         self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
         self._processes: dict[tuple[str, str], ActorProcess] = {}
         self._switches = Switches.of(run.earlier.held)
+
+    def usage(self) -> dict[tuple[str, str], Usage]:
+        """What owners and dead-letter queue took when they answered last, by kind and name."""
+        kinds = {"owner": "owner", "queue": "dead_letters"}
+        return {
+            (kinds[kind], f"owner-{name}" if kind == "owner" else "dead_letters"): process.usage
+            for (kind, name), process in self._processes.items()
+            if kind in kinds and process.usage is not None
+        }
 
     def prepare(self, consumers: Sequence[str]) -> None:
         """Let processes of these consumers start beside the queue's; returns at once.

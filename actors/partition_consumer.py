@@ -25,6 +25,8 @@ from raylake.ingest.in_order import InOrder
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.setups import ConsumerSetup
+from raylake.processes import Usage
+from raylake.telemetry import tracing
 
 log = logging.getLogger("raylake.consumer")
 
@@ -112,7 +114,7 @@ class PartitionConsumer:
         except RayLakeError as error:
             return ConsumerReport(self._name, state="failed", failure=error)
         report.pid, report.host = self._process.pid, self._process.host
-        report.pid_created_s = self._process.created_s
+        report.pid_created_s, report.usage = self._process.created_s, Usage.of_this()
         return report
 
     def close(self) -> None:
@@ -120,6 +122,7 @@ class PartitionConsumer:
         self._stopping = True
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+        tracing.end()
 
     def _tell(self, command: Callable[[], Any]) -> Any:
         done: Future[Any] = Future()

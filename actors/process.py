@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import psutil
 
-from raylake.processes import living
+from raylake.processes import Usage, living
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,19 @@ class ActorProcess:
         host: The host's name.
         pid: The process.
         created_s: When it started, seconds since the epoch.
+        usage: What it had taken of its machine when it said so.
     """
 
     host: str
     pid: int
     created_s: float
+    usage: Usage | None = field(default=None, compare=False)
 
     @classmethod
     def of_this(cls) -> Self:
         """The calling process."""
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+        created_s = psutil.Process().create_time()
+        return cls(socket.gethostname(), os.getpid(), created_s, Usage.of_this())
 
     def kill(self) -> bool:
         """SIGKILL it, if it is on this host and still the same process; says whether it was."""

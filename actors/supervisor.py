@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -31,16 +31,20 @@ from raylake.ingest.own_status import OwnStatus
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.status_document import document
 from raylake.ingest.supervisor import Outcome, SupervisorLoop
+from raylake.processes import Usage
 from raylake.telemetry.endpoints import Endpoints
 from raylake.telemetry.export import MetricsExport, RunReports
 from raylake.telemetry.health import Health, liveness, missing_processes, readiness
 from raylake.telemetry.metrics import Both, MemoryMetrics
-from raylake.telemetry.prometheus import PrometheusMetrics
+from raylake.telemetry.table_watch import TableWatch
+from raylake.telemetry.targets import Outlets
 
 log = logging.getLogger("raylake.supervisor")
 
 TICK_S = 0.1
 STATUS_INTERVAL_S = 2.0
+LAST_SIZES_S = 2.0
+DEAD_LETTERS = "dead_letters"
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=4)
@@ -48,7 +52,7 @@ class Supervisor:
     """Runs one pipeline; named ``raylake/<pipeline>``, so that a second one cannot start."""
 
     def __init__(self, run: RunPlan, consumers: int, job: dict[str, Any]) -> None:
-        begin(run, "supervisor")
+        without = begin(run, "supervisor")
         # Read before the first document of this run takes its place.
         run = replace(run, earlier=EarlierBreakers.read(run.status_file))
         self._run = run
@@ -62,16 +66,22 @@ class Supervisor:
         self._loop = SupervisorLoop(
             run, self._fleet, self._discovery, self._clock, consumers, self._kafka.submit
         )
+        if without is not None:
+            self._loop.troubles.note(without)
         self._metrics = MemoryMetrics()
-        served = PrometheusMetrics()
-        sinks = Both(self._metrics, Both(RayMetrics(), served))
+        outlets = Outlets.of(run.config, self._clock)
+        self._pushers = outlets.pushers
+        self._table_watch = TableWatch(self._places)
+        self._usage: dict[tuple[str, str], Usage] = {}
+        sinks = Both(self._metrics, Both(RayMetrics(), outlets.metrics))
         self._export = MetricsExport(sinks, run.config.pipeline)
         self._exported: dict[str, float] = {}
         self._written_at = -STATUS_INTERVAL_S
         self._ticked_at = self._clock.monotonic()
         self._shown: dict[str, Any] = {}
         checks = {"/healthz": self._healthz, "/readyz": lambda: readiness(self._shown)}
-        self._endpoints = Endpoints(run.config.ingest.http, served.registry, checks)
+        registry = outlets.served.registry
+        self._endpoints = Endpoints(run.config.ingest.http, registry, checks)
         orders = OrderBox(order_folder(run.status_file), self._clock, f"run {run.run_id}")
         self._operations = Operations(
             self._loop, self._fleet, orders, self._clock, self._write_status
@@ -101,6 +111,11 @@ class Supervisor:
         heard = loop.owners.keys() - loop.tables.lost
         missing = missing_processes(loop.crew.names, loop.crew.reports, loop.tables.plans, heard)
         more = {"held": self._operations.held, "http": self._endpoints.url, "missing": missing}
+        more |= {
+            "processes": {name: asdict(usage) for (_, name), usage in self._usage.items()},
+            "sizes": {name: asdict(size) for name, size in self._table_watch.sizes.items()},
+            "pushes": self._pushers.snapshot(),
+        }
         return {**shown, **more, "metrics": self._exported}
 
     def stop(self) -> None:
@@ -112,6 +127,8 @@ class Supervisor:
         try:
             self._write_status()
             loop.start()
+            self._pushers.start()
+            self._table_watch.start()
             self._ticked_at = self._clock.monotonic()
             while loop.outcome is None:
                 loop.tick()
@@ -130,11 +147,27 @@ class Supervisor:
             loop.finish(Terminal(f"the supervisor failed: {type(error).__name__}: {error}"))
         finally:
             self._endpoints.close()
+            self._table_watch.close()
             with contextlib.suppress(Fenced):  # the document is the run's that took over
-                self._write_status()
+                self._write_last()
             self._kafka.submit(self._discovery.close)
             self._kafka.shutdown(wait=False)
             self._ended.set()
+
+    def _write_last(self) -> None:
+        """Say how the run ended, also to the places that metrics are sent to."""
+        error = self._loop.outcome.error if self._loop.outcome else None
+        # Another run's metrics have the place of ours by now, or soon.
+        mine = not isinstance(error, AlreadyRunning | Fenced)
+        if mine and self._pushers:
+            self._table_watch.look_soon(LAST_SIZES_S)
+        try:
+            self._write_status()
+        except Fenced:
+            mine = False
+        self._pushers.close(last=mine)
+        if mine and self._pushers:
+            self._write_status()
 
     def _write_status(self) -> None:
         self._written_at = self._clock.monotonic()
@@ -143,7 +176,18 @@ class Supervisor:
         loop = self._loop
         if loop.outcome is None:
             self._serve()
-        reports = RunReports(loop.crew.reports, loop.owners, loop.restarts, loop.topics.stable_ends)
+        for trouble in self._pushers.troubles():
+            loop.troubles.note(trouble)
+        self._usage = self._used()
+        reports = RunReports(
+            loop.crew.reports,
+            loop.owners,
+            loop.restarts,
+            loop.topics.stable_ends,
+            self._usage,
+            self._table_watch.sizes,
+            loop.outcome.state if loop.outcome else "",
+        )
         self._export.export(reports, self._clock.now())
         self._exported = self._metrics.snapshot()
         self._shown = self.status()
@@ -151,6 +195,19 @@ class Supervisor:
             self._own_status.write(self._shown)
         except OSError as error:
             log.warning("the status document cannot be written: %s", error)
+
+    def _used(self) -> dict[tuple[str, str], Usage]:
+        """What the processes take, by kind and name."""
+        used = {("supervisor", "supervisor"): Usage.of_this(), **self._fleet.usage()}
+        for name, report in self._loop.crew.reports.items():
+            if report.usage is not None:
+                used["consumer", name] = report.usage
+        return used
+
+    def _places(self) -> dict[str, str]:
+        """The tables that are measured."""
+        found = {name: plan.path for name, plan in dict(self._loop.tables.plans).items()}
+        return {**found, DEAD_LETTERS: self._run.dead_letters}
 
     def _serve(self) -> None:
         try:

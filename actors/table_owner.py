@@ -22,6 +22,7 @@ from raylake.ingest.ports import Answer, TableView
 from raylake.ingest.setups import OwnerSetup
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition, Unit
+from raylake.telemetry import tracing
 
 T = TypeVar("T")
 
@@ -173,6 +174,7 @@ class TableOwner:
         if self._attached.is_set():
             self._loop.close(timeout_s)
             await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(tracing.end)
 
     async def _between_commits(self, operation: Callable[[], T]) -> T:
         # The name is taken before the table is attached: early callers wait.

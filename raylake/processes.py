@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
 
 import psutil
 
@@ -42,3 +45,24 @@ def ended(process: psutil.Process, timeout_s: float) -> bool:
                 continue
         return True
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has taken of its machine.
+
+    Attributes:
+        pid: The process.
+        cpu_s: CPU time of all its threads since it started, in user and system mode.
+        memory_bytes: Its resident memory; pages that processes share count in each of them.
+    """
+
+    pid: int
+    cpu_s: float
+    memory_bytes: int
+
+    @classmethod
+    def of_this(cls) -> Self:
+        """The calling process."""
+        memory = psutil.Process().memory_info()
+        return cls(os.getpid(), time.process_time(), int(memory.rss))

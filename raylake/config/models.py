@@ -23,6 +23,7 @@ from raylake.config.findings import Invalid
 from raylake.config.kafka import Kafka
 from raylake.config.later import GoldTable, Maintenance, SilverTable
 from raylake.config.listen import ListenAddress
+from raylake.config.observing import MetricsOut, Tracing
 from raylake.config.stores import StoreAccess, check_stores
 from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes
 
@@ -212,6 +213,8 @@ class Pipeline(Model):
     dead_letters: DeadLetters = DeadLetters()
     retry: Retry = Retry()
     breaker: BreakerConfig = BreakerConfig()
+    metrics: MetricsOut = MetricsOut()
+    tracing: Tracing = Tracing()
     engine: Literal["auto", "delta-rs", "spark"] = "auto"
 
     @model_validator(mode="before")

@@ -118,6 +118,8 @@ class LogListing:
         incomplete: Multi-part checkpoints of which parts are missing.
         v2: Versions whose checkpoint has the newer format.
         notes: What was tolerated.
+        files: All files in the folder.
+        nbytes: Their size in bytes.
     """
 
     commits: Mapping[int, int]
@@ -125,6 +127,8 @@ class LogListing:
     incomplete: tuple[int, ...] = ()
     v2: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    files: int = 0
+    nbytes: int = 0
 
     @property
     def latest(self) -> int:
@@ -176,7 +180,8 @@ class LogReader:
         broken = tuple(sorted(v for v, _ in parts if v not in whole))
         notes = self._hint_notes(whole, set(v2)) if _HINT in names else []
         notes += [f"checkpoint {v} is incomplete: parts are missing" for v in broken]
-        return LogListing(commits, whole, broken, tuple(sorted(v2)), tuple(notes))
+        sizes = (len(names), sum(names.values()))
+        return LogListing(commits, whole, broken, tuple(sorted(v2)), tuple(notes), *sizes)
 
     def _hint_notes(self, whole: Mapping[int, object], v2: set[int]) -> list[str]:
         try:

@@ -239,6 +239,9 @@ class TableFeed:
         if not verdict.allowed:
             first = "" if verdict.by_hand else _first_of(made)
             return replace(verdict, reason=f"{verdict.reason}{first}")
+        found = trail.origins(batch.records)
+        if found:
+            made = replace(made, origins=found)
         counts = _counts(batch, made)
         span = OffsetRange(
             batch.source, batch.start, batch.end, counts, batch.leader_epoch, made.max_event_ms

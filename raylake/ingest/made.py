@@ -28,6 +28,7 @@ class Made:
         max_event_ms: The greatest event time that may move the watermark.
         flagged: Rows kept with a reservation, by kind: odd event times, late rows, empty texts
             in partition columns.
+        origins: ``traceparent`` headers of some of its records; empty without tracing.
     """
 
     rows: pa.Table
@@ -35,6 +36,7 @@ class Made:
     dead_rows: Sequence[int]
     max_event_ms: int | None = None
     flagged: Mapping[str, int] = field(default_factory=dict)
+    origins: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:

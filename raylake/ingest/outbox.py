@@ -37,6 +37,7 @@ class _Outgoing:
     fingerprint: str = ""
     writing: Future[tuple[DataFile, ...]] | None = None
     handover: Handover | None = None
+    way: trail.Way | None = None
 
     @property
     def written(self) -> bool:
@@ -80,7 +81,8 @@ class Outbox:
     def add(self, plan: Plan[Made], unit: Unit) -> None:
         """Send a plan as this unit; its files are named when they are written."""
         items = tuple(held.item for held in plan.batches)
-        self._outgoing.append(_Outgoing(items, plan.nbytes, unit))
+        unit, way = trail.planned(self._table, unit, (item.origins for item in items))
+        self._outgoing.append(_Outgoing(items, plan.nbytes, unit, way=way))
 
     @property
     def writing(self) -> bool:
@@ -106,8 +108,13 @@ class Outbox:
 
     def drop_unwritten(self) -> None:
         """Forget plans whose files were not begun: their offsets are read again."""
-        begun = (out for out in self._outgoing if out.data_written or out.writing is not None)
-        self._outgoing = deque(begun)
+        begun: deque[_Outgoing] = deque()
+        for out in self._outgoing:
+            if out.data_written or out.writing is not None:
+                begun.append(out)
+            elif out.way is not None:
+                out.way.dropped()
+        self._outgoing = begun
 
     def owner_lost(self) -> None:
         """What was not answered is handed over again; the ledger knows what it has (I1)."""
@@ -128,6 +135,8 @@ class Outbox:
                 return
             self._outgoing.popleft()
             self.error = ""
+            if out.way is not None:
+                out.way.answered(answer.outcome)
             yield out.unit, answer
 
     def _hand_over(self, out: _Outgoing) -> None:
@@ -135,7 +144,7 @@ class Outbox:
         faults.reach("consumer.handing_over", **in_flight)
         out.handover = self._owner.submit(out.unit)
         self.submitted += 1
-        trail.handed_over(self._table, out.unit)
+        trail.handed_over(self._table, out.unit, out.way)
         faults.reach("consumer.handed_over", **in_flight)
 
     def _write(self, out: _Outgoing, view: TableView) -> bool:

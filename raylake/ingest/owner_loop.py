@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from raylake import faults
@@ -321,7 +322,8 @@ class OwnerLoop:
         started = self._clock.monotonic()
         self._gathering.begins()
         try:
-            outcomes = self._table.commit(units, watermark=self._watermark.preview)
+            commit = partial(self._table.commit, units, watermark=self._watermark.preview)
+            outcomes = trail.commit(self._table.table_id, units, commit)
         except (Retryable, OutcomeUnknown) as error:
             self._letters.doubt()
             self.stores["store"].failed(error.message)

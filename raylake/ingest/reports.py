@@ -8,6 +8,7 @@ from typing import Any
 
 from raylake.errors import RayLakeError
 from raylake.ingest.unit import SourcePartition
+from raylake.processes import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class ConsumerReport:
         pid: Its process; 0 when unknown.
         host: The host of its process.
         pid_created_s: When the process started, seconds since the epoch.
+        usage: What its process takes; None when unknown.
     """
 
     consumer: str
@@ -69,3 +71,4 @@ class ConsumerReport:
     pid: int = 0
     host: str = ""
     pid_created_s: float = 0.0
+    usage: Usage | None = None

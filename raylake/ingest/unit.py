@@ -150,6 +150,7 @@ class Unit:
         dead_letter_files: Files in the dead-letter table's folder, named by the data commit (I5).
         flagged: Event times kept but flagged (null, before 1970, far ahead), and late records.
         unit_id: Unique; a unit that is handed over again keeps it.
+        trace: The context of its hand-over's span (W3C Trace Context); empty without tracing.
     """
 
     pipeline: str
@@ -161,6 +162,7 @@ class Unit:
     dead_letter_files: tuple[DataFile, ...] = ()
     flagged: Mapping[str, int] = field(default_factory=dict)
     unit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sources = [r.source for r in self.ranges]

@@ -65,6 +65,13 @@ METRICS: Final = (
         (*_TABLE, "stage", "reason"),
     ),
     MetricSpec(
+        "raylake_failure_ratio",
+        "gauge",
+        "Of the records that consumers decoded in the last minute, the part that became dead "
+        "letters, 0 to 1; 0 when there were none.",
+        _TABLE,
+    ),
+    MetricSpec(
         "raylake_lag_records",
         "gauge",
         "Offsets between the last stable ends in Kafka and the table, over all partitions.",
@@ -126,6 +133,49 @@ METRICS: Final = (
         "counter",
         "Processes that were replaced, by kind (consumer, owner, dead_letters).",
         ("pipeline", "process"),
+    ),
+    MetricSpec(
+        "raylake_table_bytes",
+        "gauge",
+        "Size of a table, by kind (live: files of the newest version; tombstoned: removed files "
+        "that the log still names; log: the log's folder).",
+        (*_TABLE, "kind"),
+    ),
+    MetricSpec(
+        "raylake_table_files",
+        "gauge",
+        "Files of a table, by kind (live, tombstoned, log).",
+        (*_TABLE, "kind"),
+    ),
+    MetricSpec(
+        "raylake_commit_age_seconds",
+        "gauge",
+        "Since a table's newest commit, whoever made it.",
+        _TABLE,
+    ),
+    MetricSpec(
+        "raylake_process_cpu_seconds_total",
+        "counter",
+        "CPU time of the run's processes, by kind (supervisor, consumer, owner, dead_letters).",
+        ("pipeline", "process"),
+    ),
+    MetricSpec(
+        "raylake_process_memory_bytes",
+        "gauge",
+        "Resident memory of the run's processes, by kind; pages that they share count in each.",
+        ("pipeline", "process"),
+    ),
+    MetricSpec(
+        "raylake_run_started_seconds",
+        "gauge",
+        "When the run began, seconds since the epoch.",
+        ("pipeline",),
+    ),
+    MetricSpec(
+        "raylake_run_ended_seconds",
+        "gauge",
+        "When the run ended, seconds since the epoch, by outcome (done, stopped, failed).",
+        ("pipeline", "outcome"),
     ),
 )
 BY_NAME: Final = {spec.name: spec for spec in METRICS}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from raylake.delta.table_sizes import TableSizes
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.unit import Counts, PartitionState, SourcePartition
+from raylake.processes import Usage
 from raylake.telemetry.export import MetricsExport, RunReports
 from raylake.telemetry.metrics import MemoryMetrics
 
@@ -111,3 +113,72 @@ def test_the_watermark_in_seconds_and_each_commit_s_duration_once() -> None:
     shown = metrics.snapshot()
     assert shown['raylake_commit_seconds_sum{pipeline="shop",table="bronze.orders"}'] == 0.875
     assert shown['raylake_commit_seconds_count{pipeline="shop",table="bronze.orders"}'] == 3
+
+
+def test_the_part_of_records_that_failed_is_that_of_the_last_minute() -> None:
+    metrics = MemoryMetrics()
+    exporter = MetricsExport(metrics, "shop")
+
+    def ratio(now_s: float, *found: ConsumerReport) -> float:
+        exporter.export(RunReports({one.consumer: one for one in found}, {TABLE: Said()}), now_s)
+        return metrics.value("raylake_failure_ratio", **LABELS)
+
+    assert ratio(0.0) == 0
+    first = consumer("consumer-0", 30, dead=10)
+    assert ratio(1.0, first) == 0.25
+    assert ratio(30.0, first, consumer("consumer-1", 40)) == 0.125
+    assert ratio(61.0, first, consumer("consumer-1", 40)) == 0
+    assert ratio(62.0, first, consumer("consumer-1", 40, dead=3)) == 3 / 43
+    assert ratio(200.0, first, consumer("consumer-1", 40, dead=3)) == 0
+
+
+def test_a_table_s_sizes_and_the_age_of_its_newest_commit_whoever_made_it() -> None:
+    letters = {"pipeline": "shop", "table": "dead_letters"}
+    measured = TableSizes(9, 4, 400, 2, 50, 12, 600, committed_at_s=1.0)
+    said = {TABLE: Said(state=OwnerState(last_commit_at=5.5))}
+    sizes = {TABLE: measured, "dead_letters": TableSizes(1, committed_at_s=None)}
+    metrics = MemoryMetrics()
+    MetricsExport(metrics, "shop").export(RunReports(owners=said, sizes=sizes), 7.0)
+    shown = {
+        kind: (
+            metrics.value("raylake_table_files", **LABELS, kind=kind),
+            metrics.value("raylake_table_bytes", **LABELS, kind=kind),
+        )
+        for kind in ("live", "tombstoned", "log")
+    }
+    assert shown == {"live": (4, 400), "tombstoned": (2, 50), "log": (12, 600)}
+    assert metrics.value("raylake_commit_age_seconds", **LABELS) == 1.5
+    assert not [one for one in metrics.snapshot() if "commit_age" in one and "dead_l" in one]
+    MetricsExport(metrics, "shop").export(RunReports(sizes={"dead_letters": measured}), 7.0)
+    assert metrics.value("raylake_commit_age_seconds", **letters) == 6.0
+
+
+def test_cpu_of_replaced_processes_counts_on_and_memory_is_that_of_the_living() -> None:
+    def used(**of: Usage) -> RunReports:
+        return RunReports(usage={("consumer", name): usage for name, usage in of.items()})
+
+    metrics = export(
+        used(a=Usage(1, 2.0, 100), b=Usage(2, 1.0, 50)),
+        used(a=Usage(1, 2.5, 120), b=Usage(2, 1.0, 50)),
+        used(a=Usage(7, 0.25, 30)),
+    )
+    labels = {"pipeline": "shop", "process": "consumer"}
+    assert metrics.value("raylake_process_cpu_seconds_total", **labels) == 2.5 + 1.0 + 0.25
+    assert metrics.value("raylake_process_memory_bytes", **labels) == 30
+
+
+def test_when_a_run_began_and_how_it_ended() -> None:
+    metrics = export(RunReports(), RunReports(), RunReports(ended="done"))
+    assert metrics.value("raylake_run_started_seconds", pipeline="shop") == 0.0
+    ended = [one for one in metrics.snapshot() if one.startswith("raylake_run_ended")]
+    assert ended == ['raylake_run_ended_seconds{outcome="done",pipeline="shop"}']
+    assert metrics.value("raylake_run_ended_seconds", pipeline="shop", outcome="done") == 2.0
+
+
+def test_this_process_says_what_it_takes() -> None:
+    first = Usage.of_this()
+    sum(range(200_000))
+    second = Usage.of_this()
+    assert first.pid == second.pid
+    assert second.cpu_s > first.cpu_s > 0
+    assert second.memory_bytes > 1_000_000

@@ -9,7 +9,7 @@ import pytest
 from raylake.telemetry.metrics import Both, MemoryMetrics
 from raylake.telemetry.spec import BY_NAME, METRICS, MetricSpec, declared
 
-UNITS = ("records", "seconds", "bytes", "state", "total")
+UNITS = ("records", "seconds", "bytes", "files", "ratio", "state", "total")
 
 
 @pytest.mark.parametrize("spec", METRICS, ids=lambda spec: spec.name)
