@@ -96,6 +96,21 @@ def plan(loaded: Loaded) -> list[str]:
         for name in get_args(DependencyName)
     ]
     lines.append(f"status in {status_file(loaded)}")
+    return lines + _observers(config)
+
+
+def _observers(config: Pipeline) -> list[str]:
+    """Where metrics and spans go, beside the run's own endpoint."""
+    lines, gateway, cloudwatch = [], config.metrics.push_gateway, config.metrics.cloudwatch
+    if gateway is not None:
+        often = format_duration(gateway.interval_s)
+        lines.append(f"metrics to the push gateway at {gateway.url}, every {often} and at the end")
+    if cloudwatch is not None:
+        often = format_duration(cloudwatch.interval_s)
+        place = f"CloudWatch, namespace {cloudwatch.namespace}"
+        lines.append(f"metrics to {place}, every {often} and at the end")
+    spans = {True: "on", False: "off", None: "where an OTEL_… variable of a process says so"}
+    lines.append(f"spans: {spans[config.tracing.enabled]}")
     return lines
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 HEADER: Final = "traceparent"
 LONGEST_HEADER: Final = 256
-FLUSH_MS: Final = 2000
+FLUSH_S: Final = 2.0
 _GROUP: Final = "opentelemetry_traces_exporter"
 
 Carrier = Mapping[str, str]
@@ -110,7 +111,10 @@ class Spans:
 
     def flush(self) -> None:
         """Send what has ended, as far as 2 s allow."""
-        self._provider.force_flush(FLUSH_MS)
+        # The SDK's own flush takes a timeout and waits as long as its exporter does.
+        flushing = threading.Thread(target=self._provider.force_flush, daemon=True)
+        flushing.start()
+        flushing.join(FLUSH_S)
 
     def _begin(
         self,
@@ -238,7 +242,8 @@ def _provider(about: Mapping[str, str], environ: Mapping[str, str]) -> TracerPro
     named = environ.get("OTEL_SERVICE_NAME") or environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in named:
         said["service.name"] = "raylake"
-    provider = TracerProvider(resource=Resource.create(said))
+    # Whoever ends a process flushes, and does not wait for a collector that is away.
+    provider = TracerProvider(resource=Resource.create(said), shutdown_on_exit=False)
     for exporter in _exporters(environ):
         provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider

@@ -69,6 +69,7 @@ def stored(section: dict[str, Any], name: str, statistic: str, **labels: str) ->
     return float(sum(one[statistic] for one in found)) if found else None
 
 
+@pytest.mark.spec("J1")
 def test_what_is_new_is_sent(section: dict[str, Any]) -> None:
     one = target(section)
     one.add("raylake_commits_total", 3, LABELS)

@@ -39,6 +39,7 @@ def pushed(place: Gateway, **more: object) -> PrometheusMetrics:
     return metrics
 
 
+@pytest.mark.spec("J1")
 def test_a_push_takes_the_place_of_the_one_before(place: Gateway) -> None:
     metrics = pushed(place)
     assert place.value(GROUP, "raylake_commits_total", **LABELS) == 3

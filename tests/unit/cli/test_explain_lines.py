@@ -1,4 +1,4 @@
-"""What `raylake explain` says of how messages are decoded."""
+"""What `raylake explain` says beside the values: decoding, and where metrics and spans go."""
 
 from __future__ import annotations
 
@@ -36,3 +36,24 @@ def test_the_line_of_a_table(tmp_path: Path, more: str, said: str) -> None:
     file.write_text(FILE.format(lake=tmp_path, more=more))
     lines = [line for line in plan(load(file, environ={})) if line.startswith("bronze.one: ")]
     assert said in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ("", ["spans: where an OTEL_… variable of a process says so"]),
+        (
+            "metrics: {push_gateway: {url: 'https://gw:9091', interval: 30s}}",
+            ["metrics to the push gateway at https://gw:9091, every 30s and at the end"],
+        ),
+        (
+            "metrics: {cloudwatch: {}}\ntracing: {enabled: true}",
+            ["metrics to CloudWatch, namespace RayLake, every 1m and at the end", "spans: on"],
+        ),
+    ],
+)
+def test_where_metrics_and_spans_go(tmp_path: Path, sections: str, said: list[str]) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(FILE.format(lake=tmp_path, more="format: raw") + sections)
+    lines = plan(load(file, environ={}))
+    assert [line for line in said if line not in lines] == []
