@@ -126,6 +126,13 @@ class CloudWatchTarget:
             None if section.secret_access_key is None else section.secret_access_key.resolve(),
             None if section.session_token is None else section.session_token.resolve(),
         )
+        if any(key is not None and not (key.isascii() and key.isprintable()) for key in keys):
+            # botocore's own message would hold it.
+            raise ConfigError(
+                "metrics cannot be sent to CloudWatch: a key has a character that no header may "
+                "have",
+                hint="is there a line break within a key of `metrics.cloudwatch`?",
+            )
         if self._client is None or keys != self._known_by:
             self._client = _client(section, keys)
             self._known_by = keys

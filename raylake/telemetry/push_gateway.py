@@ -53,7 +53,7 @@ class GatewayTarget:
         Raises:
             DependencyUnreachable: The gateway is away, or does not take them.
             AccessDenied: It does not let us in.
-            ConfigError: A credential cannot be read here.
+            ConfigError: A credential cannot be read here, or is none.
         """
         section = self._section
         handler = _Sending(_authorization(section), _context(section))
@@ -73,6 +73,13 @@ class GatewayTarget:
                 f"metrics cannot be pushed to {section.url}: {error}",
                 hint="the run goes on; is `metrics.push_gateway.url` the gateway's?",
             ) from error
+        except ValueError:
+            # What it says may hold the credential.
+            raise ConfigError(
+                f"metrics cannot be pushed to {section.url}: its credentials have a character that "
+                "no header may have",
+                hint="is there a line break within `token`, `username` or `password`?",
+            ) from None
 
 
 class _Sending:

@@ -126,6 +126,11 @@ def test_a_key_or_a_region_that_is_not_there_is_told(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("CW_KEY", "secret")
+    broken = target({**section, "access_key_id": "key\nbreak"})
+    broken.set("raylake_lag_records", 7, LABELS)
+    with pytest.raises(ConfigError, match="no header may have") as told:
+        broken.push()
+    assert "break" not in told.value.message
     without = {name: value for name, value in section.items() if name not in ("region", "endpoint")}
     with pytest.raises(ConfigError, match="region"):
         target(without).push()

@@ -68,6 +68,10 @@ def test_credentials_are_read_anew_at_each_push(
     with pytest.raises(AccessDenied, match=r"401 .*who are you") as denied:
         one.push()
     assert "first" not in str(denied.value)
+    secret.write_text("sec\nond\n")
+    with pytest.raises(ConfigError, match="no header may have") as broken:
+        one.push()
+    assert "ond" not in broken.value.message
     secret.write_text("second\n")
     one.push()
     assert place.pushes == 2
