@@ -21,9 +21,11 @@ from bed import bed, closing, options, table
 
 from actors.metrics import RayMetrics
 from actors.supervisor import STATUS_INTERVAL_S
+from raylake.delta.table_sizes import TableSizes
 from raylake.ingest.consumer import ConsumerLoop
 from raylake.ingest.feed import FeedCounters
 from raylake.ingest.reports import ConsumerReport
+from raylake.processes import Usage
 from raylake.telemetry.export import MetricsExport, RunReports
 from raylake.telemetry.metrics import Both, MemoryMetrics
 from raylake.telemetry.prometheus import PrometheusMetrics
@@ -76,12 +78,15 @@ def _export_s(report: ConsumerReport) -> float:
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     export = MetricsExport(Both(MemoryMetrics(), Both(RayMetrics(), PrometheusMetrics())), "bench")
     took = []
+    sizes = {table: TableSizes(1, committed_at_s=0.0) for table in report.tables}
     for number in range(EXPORTS):
         for counters in report.tables.values():
             # Else nothing has grown since the export before.
             counters["rows"] += 1000
+        usage = {("consumer", report.consumer): Usage(1, float(number), number)}
+        said = RunReports({report.consumer: report}, usage=usage, sizes=sizes)
         began = time.perf_counter()
-        export.export(RunReports({report.consumer: report}), float(number))
+        export.export(said, float(number))
         took.append(time.perf_counter() - began)
     ray.shutdown()
     return median(took)
