@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+import pyarrow as pa
+
 from raylake.delta.table_sizes import TableSizes, table_sizes
 from raylake.errors import RayLakeError
 
@@ -59,8 +61,8 @@ class TableWatch:
             for name, path in self._tables().items():
                 try:
                     self._sizes[name] = self._measure(path)
-                except (RayLakeError, OSError, ValueError) as error:
-                    # It has no log yet, or is cleaned up at this moment.
+                except (RayLakeError, OSError, ValueError, KeyError, pa.ArrowException) as error:
+                    # It has no log yet, is cleaned up at this moment, or is damaged: others tell.
                     log.debug("%s cannot be measured now: %s", name, error)
 
     def look_soon(self, timeout_s: float) -> None:
