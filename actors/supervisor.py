@@ -36,6 +36,7 @@ from raylake.telemetry.endpoints import Endpoints
 from raylake.telemetry.export import MetricsExport, RunReports
 from raylake.telemetry.health import Health, liveness, missing_processes, readiness
 from raylake.telemetry.metrics import Both, MemoryMetrics
+from raylake.telemetry.pushing import speaks_last
 from raylake.telemetry.table_watch import TableWatch
 from raylake.telemetry.targets import Outlets
 
@@ -156,9 +157,7 @@ class Supervisor:
 
     def _write_last(self) -> None:
         """Say how the run ended, also to the places that metrics are sent to."""
-        error = self._loop.outcome.error if self._loop.outcome else None
-        # Another run's metrics have the place of ours by now, or soon.
-        mine = not isinstance(error, AlreadyRunning | Fenced)
+        mine = speaks_last(self._loop.outcome.error if self._loop.outcome else None)
         if mine and self._pushers:
             self._table_watch.look_soon(LAST_SIZES_S)
         try:

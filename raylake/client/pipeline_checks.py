@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError
 from pydantic import BaseModel
 
 from raylake.client.checks import GIB, LEAST_DISK_BYTES, Check, failed, memory_bytes
+from raylake.client.observer_checks import observer_checks
 from raylake.config import Loaded
 from raylake.config.addresses import normalise_table_address, table_path
 from raylake.config.listen import host_and_port
@@ -40,6 +41,7 @@ def pipeline_checks(loaded: Loaded) -> Iterator[Check]:
     yield from _store(lake) if isinstance(lake, StorePath) else _lake(lake)
     yield from _tables(loaded)
     yield from _secrets(loaded)
+    yield from observer_checks(loaded.config, os.environ)
     yield _http(loaded)
     yield _room(loaded)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from raylake.clock import Clock
-from raylake.errors import RayLakeError
+from raylake.errors import AlreadyRunning, Fenced, RayLakeError
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +122,14 @@ class Pusher:
     def _run(self) -> None:
         while not self._ending.wait(self._target.interval_s):
             self.push()
+
+
+def speaks_last(error: RayLakeError | None) -> bool:
+    """Whether a run that ended like this sends its metrics once more.
+
+    Not one that another run refused or took over from: the place shows that run's by now.
+    """
+    return not isinstance(error, AlreadyRunning | Fenced)
 
 
 class Pushers:

@@ -244,22 +244,28 @@ def _provider(about: Mapping[str, str], environ: Mapping[str, str]) -> TracerPro
         said["service.name"] = "raylake"
     # Whoever ends a process flushes, and does not wait for a collector that is away.
     provider = TracerProvider(resource=Resource.create(said), shutdown_on_exit=False)
-    for exporter in _exporters(environ):
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+    for name in exporter_names(environ):
+        provider.add_span_processor(BatchSpanProcessor(_exporter(name)))
     return provider
 
 
-def _exporters(environ: Mapping[str, str]) -> list[SpanExporter]:
+def exporter_names(environ: Mapping[str, str]) -> list[str]:
+    """The exporters that OpenTelemetry's variables name, as packages register them."""
+    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", ""
+    )
+    otlp = "otlp_proto_grpc" if protocol.strip() == "grpc" else "otlp_proto_http"
     names = environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
-    return [_exporter(name.strip(), environ) for name in names.split(",") if name.strip()]
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    return [otlp if name == "otlp" else name for name in found]
 
 
-def _exporter(name: str, environ: Mapping[str, str]) -> SpanExporter:
-    if name == "otlp":
-        protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
-            "OTEL_EXPORTER_OTLP_PROTOCOL", ""
-        )
-        name = "otlp_proto_grpc" if protocol.strip() == "grpc" else "otlp_proto_http"
+def is_installed(exporter: str) -> bool:
+    """Whether a package here brings this exporter."""
+    return bool(entry_points(group=_GROUP, name=exporter))
+
+
+def _exporter(name: str) -> SpanExporter:
     for found in entry_points(group=_GROUP, name=name):
         made: SpanExporter = found.load()()
         return made

@@ -11,9 +11,10 @@ from deltalake import write_deltalake
 
 from raylake.client import checks, pipeline_checks
 from raylake.client.checks import Check, machine_checks, memory_bytes
+from raylake.client.observer_checks import observer_checks
 from raylake.client.pipeline_checks import pipeline_checks as checks_of
 from raylake.client.ray_checks import ray_checks
-from raylake.config import load
+from raylake.config import load, load_bytes
 
 
 def named(found: list[Check], name: str) -> Check:
@@ -193,3 +194,27 @@ def test_every_finding_has_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = [*machine_checks(environ, tmp_path), *ray_checks({}, tmp_path), *pipeline(tmp_path)]
     assert [check for check in found if check.state != "ok" and not check.fix] == []
     assert named(found, "ray folder").state == "fail"
+
+
+def test_libraries_of_metrics_and_spans_are_looked_for_where_they_are_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = b"""
+pipeline: p
+lake: /lake
+kafka: {bootstrap: localhost:9092}
+bronze: {one: {topics: [one]}}
+"""
+    plain = load_bytes(text, path="p.yaml", environ={}).config
+    more = b"metrics: {cloudwatch: {}}"
+    sent = load_bytes(text + more, path="p.yaml", environ={}).config
+    assert list(observer_checks(plain, {})) == []
+    (cloudwatch,) = observer_checks(sent, {})
+    assert (cloudwatch.name, cloudwatch.state) == ("metrics.cloudwatch", "ok")
+    monkeypatch.setattr("raylake.client.observer_checks.find_spec", lambda _: None)
+    (cloudwatch,) = observer_checks(sent, {})
+    assert (cloudwatch.state, "raylake[cloudwatch]" in cloudwatch.fix) == ("warn", True)
+    (tracing,) = observer_checks(plain, {"OTEL_TRACES_EXPORTER": "console"})
+    assert (tracing.state, "console" in tracing.found) == ("ok", True)
+    (tracing,) = observer_checks(plain, {"OTEL_TRACES_EXPORTER": "console, carrier_pigeon"})
+    assert (tracing.state, "carrier_pigeon" in tracing.found) == ("warn", True)

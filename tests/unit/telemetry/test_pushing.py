@@ -10,8 +10,8 @@ import pytest
 from raylake.clock import ManualClock
 from raylake.config import load_bytes
 from raylake.delta.table_sizes import TableSizes
-from raylake.errors import DependencyUnreachable, NotOurTable
-from raylake.telemetry.pushing import Pusher, Pushers
+from raylake.errors import AlreadyRunning, DependencyUnreachable, Fenced, NotOurTable
+from raylake.telemetry.pushing import Pusher, Pushers, speaks_last
 from raylake.telemetry.table_watch import TableWatch
 from raylake.telemetry.targets import Outlets
 
@@ -128,3 +128,10 @@ def test_tables_are_measured_each_on_its_own_and_keep_what_was_known() -> None:
     watch.start()
     watch.start()
     watch.close()
+
+
+def test_a_run_that_another_one_stands_in_for_has_no_last_word() -> None:
+    assert speaks_last(None)
+    assert speaks_last(DependencyUnreachable("the store is away"))
+    assert not speaks_last(AlreadyRunning("another run lives"))
+    assert not speaks_last(Fenced("a newer owner"))

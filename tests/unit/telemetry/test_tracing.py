@@ -193,6 +193,25 @@ def test_who_switches_it_on(section: dict[str, bool], environ: dict[str, str], o
     assert tracing.wanted(Tracing(**section), environ) is on
 
 
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({}, ["otlp_proto_http"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp, console"}, ["otlp_proto_http", "console"]),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, ["otlp_proto_grpc"]),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            },
+            ["otlp_proto_http"],
+        ),
+    ],
+)
+def test_exporters_are_those_of_the_variables(environ: dict[str, str], names: list[str]) -> None:
+    assert tracing.exporter_names(environ) == names
+
+
 def test_an_exporter_that_is_not_there_is_told_and_stops_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
