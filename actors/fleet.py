@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from raylake.ingest.setups import ConsumerSetup, OwnerSetup
 from raylake.ingest.switches import Switches
 from raylake.ingest.unit import PartitionState, SourcePartition
 from raylake.processes import Usage
+from raylake.telemetry.tracing import FLUSH_S
 
 log = logging.getLogger("raylake.fleet")
 
@@ -234,8 +235,7 @@ class RayFleet:
                 result(calls.actor().leave.remote(left_s * 0.8), max(1.0, left_s))
             with _taken(left):
                 left.owners[name] = result(calls.ask_report(), max(1.0, deadline.left_s()))
-            if calls.known() is not None:
-                ray.kill(calls.known())
+        _end_owners(self._owners.values(), deadline)
         if self._queue is not None:
             with _taken(left):
                 result(self._queue.leave.remote(), max(1.0, deadline.left_s()))
@@ -303,6 +303,15 @@ class RayFleet:
         process = self._processes.pop(key, None)
         if process is not None:
             process.kill()
+
+
+def _end_owners(owners: Iterable[OwnerCalls], deadline: Deadline) -> None:
+    """End the owners, whose spans are sent at the same time: a collector may be away."""
+    actors = [*filter(None, (calls.known() for calls in owners))]
+    if flushing := [actor.flush.remote() for actor in actors]:
+        ray.wait(flushing, num_returns=len(flushing), timeout=min(2 * FLUSH_S, deadline.left_s()))
+    for actor in actors:
+        ray.kill(actor)
 
 
 @contextlib.contextmanager

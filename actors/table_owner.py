@@ -61,7 +61,7 @@ class TableOwner:
         self._clock = SystemClock()
         self._attached = asyncio.Event()
         self._starting = asyncio.Lock()
-        self._idle = IdleExit(lambda: self.leave(LEAVE_S))
+        self._idle = IdleExit(self._abandon)
 
     async def start(self, switches: Switches) -> TableView:
         """Attach the table, take its epoch and begin; raises what attaching raises."""
@@ -174,7 +174,14 @@ class TableOwner:
         if self._attached.is_set():
             self._loop.close(timeout_s)
             await asyncio.to_thread(self._thread.join)
-            await asyncio.to_thread(tracing.end)
+
+    async def flush(self) -> None:
+        """Send what spans are left, as far as 2 s allow."""
+        await asyncio.to_thread(tracing.end)
+
+    async def _abandon(self) -> None:
+        await self.leave(LEAVE_S)
+        await self.flush()
 
     async def _between_commits(self, operation: Callable[[], T]) -> T:
         # The name is taken before the table is attached: early callers wait.

@@ -17,14 +17,19 @@ from raylake.config.observing import CloudWatch
 from raylake.config.secrets import SecretRef
 from raylake.errors import ConfigError, DependencyUnreachable
 from raylake.telemetry.metrics import Labels
+from raylake.telemetry.pushing import blotted
 from raylake.telemetry.spec import declared
 
 PER_REQUEST: Final = 500
-"""Data of one request; CloudWatch takes 1,000 within 1 MB."""
+"""Values of one request; CloudWatch takes 1,000 data of 1 MB."""
+OBSERVED_PER_REQUEST: Final = 50
+"""Data of one request that have up to :data:`PER_DATUM` values each."""
 PER_DATUM: Final = 150
 """Different values of one datum, which is what CloudWatch takes."""
 KEPT_OBSERVATIONS: Final = 10_000
 """Of a histogram while CloudWatch is away; later ones are dropped."""
+
+_TOLD: Final = 200
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -48,6 +53,7 @@ class CloudWatchTarget:
         self._observed: dict[Series, Counter[float]] = {}
         self._client: Any = None
         self._known_by: tuple[str | None, ...] = ()
+        """Id, key and token that the client has, where the file names them."""
 
     @property
     def interval_s(self) -> float:
@@ -93,19 +99,21 @@ class CloudWatchTarget:
         with self._lock:
             grown = list(self._grown.items())
             gauges = list(self._gauges.items())
-            observed = [(series, dict(counts)) for series, counts in self._observed.items()]
+            observed = [
+                (series, dict(part))
+                for series, counts in self._observed.items()
+                for part in _parts(list(counts.items()), PER_DATUM)
+            ]
         for some in _parts(grown, PER_REQUEST):
             self._send(client, [_datum(one, at, Value=value) for one, value in some])
             self._forget_grown(some)
         for some in _parts(gauges, PER_REQUEST):
             self._send(client, [_datum(one, at, Value=value) for one, value in some])
-        for series, counts in observed:
-            for part in _parts(list(counts.items()), PER_DATUM):
-                values, numbers = zip(*part, strict=True)
-                datum = _datum(series, at, Values=list(values), Counts=[float(n) for n in numbers])
-                self._send(client, [datum])
-                with self._lock:
-                    self._observed[series] -= Counter(dict(part))
+        for some in _parts(observed, OBSERVED_PER_REQUEST):
+            self._send(client, [_observations(one, at, counts) for one, counts in some])
+            with self._lock:
+                for series, counts in some:
+                    self._observed[series] -= Counter(counts)
 
     def _forget_grown(self, sent: list[tuple[Series, float]]) -> None:
         with self._lock:
@@ -143,12 +151,19 @@ class CloudWatchTarget:
 
         try:
             client.put_metric_data(Namespace=self._section.namespace, MetricData=data)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, OSError, ValueError) as error:
+            # The lines after the first one of a signature's error repeat the request's headers.
+            first = str(error).partition("\n")[0]
             raise DependencyUnreachable(
-                f"metrics cannot be sent to CloudWatch: {error}",
+                f"metrics cannot be sent to CloudWatch: {self._without_keys(first)[:_TOLD]}",
                 hint="the run goes on; it needs the right cloudwatch:PutMetricData, see "
                 "`metrics.cloudwatch`",
-            ) from error
+            ) from None
+
+    def _without_keys(self, text: str) -> str:
+        key_id, *secrets = self._known_by
+        named = isinstance(self._section.access_key_id, SecretRef)
+        return blotted(text, [key_id if named and key_id else "", *(one or "" for one in secrets)])
 
 
 def _client(section: CloudWatch, keys: tuple[str | None, ...]) -> Any:
@@ -202,6 +217,11 @@ def _datum(series: Series, at: dt.datetime, **values: Any) -> dict[str, Any]:
         "Unit": _unit(name),
         **values,
     }
+
+
+def _observations(series: Series, at: dt.datetime, counts: dict[float, int]) -> dict[str, Any]:
+    numbers = [float(number) for number in counts.values()]
+    return _datum(series, at, Values=list(counts), Counts=numbers)
 
 
 def _unit(name: str) -> str:

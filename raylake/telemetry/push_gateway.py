@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
@@ -15,8 +17,10 @@ from prometheus_client import CollectorRegistry, push_to_gateway
 from raylake.config.observing import PushGateway
 from raylake.config.secrets import SecretRef
 from raylake.errors import AccessDenied, ConfigError, DependencyUnreachable, RayLakeError
+from raylake.telemetry.pushing import blotted
 
-_TOLD_BYTES: Final = 200
+_READ_BYTES: Final = 65_536
+_TOLD: Final = 200
 
 
 class GatewayTarget:
@@ -53,10 +57,11 @@ class GatewayTarget:
         Raises:
             DependencyUnreachable: The gateway is away, or does not take them.
             AccessDenied: It does not let us in.
-            ConfigError: A credential cannot be read here, or is none.
+            ConfigError: A credential cannot be read here, or no header may have it.
         """
         section = self._section
-        handler = _Sending(_authorization(section), _context(section))
+        login = _Login.of(section)
+        handler = _Sending(login.header, _context(section))
         try:
             push_to_gateway(
                 section.url,
@@ -67,19 +72,47 @@ class GatewayTarget:
                 handler,
             )
         except HTTPError as error:
-            raise _refused(section.url, error) from None
-        except (OSError, HTTPException) as error:
+            raise _refused(section.url, error, login.secrets) from None
+        except (OSError, HTTPException, ValueError) as error:
             raise DependencyUnreachable(
                 f"metrics cannot be pushed to {section.url}: {error}",
                 hint="the run goes on; is `metrics.push_gateway.url` the gateway's?",
             ) from error
-        except ValueError:
-            # What it says may hold the credential.
-            raise ConfigError(
-                f"metrics cannot be pushed to {section.url}: its credentials have a character that "
-                "no header may have",
-                hint="is there a line break within `token`, `username` or `password`?",
-            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Login:
+    """Who pushes.
+
+    Attributes:
+        header: ``Authorization``; empty for nobody.
+        secrets: What may not be told.
+    """
+
+    header: str = field(default="", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, section: PushGateway) -> _Login:
+        """As the references say now."""
+        if section.token is not None:
+            token = section.token.resolve()
+            if not (token.isascii() and token.isprintable()):
+                # The error of whoever sends it would hold it.
+                raise ConfigError(
+                    f"metrics cannot be pushed to {section.url}: the token has a character that no "
+                    "header may have",
+                    hint="is there a line break within `token` of `metrics.push_gateway`?",
+                )
+            return cls(f"Bearer {token}", (token,))
+        if section.username is None or section.password is None:
+            return cls()
+        name: Any = section.username
+        user = name.resolve() if isinstance(name, SecretRef) else name
+        password = section.password.resolve()
+        both = base64.b64encode(f"{user}:{password}".encode()).decode()
+        hidden = (password, both, user if isinstance(name, SecretRef) else "")
+        return cls(f"Basic {both}", hidden)
 
 
 class _Sending:
@@ -106,20 +139,9 @@ class _Sending:
 
         def send() -> None:
             with self._opener.open(request, timeout=timeout) as answer:
-                answer.read()
+                answer.read(_READ_BYTES)
 
         return send
-
-
-def _authorization(section: PushGateway) -> str:
-    if section.token is not None:
-        return f"Bearer {section.token.resolve()}"
-    if section.username is None or section.password is None:
-        return ""
-    name: Any = section.username
-    user = name.resolve() if isinstance(name, SecretRef) else name
-    both = f"{user}:{section.password.resolve()}".encode()
-    return f"Basic {base64.b64encode(both).decode()}"
 
 
 def _context(section: PushGateway) -> ssl.SSLContext | None:
@@ -134,10 +156,14 @@ def _context(section: PushGateway) -> ssl.SSLContext | None:
         ) from error
 
 
-def _refused(url: str, error: HTTPError) -> RayLakeError:
-    with error:
-        said = error.read(_TOLD_BYTES).decode(errors="replace").strip().replace("\n", " ")
-    why = f"{error.code} {error.reason}" + (f": {said}" if said else "")
+def _refused(url: str, error: HTTPError, secrets: Iterable[str]) -> RayLakeError:
+    read = ""
+    # The status is told, whatever becomes of the text.
+    with error, suppress(OSError, HTTPException):
+        read = error.read(_READ_BYTES).decode(errors="replace")
+    # Before it is cut: half a secret would not be found.
+    said = " ".join(blotted(read, secrets).split())[:_TOLD]
+    why = f"{error.code} {blotted(error.reason, secrets)}" + (f": {said}" if said else "")
     if error.code in (401, 403, 407):
         return AccessDenied(
             f"the push gateway at {url} does not let us in: {why}",

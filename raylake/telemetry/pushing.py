@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from raylake.clock import Clock
 from raylake.errors import AlreadyRunning, Fenced, RayLakeError
 
 log = logging.getLogger(__name__)
+
+
+def blotted(text: str, secrets: Iterable[str]) -> str:
+    """The text without these secrets: what a place answers may repeat what it was sent."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 class PushTarget(Protocol):

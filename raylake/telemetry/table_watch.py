@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 FIRST_AFTER_S = 10.0
 """A start has better things to do."""
 AGAIN_AFTER_S = 60.0
+ODD = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a log raises whose entries are not as the protocol has them."""
 REST = 100
 """After a round it rests so many times as long as the round took: at most 1 % of a core."""
 
@@ -61,7 +63,7 @@ class TableWatch:
             for name, path in self._tables().items():
                 try:
                     self._sizes[name] = self._measure(path)
-                except (RayLakeError, OSError, ValueError, KeyError, pa.ArrowException) as error:
+                except (RayLakeError, OSError, *ODD, pa.ArrowException) as error:
                     # It has no log yet, is cleaned up at this moment, or is damaged: others tell.
                     log.debug("%s cannot be measured now: %s", name, error)
 

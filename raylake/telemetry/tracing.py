@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,7 @@ HEADER: Final = "traceparent"
 LONGEST_HEADER: Final = 256
 FLUSH_S: Final = 2.0
 _GROUP: Final = "opentelemetry_traces_exporter"
+_HEADER_ENTRY: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+ *= *[ !#-+\--:<-\[\]-~]*")
 
 Carrier = Mapping[str, str]
 """A span's context on its way to another process, as W3C Trace Context writes it."""
@@ -168,7 +171,9 @@ def begin(section: Tracing, about: Mapping[str, str]) -> RayLakeError | None:
         use(None)
         return None
     try:
+        _check_headers(os.environ)
         use(Spans(_provider(about, os.environ), section.links))
+        _listen()
     except (ConfigError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         use(None)
         trouble = ConfigError(
@@ -179,6 +184,38 @@ def begin(section: Tracing, about: Mapping[str, str]) -> RayLakeError | None:
         log.warning("%s", trouble.message)
         return trouble
     return None
+
+
+class _IntoOurLog(logging.Handler):
+    """What OpenTelemetry says, a collector that is away above all, stands in the run's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it once more."""
+        log.log(record.levelno, "OpenTelemetry: %s", record.getMessage())
+
+
+def _listen() -> None:
+    theirs = logging.getLogger("opentelemetry")
+    if not any(isinstance(one, _IntoOurLog) for one in theirs.handlers):
+        theirs.addHandler(_IntoOurLog(logging.WARNING))
+    theirs.propagate = False
+
+
+def _check_headers(environ: Mapping[str, str]) -> None:
+    """Refuse headers that the SDK, or whoever sends them, would repeat in an error.
+
+    Raises:
+        ConfigError: With the number of the entry; its value may be a secret.
+    """
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"):
+        for number, entry in enumerate(environ.get(name, "").split(","), start=1):
+            if entry.strip() and not _is_header(entry.strip()):
+                raise ConfigError(f"entry {number} of {name} is no header: name=value,…")
+
+
+def _is_header(entry: str) -> bool:
+    value = unquote(entry.partition("=")[2])
+    return bool(_HEADER_ENTRY.fullmatch(entry)) and value.isascii() and value.isprintable()
 
 
 def end() -> None:

@@ -15,6 +15,7 @@ from raylake.clock import SystemClock
 from raylake.config.observing import CloudWatch
 from raylake.errors import ConfigError, DependencyUnreachable
 from raylake.telemetry.cloudwatch import CloudWatchTarget
+from tests.harness.repeater import repeater
 
 LABELS = {"pipeline": "shop", "table": "bronze.orders"}
 REGION = "eu-west-1"
@@ -103,6 +104,20 @@ def test_what_did_not_arrive_is_sent_by_the_next_push(
     one.push()
     assert stored(section, "raylake_commits_total", "Sum", **LABELS) == 4
     assert stored(section, "raylake_commit_seconds", "SampleCount", **LABELS) == 1
+
+
+def test_what_cloudwatch_repeats_of_a_key_is_not_told(
+    section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CW_TOKEN", "planted-token")
+    with repeater() as place:
+        one = target({**section, "endpoint": place.url, "session_token": "env:CW_TOKEN"})
+        one.add("raylake_commits_total", 3, LABELS)
+        with pytest.raises(DependencyUnreachable) as refused:
+            one.push()
+    assert set(place.values("x-amz-security-token")) == {"planted-token"}
+    assert "SignatureDoesNotMatch" in refused.value.message
+    assert "planted" not in f"{refused.value.message} {refused.value!r} {refused.value.__cause__}"
 
 
 def test_more_series_than_one_request_takes(section: dict[str, Any]) -> None:

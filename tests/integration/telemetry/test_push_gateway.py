@@ -14,6 +14,7 @@ from raylake.errors import AccessDenied, ConfigError, DependencyUnreachable
 from raylake.telemetry.prometheus import PrometheusMetrics
 from raylake.telemetry.push_gateway import GatewayTarget
 from tests.harness.gateway import Gateway, gateway
+from tests.harness.repeater import repeater
 
 GROUP = {"job": "raylake", "pipeline": "shop"}
 LABELS = {"pipeline": "shop", "table": "bronze.orders"}
@@ -85,6 +86,25 @@ def test_credentials_are_read_anew_at_each_push(
         pushed(place, username="me", password="env:GW_PASSWORD", **CLEAR)
 
 
+def test_what_a_gateway_repeats_of_a_credential_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GW_TOKEN", "planted-token")
+    monkeypatch.setenv("GW_PASSWORD", "planted-password")
+    both = base64.b64encode(b"somebody:planted-password").decode()
+    for known in (
+        {"token": "env:GW_TOKEN"},
+        {"username": "somebody", "password": "env:GW_PASSWORD"},
+    ):
+        with repeater() as place, pytest.raises(AccessDenied) as denied:
+            target(place.url, PrometheusMetrics(), **known, **CLEAR).push()
+        (header,) = place.values("authorization")
+        assert header in ("Bearer planted-token", f"Basic {both}")
+        assert "authorization: " in denied.value.message
+        for secret in ("planted", both, both[:8]):
+            assert secret not in f"{denied.value.message} {denied.value!r}"
+
+
 def test_a_gateway_that_is_away_or_out_of_order_is_told(place: Gateway) -> None:
     place.status = 503
     with pytest.raises(
@@ -94,6 +114,9 @@ def test_a_gateway_that_is_away_or_out_of_order_is_told(place: Gateway) -> None:
     nobody = target("http://127.0.0.1:9", PrometheusMetrics())
     with pytest.raises(DependencyUnreachable, match=r"cannot be pushed to http://127\.0\.0\.1:9"):
         nobody.push()
+    nowhere = target(f"http://{'a' * 64}:9", PrometheusMetrics())
+    with pytest.raises(DependencyUnreachable, match="cannot be pushed"):
+        nowhere.push()
 
 
 def test_a_certificate_of_an_authority_that_is_not_ours_is_refused(

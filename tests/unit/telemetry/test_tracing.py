@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -221,6 +222,40 @@ def test_an_exporter_that_is_not_there_is_told_and_stops_nothing(
     assert "carrier_pigeon" in trouble.message
     assert "raylake[tracing]" in (trouble.hint or "")
     assert tracing.spans() is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "authorization=Bearer planted;secret",
+        'x=1,authorization="planted"',
+        "authorization=Bearer%20planted%0Asecret",
+        "planted",
+    ],
+)
+def test_a_header_that_an_error_would_repeat_is_refused_without_its_value(
+    headers: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", headers)
+    trouble = tracing.begin(Tracing(), {"process": "consumer-0"})
+    assert trouble is not None
+    number = 1 + headers.count(",")
+    assert f"entry {number} of OTEL_EXPORTER_OTLP_HEADERS is no header" in trouble.message
+    assert "planted" not in f"{trouble!r} {trouble} {trouble.hint} {caplog.text}"
+    assert tracing.spans() is None
+
+
+def test_what_opentelemetry_says_stands_in_our_log_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    for _ in range(2):
+        assert tracing.begin(Tracing(enabled=True), {"process": "consumer-0"}) is None
+    tracing.use(None)
+    logging.getLogger("opentelemetry.sdk.trace.export").error("nobody took %d spans", 7)
+    said = [one.getMessage() for one in caplog.records if one.name.startswith("raylake")]
+    assert said == ["OpenTelemetry: nobody took 7 spans"]
 
 
 def test_the_sdk_s_own_exporters_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
