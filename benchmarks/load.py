@@ -112,7 +112,8 @@ def main() -> None:
                 if bad_every and place % bad_every == bad_every - 1:
                     bad += 1
                     value = broken(value, bad)  # noqa: PLW2901
-                _send(producer, chosen.topic, partition, key, value)
+                headers = [_traceparent(partition, place)] if chosen.traceparent else []
+                _send(producer, chosen.topic, partition, (key, value), headers)
                 sent += 1
         if not sent:
             break
@@ -121,10 +122,22 @@ def main() -> None:
     print(json.dumps({"bad": bad, "seconds": round(time.monotonic() - began, 1)}))
 
 
-def _send(producer: Producer, topic: str, partition: int, key: bytes, value: bytes) -> None:
+def _traceparent(partition: int, place: int) -> tuple[str, bytes]:
+    """The header of a record whose producer is traced."""
+    return "traceparent", f"00-{partition + 1:08x}{place + 1:024x}-{place + 1:016x}-01".encode()
+
+
+def _send(
+    producer: Producer,
+    topic: str,
+    partition: int,
+    message: Message,
+    headers: list[tuple[str, bytes]],
+) -> None:
+    key, value = message
     while True:
         try:
-            producer.produce(topic, value, key, partition, on_delivery=_delivered)
+            producer.produce(topic, value, key, partition, on_delivery=_delivered, headers=headers)
         except BufferError:
             producer.poll(0.1)
         else:
@@ -145,6 +158,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shard", default="0/1")
     parser.add_argument("--kind", choices=KINDS, default="flat")
     parser.add_argument("--bad", type=float, default=0.0, help="share of bad records: 0.01")
+    parser.add_argument("--traceparent", type=int, default=0, help="1: a header of each record")
     parser.add_argument("--batch-bytes", type=int, default=256 * 1024)
     parser.add_argument("--batch-records", type=int, default=10_000)
     parser.add_argument("--compression", default="none")

@@ -46,7 +46,7 @@ class Gateway:
         if self.status:
             return self.status, "out of order\n"
         if self.authorization and authorization != self.authorization:
-            return 401, "who are you?\n"
+            return 401, f"who are you, {authorization}?\n"
         parts = [unquote(part) for part in path.removeprefix("/metrics/").split("/")]
         group = tuple(sorted(zip(parts[::2], parts[1::2], strict=True)))
         samples = {

@@ -21,6 +21,9 @@ import pytest
 
 from raylake.kafka.dev import DevBroker
 from tests.harness.broker import LiveBroker
+from tests.harness.collector import Collector, collector
+from tests.harness.gateway import Gateway, gateway
+from tests.harness.repeater import Repeater, repeater
 from tests.integration.cli.conftest import Shell
 
 USER = "planted-user"
@@ -126,10 +129,57 @@ def state_of(address: str) -> str:
     return done.stdout
 
 
-@pytest.mark.spec("A9", "K1")
+@dataclass
+class Observers:
+    """The places that metrics and spans go to, and what lets the run in there."""
+
+    gateway: Gateway
+    cloudwatch: Repeater
+    spans: Collector
+    secrets: dict[str, str]
+
+    @property
+    def section(self) -> str:
+        """``metrics`` of the pipeline file."""
+        return (
+            f"metrics:\n  push_gateway: {{url: '{self.gateway.url}', interval: 300ms, "
+            "token: 'env:PLANTED_GATEWAY', allow_password_without_tls: true}\n"
+            f"  cloudwatch: {{endpoint: '{self.cloudwatch.url}', region: eu-west-1, "
+            "interval: 300ms, access_key_id: planted-id, secret_access_key: 'env:PLANTED_KEY', "
+            "session_token: 'env:PLANTED_SESSION'}\n"
+        )
+
+    def were_asked(self) -> None:
+        """All of them were sent something with what lets the run in."""
+        assert self.gateway.pushes
+        assert self.secrets["PLANTED_SESSION"] in self.cloudwatch.values("x-amz-security-token")
+        bearer = f"Bearer {self.secrets['PLANTED_COLLECTOR']}"
+        assert {request["authorization"] for request in self.spans.headers} == {bearer}
+        assert self.spans.of("raylake.commit")
+
+
+@pytest.fixture
+def observers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observers]:
+    names = ("PLANTED_GATEWAY", "PLANTED_KEY", "PLANTED_SESSION", "PLANTED_COLLECTOR")
+    planted = {name: secrets.token_hex(16) for name in names}
+    with gateway() as pushed, repeater() as cloudwatch, collector() as spans:
+        pushed.authorization = f"Bearer {planted['PLANTED_GATEWAY']}"
+        headers = {
+            "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{planted['PLANTED_COLLECTOR']}"
+        }
+        for name, value in {**planted, **spans.environment, **headers}.items():
+            monkeypatch.setenv(name, value)
+        yield Observers(pushed, cloudwatch, spans, planted)
+
+
+@pytest.mark.spec("A9", "J1", "J3", "K1")
 @pytest.mark.timeout(400)
 def test_a_planted_password_is_used_and_found_nowhere(
-    guarded: Guarded, shell: Shell, ray_dir: Path, monkeypatch: pytest.MonkeyPatch
+    guarded: Guarded,
+    observers: Observers,
+    shell: Shell,
+    ray_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     topic = guarded.live.create_topic("planted")
     producer = guarded.live.producer()
@@ -145,7 +195,7 @@ def test_a_planted_password_is_used_and_found_nowhere(
         "  security: {protocol: SASL_PLAINTEXT, mechanism: PLAIN, "
         f"username: {USER}, password: 'env:PLANTED', allow_password_without_tls: true}}\n"
         f"bronze:\n  planted: {{topics: [{topic}], schema: {{id: long}}, commit_interval: 300ms}}\n"
-        "ingest: {consumers: 1}\ndead_letters: {stop_above: 90%}\n",
+        f"ingest: {{consumers: 1}}\ndead_letters: {{stop_above: 90%}}\n{observers.section}",
     )
     monkeypatch.setenv("RAYLAKE_RAY_DIR", str(ray_dir))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
@@ -162,20 +212,26 @@ def test_a_planted_password_is_used_and_found_nowhere(
     said.append(shell("dlq", "show", "planted.yaml", "--output", "json"))
     assert holders(topic.encode(), ray_dir, shell.folder), "nothing is found: this shows nothing"
     everywhere = [ray_dir, shell.folder, shell.folder.with_name(f"{shell.folder.name}-said")]
-    for spelling in spellings(guarded.password):
-        assert holders(spelling, *everywhere) == []
+    for secret in (guarded.password, *observers.secrets.values()):
+        for spelling in spellings(secret):
+            assert holders(spelling, *everywhere) == []
     said.append(shell("stop", "planted.yaml"))
     said.append(shell.end(run))
     said.append(shell("verify", "planted.yaml", "--output", "json"))
     assert [done.code for done in said] == [0] * len(said), said
+    observers.were_asked()
 
     # A login that fails: its errors, tracebacks and what is kept of the session hold it neither.
+    observers.gateway.authorization = "somebody else"
     wrong = secrets.token_hex(16)
     monkeypatch.setenv("PLANTED", wrong)
     refused = shell("run", "planted.yaml", "--available-now", "--output", "json")
     assert refused.code != 0
     assert "kafka.security" in refused.out
-    for secret in (guarded.password, wrong):
+    refusals = json.dumps(shell.status("planted")["pushes"])
+    assert "who are you" in refusals
+    assert "SignatureDoesNotMatch" in refusals
+    for secret in (guarded.password, wrong, *observers.secrets.values()):
         for spelling in spellings(secret):
             assert holders(spelling, *everywhere) == []
             text = spelling.decode()
