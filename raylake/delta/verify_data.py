@@ -76,23 +76,26 @@ class AttributedLetters:
     name: str | None
 
     def batches(self, on_fault: OnFault) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """What counts: live letters without those that a rewind took back, and pending ones."""
+        """What counts: live letters and pending ones, without those that a rewind took back."""
         reader = self.table.reader
         if reader is None:
             return
         live = live_files(self.table.files) if self.table.files is not None else []
-        for path, batch in read(reader, live, LETTER_COLUMNS, on_fault):
-            leaving = np.zeros(batch.num_rows, np.bool_)
-            for one in self.pending.withdrawals:
-                leaving |= doomed_letters(batch, one, Tally(one.ends))
-            yield path, batch.filter(pa.array(~leaving)) if leaving.any() else batch
-        pending = [
-            LiveFile(f.path, f.size_bytes, f.rows, f.partition_values)
-            for named in self.pending.commits
-            for f in named.files
-            if f.partition_values.get("stage") not in NOT_COUNTED
-        ]
-        yield from read(reader, pending, LETTER_COLUMNS, on_fault)
+        parts = [(self.pending.taken_after(-1), live)]
+        # Pending letters lie before a rewind where a run stored them after this table was read.
+        for named in self.pending.commits:
+            files = [
+                LiveFile(f.path, f.size_bytes, f.rows, f.partition_values)
+                for f in named.files
+                if f.partition_values.get("stage") not in NOT_COUNTED
+            ]
+            parts.append((self.pending.taken_after(named.version), files))
+        for withdrawn, files in parts:
+            for path, batch in read(reader, files, LETTER_COLUMNS, on_fault):
+                leaving = np.zeros(batch.num_rows, np.bool_)
+                for one in withdrawn:
+                    leaving |= doomed_letters(batch, one, Tally(one.ends))
+                yield path, batch.filter(pa.array(~leaving)) if leaving.any() else batch
 
 
 def check_data(

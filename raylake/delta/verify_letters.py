@@ -63,17 +63,22 @@ class Pending:
     Attributes:
         commits: Commits with dead letters that it lacks.
         rows: Rows in their files.
-        withdrawals: Dead letters that rewinds took back and that it still has.
+        withdrawals: Dead letters that rewinds took back and that it still has, or that are in such
+            commits before the rewind: its version and which.
     """
 
     commits: tuple[NamedLetters, ...]
     rows: int
-    withdrawals: tuple[Withdrawal, ...] = ()
+    withdrawals: tuple[tuple[int, Withdrawal], ...] = ()
 
     @property
     def leaving(self) -> int:
         """Rows that the rewinds saw there."""
-        return sum(one.letters for one in self.withdrawals)
+        return sum(one.letters for _, one in self.withdrawals)
+
+    def taken_after(self, version: int) -> list[Withdrawal]:
+        """What takes dead letters of a commit: what was withdrawn later."""
+        return [one for at, one in self.withdrawals if at > version]
 
 
 def read_letters(path: str | None, pipeline: str, findings: FindingList) -> LettersTable:
@@ -132,10 +137,10 @@ def pending_of(account: LogAccount, letters: LettersTable, findings: FindingList
                 NOTICE,
             )
         )
-    leaving = [one for one in account.history.withdrawn if one[0] > stored]
+    leaving = tuple(one for one in account.history.withdrawn if one[0] > stored)
     for version, one in leaving:
         findings.add(_leaving(account.reader.path, version, one))
-    return Pending(waiting, rows, tuple(one for _, one in leaving))
+    return Pending(waiting, rows, leaving)
 
 
 def _leaving(path: str, version: int, one: Withdrawal) -> Finding:

@@ -15,6 +15,7 @@ from raylake.delta import prepared
 from raylake.delta.log_reader import LogReader
 from raylake.delta.moves import Adopt, Skip
 from raylake.delta.rewinding import Rewind, Survey, survey
+from raylake.delta.verify_letters import LettersTable, read_letters
 from raylake.errors import ConfigError, Fenced, LogDamaged, Refused
 from raylake.ingest.unit import Counts, SourcePartition
 from tests.integration.verify.lake import (
@@ -234,6 +235,32 @@ def test_two_rewinds_and_the_letters_between_them_are_settled_in_their_order(lak
     lake.settle()
     rewind(lake, {P0: 512})
     assert offsets(lake.letters, 0, "")[-2:] == [505, 511]
+    balanced(lake)
+
+
+@pytest.mark.spec("A13")
+@pytest.mark.parametrize(("end", "kept"), [(500, []), (506, [505]), (300, [])])
+def test_a_run_and_a_rewind_that_end_while_it_is_read_make_no_difference(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, end: int, kept: list[int]
+) -> None:
+    """The dead-letter table is read first; what both do to it afterwards is pending."""
+
+    def meanwhile(*arguments: Any) -> LettersTable:
+        found = read_letters(*arguments)
+        lake.ingest(Span(0, 500, 520, frozenset({505, 506})))
+        lake.owner.move(order(lake, {P0: end}))
+        lake.ingest(Span(0, end, 530, frozenset({511, 512})), settle=False)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr("raylake.delta.verify.read_letters", meanwhile)
+        report = lake.verify("data")
+    assert report.ok, report.findings
+    assert {f.kind for f in report.findings} == {"dead_letters_pending", "dead_letters_leaving"}
+    balanced(lake)
+    lake.settle()
+    after = [o for o in offsets(lake.letters, 0, "") if o >= 500]
+    assert after == [*kept, 511, 512]
     balanced(lake)
 
 
