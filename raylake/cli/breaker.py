@@ -9,7 +9,15 @@ import typer
 from rich.table import Table
 
 from raylake.cli.files import load_file, status_file
-from raylake.cli.output import FileArgument, Output, OutputOption, print_json, printable, stdout
+from raylake.cli.output import (
+    FileArgument,
+    Output,
+    OutputOption,
+    SetOption,
+    print_json,
+    printable,
+    stdout,
+)
 from raylake.cli.views import moment
 from raylake.client.orders import ORDER_TIMEOUT_S, breakers_of, give_order
 from raylake.client.runs import run_status
@@ -43,9 +51,9 @@ TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for the run'
 
 
 @app.command("list")
-def listing(file: FileArgument, output: OutputOption = Output.text) -> None:
+def listing(file: FileArgument, set_: SetOption = None, output: OutputOption = Output.text) -> None:
     """Every breaker that the run tells of, the worst state of each over its processes."""
-    found = run_status(status_file(load_file(file)), SystemClock())
+    found = run_status(status_file(load_file(file, set_)), SystemClock())
     breakers = breakers_of(found.document)
     if output is Output.json:
         print_json({"life": found.life, "age_s": round(found.age_s, 1), "breakers": breakers})
@@ -67,6 +75,7 @@ def trip(
     partition: PartitionOption = None,
     reason: Annotated[str, typer.Option(help="Shown wherever the breaker is.")] = "no reason given",
     timeout: TimeoutOption = ORDER_TIMEOUT_S,
+    set_: SetOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Open breakers until `raylake breaker reset`, over restarts too.
@@ -81,7 +90,7 @@ def trip(
         "reason": reason,
     }
     said = give_order(
-        status_file(load_file(file)), "breaker.trip", arguments, SystemClock(), timeout
+        status_file(load_file(file, set_)), "breaker.trip", arguments, SystemClock(), timeout
     )
     _tell("open until reset", said["breakers"], output)
 
@@ -94,6 +103,7 @@ def reset(
     partition: PartitionOption = None,
     every: Annotated[bool, typer.Option("--all", help="Every breaker of the run.")] = False,
     timeout: TimeoutOption = ORDER_TIMEOUT_S,
+    set_: SetOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Close breakers, whoever opened them; a fault that goes on opens them again."""
@@ -105,7 +115,7 @@ def reset(
         "partition": partition,
     }
     said = give_order(
-        status_file(load_file(file)), "breaker.reset", arguments, SystemClock(), timeout
+        status_file(load_file(file, set_)), "breaker.reset", arguments, SystemClock(), timeout
     )
     _tell("closed", said["breakers"], output)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from raylake.cli.files import lake_of, load_file
-from raylake.cli.output import FileArgument, Output, OutputOption, printable, stdout
+from raylake.cli.output import FileArgument, Output, OutputOption, SetOption, printable, stdout
 from raylake.client.run_logs import LogFilter, LogTail, run_folder
 from raylake.clock import SystemClock
 from raylake.telemetry.logs import log_folder
@@ -38,13 +38,14 @@ def logs(
     process: Annotated[str, typer.Option(help="Part of a process's name, as owner.")] = "",
     run: Annotated[str | None, typer.Option(help="A run's id; default: the newest.")] = None,
     lines: Annotated[int, typer.Option(min=1, help="At most so many of the last.")] = 500,
+    set_: SetOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """What the processes of a run say, in order of time.
 
     With --output json each line is the JSON object as it was logged.
     """
-    loaded = load_file(file)
+    loaded = load_file(file, set_)
     folder = run_folder(log_folder(lake_of(loaded), loaded.config.pipeline), run)
     tail = LogTail(folder, LogFilter(level.value, process))
     clock = SystemClock()

@@ -12,6 +12,7 @@ from raylake.cli.output import (
     FileArgument,
     Output,
     OutputOption,
+    SetOption,
     print_json,
     printable,
     stdout,
@@ -34,6 +35,7 @@ def stop(
         float | None,
         typer.Option(help="Seconds to wait; default: `ingest.drain_timeout` and 15 s."),
     ] = None,
+    set_: SetOption = None,
     address: AddressOption = None,
     output: OutputOption = Output.text,
 ) -> None:
@@ -42,7 +44,7 @@ def stop(
     What was fetched is committed, the tables are released, and the run ends with 0. Says what was
     committed last.
     """
-    loaded = load_file(file)
+    loaded = load_file(file, set_)
     timeout_s = loaded.config.ingest.drain_timeout_s + MARGIN_S if timeout is None else timeout
     found = None
     if address is None:

@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from raylake.cli.files import load_file
-from raylake.cli.output import FileArgument, Output, OutputOption, print_json, printable, stdout
+from raylake.cli.output import (
+    FileArgument,
+    Output,
+    OutputOption,
+    SetOption,
+    print_json,
+    printable,
+    stdout,
+)
 from raylake.cli.views import span
 from raylake.client.orders import ORDER_TIMEOUT_S
 from raylake.client.watermarks import move_watermark, watermarks
@@ -31,10 +39,11 @@ TableName = Annotated[str, typer.Argument(help="Such as bronze.orders.", show_de
 def show(
     file: FileArgument,
     table: Annotated[str | None, typer.Argument(help="Default: every table.")] = None,
+    set_: SetOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """The watermarks, from the run's own word or from each table's newest commit."""
-    found = watermarks(load_file(file).config, SystemClock(), table)
+    found = watermarks(load_file(file, set_).config, SystemClock(), table)
     if output is Output.json:
         shown = [{**asdict(one), "watermark": text_of(one.watermark_ms)} for one in found]
         print_json({"watermarks": shown})
@@ -51,6 +60,7 @@ def move(
     value: Annotated[str, typer.Argument(help="ISO 8601 with an offset: 2026-01-31T12:00:00Z.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for a run.")] = ORDER_TIMEOUT_S,
+    set_: SetOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Move a table's watermark, back as well as forward: the repair after a clock gone wild.
@@ -59,7 +69,7 @@ def move(
     run. From then on the watermark moves by new records again, and never back.
     """
     value_ms = milliseconds(value)
-    config = load_file(file).config
+    config = load_file(file, set_).config
     moved = move_watermark(
         config, table, value_ms, SystemClock(), dry_run=dry_run, timeout_s=timeout
     )

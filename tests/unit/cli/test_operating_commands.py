@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
-from raylake.cli.main import main
+from raylake.cli.main import ROOT, main
 from raylake.cli.watermark import milliseconds, text_of
 from raylake.client.orders import breakers_of, give_order
 from raylake.clock import ManualClock
 from raylake.errors import ConfigError, Terminal
-from tests.unit.cli.documents import status_document
+from tests.unit.cli.documents import lake_of, status_document
 
 TABLE = "bronze.orders"
 
@@ -80,3 +83,60 @@ def test_points_in_time() -> None:
     for wrong in ("yesterday", "2026-01-31", "2026-01-31T12:00:00", ""):
         with pytest.raises(ConfigError):
             milliseconds(wrong)
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, set[str]]]:
+    """Every command and the names of its parameters."""
+    with typer.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, TyperGroup):
+                yield from commands(command, (*path, name))
+            else:
+                yield " ".join((*path, name)), {one for p in command.params for one in p.opts}
+
+
+def test_whatever_reads_a_pipeline_file_takes_values_above_it() -> None:
+    found = dict(commands(ROOT))
+    assert {"breaker trip", "watermark set", "logs", "stop", "verify"} <= found.keys()
+    assert [name for name, given in found.items() if "file" in given and "--set" not in given] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["watermark", "show"], 0, "bronze.orders: 2026-01-01T00:00:00.000Z"),
+        (["breaker", "list"], 0, "bronze.orders/store"),
+        (["breaker", "trip", "--dependency", "store"], 1, "does not run"),
+        (["breaker", "reset", "--all"], 1, "does not run"),
+        (["stop"], 0, "stopped"),
+        (["logs"], 0, "said by the owner"),
+    ],
+)
+def test_operating_commands_find_a_lake_that_is_set(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    file = tmp_path / "orders.yaml"
+    file.write_text(
+        "pipeline: orders\nlake: ./nowhere\nkafka: {bootstrap: 'localhost:9092'}\n"
+        "bronze: {orders: {topics: [orders]}}\n"
+    )
+    document = status_document(state="running" if arguments[1:] == ["show"] else "stopped")
+    document["tables"][TABLE]["watermark_ms"] = milliseconds("2026-01-01T00:00:00Z")
+    lake = lake_of(tmp_path / "lake", orders=document)
+    logs = lake / "_raylake" / "logs" / "orders" / "20250101T000000Z-abcdef"
+    logs.mkdir(parents=True)
+    line = {"time": "2026-01-01T00:00:00.000Z", "level": "info", "message": "said by the owner"}
+    (logs / "owner.jsonl").write_text(json.dumps(line) + "\n")
+    at = 1 + (len(arguments) > 1 and not arguments[1].startswith("-"))
+    typed = [*arguments[:at], str(file), *arguments[at:]]
+    main(typed)
+    told = capsys.readouterr()
+    assert said not in told.out + told.err
+    assert main([*typed, "--set", f"lake={lake}"]) == code
+    told = capsys.readouterr()
+    assert said in told.out + told.err
