@@ -14,7 +14,7 @@ from raylake.delta.log_table import ENGINE, put_entry
 from raylake.delta.partition_values import partition_text
 from raylake.ingest.unit import DataFile
 from raylake.tables.cow_target import Target, TargetFile
-from raylake.tables.delta_rs_upsert import Merge
+from raylake.tables.merging import Merge
 
 _CHECKPOINT_EACH: Final = 100
 """Delta's ``delta.checkpointInterval`` of delta-rs where none is set."""
@@ -60,7 +60,7 @@ def commit(
     info = {
         "timestamp": now_ms,
         "operation": "MERGE",
-        "operationParameters": _parameters(merge),
+        "operationParameters": _parameters(target, merge),
         "readVersion": target.version,
         "isBlindAppend": False,
         "engineInfo": ENGINE,
@@ -111,19 +111,19 @@ def _remove(file: TargetFile, now_ms: int) -> dict[str, Any]:
     }
 
 
-def _parameters(merge: Merge) -> dict[str, str]:
+def _parameters(target: Target, merge: Merge) -> dict[str, str]:
     """What delta-rs writes of its merges: predicates, and clauses as JSON."""
-    clauses = merge.clauses
-    matched = [_clause("delete", clauses.delete)] if clauses.delete is not None else []
-    matched += [_clause("update", clauses.update)] if merge.updates else []
+    conditions = target.conditions
+    matched = [_clause("delete", conditions.delete)] if conditions.delete is not None else []
+    matched += [_clause("update", conditions.update)] if merge.updates else []
     unmatched = []
     if merge.unmatched is not None:
-        unmatched.append(_clause("delete", merge.unmatched[1]))
+        unmatched.append(_clause("delete", conditions.unmatched))
     on = " AND ".join(f"target.{key} = source.{key}" for key in merge.keys)
     return {
         "mergePredicate": on,
         "matchedPredicates": json.dumps(matched),
-        "notMatchedPredicates": json.dumps([_clause("insert", clauses.insert)]),
+        "notMatchedPredicates": json.dumps([_clause("insert", conditions.insert)]),
         "notMatchedBySourcePredicates": json.dumps(unmatched),
     }
 

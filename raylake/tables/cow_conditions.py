@@ -8,6 +8,7 @@ calculates, casts or works on text is left to delta-rs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
+from raylake.tables.merging import Merge
 from raylake.tables.times import has_zone, is_time
 
 Mask = npt.NDArray[np.bool_]
@@ -37,6 +39,39 @@ _COMPARES: Final = (
 _VALUES: Final = (exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Neg)
 _ROW: Final = "raylake_row"
 _DATE_CHARACTERS: Final = len("2026-01-31")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The conditions of a merge as SQL; None where there is none.
+
+    Attributes:
+        update: Matching rows are updated.
+        delete: Matching rows leave.
+        insert: Other rows of the source are inserted.
+        unmatched: Other rows of the table leave, where any does.
+    """
+
+    update: str | None
+    delete: str | None
+    insert: str | None
+    unmatched: str | None
+
+    @classmethod
+    def of(cls, merge: Merge) -> Conditions:
+        """Those of a merge."""
+        clauses, unmatched = merge.clauses, merge.unmatched
+        return cls(
+            None if clauses.update is None else clauses.update.sql(),
+            None if clauses.delete is None else clauses.delete.sql(),
+            clauses.insert_sql(),
+            None if unmatched is None or unmatched.where is None else unmatched.where.sql(),
+        )
+
+    def columns(self, side: str) -> frozenset[str]:
+        """The columns of one side that conditions on rows of the table read."""
+        found = (columns_of(sql, side) for sql in (self.update, self.delete, self.unmatched))
+        return frozenset().union(*found)
 
 
 def inexact(sql: str, sides: Mapping[str, pa.Schema]) -> str:

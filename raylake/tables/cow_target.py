@@ -15,12 +15,13 @@ from raylake.delta import log_files
 from raylake.delta.schema import arrow_schema, delta_schema
 from raylake.delta.stats import leaves
 from raylake.storage.place import Place
-from raylake.tables.cow_conditions import inexact
+from raylake.tables.cow_conditions import Conditions, inexact
 from raylake.tables.cow_keys import SourceKeys
-from raylake.tables.delta_rs_reads import CHANGE_FEED
-from raylake.tables.delta_rs_upsert import Merge
 from raylake.tables.errors import BadRequest
 from raylake.tables.expressions import Scope, condition
+from raylake.tables.feeds import CHANGE_FEED
+from raylake.tables.merging import Merge
+from raylake.tables.subject import Subject
 
 CONSTRAINT: Final = "delta.constraints."
 _VECTORS: Final = "deletionVectors"
@@ -53,6 +54,7 @@ class Target:
         schema: Its schema, with the columns that the merge adds.
         partition_by: Partition columns.
         configuration: Its properties.
+        conditions: The merge's conditions.
         constraints: CHECK constraints, name to checked condition.
         stats_columns: Columns with statistics in the log; None: the first 32 leaves.
     """
@@ -63,6 +65,7 @@ class Target:
     schema: pa.Schema
     partition_by: tuple[str, ...]
     configuration: Mapping[str, str]
+    conditions: Conditions
     constraints: Mapping[str, str]
     stats_columns: tuple[str, ...] | None
 
@@ -76,14 +79,13 @@ class NotHere(Exception):
     """RayLake's own merge does not do this exactly; the text says why. Nothing was written."""
 
 
-def target_of(root: Place, handle: DeltaTable, merge: Merge) -> Target:
+def target_of(subject: Subject, handle: DeltaTable, merge: Merge) -> Target:
     """The table, when the merge can be done here.
 
     Raises:
         NotHere: delta-rs is to do it.
     """
-    metadata = handle.metadata()
-    configuration = dict(metadata.configuration)
+    root, configuration = subject.root, subject.configuration
     protocol = handle.protocol()
     features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
     if configuration.get(CHANGE_FEED, "").lower() == "true":
@@ -93,14 +95,24 @@ def target_of(root: Place, handle: DeltaTable, merge: Merge) -> Target:
     version = int(handle.version())
     if not log_files.commit_path(root, version).exists():
         raise NotHere("the newest version is in a checkpoint alone")
-    new = [merge.rows.schema.field(name) for name in merge.added]
-    schema = pa.schema([*merge.target, *new])
-    partition_by = tuple(metadata.partition_columns)
+    new = [merge.rows.schema.field(name) for name in merge.adds]
+    schema = pa.schema([*subject.schema, *new])
+    partition_by = subject.partition_by
     _refuse_types(schema, partition_by, new, features)
     constraints = _constraints(root, configuration, schema)
-    _refuse_conditions(merge)
-    named = _stats_columns(configuration, schema, partition_by)
-    return Target(root, handle, version, schema, partition_by, configuration, constraints, named)
+    conditions = Conditions.of(merge)
+    _refuse_conditions(subject, merge, conditions)
+    return Target(
+        root=root,
+        handle=handle,
+        version=version,
+        schema=schema,
+        partition_by=partition_by,
+        configuration=configuration,
+        conditions=conditions,
+        constraints=constraints,
+        stats_columns=_stats_columns(configuration, schema, partition_by),
+    )
 
 
 def candidates(target: Target, merge: Merge, keys: SourceKeys) -> tuple[list[TargetFile], int]:
@@ -138,11 +150,11 @@ def candidates(target: Target, merge: Merge, keys: SourceKeys) -> tuple[list[Tar
 
 def new_metadata(target: Target, merge: Merge) -> dict[str, Any] | None:
     """The ``metaData`` action that adds the merge's columns; None when it adds none."""
-    if not merge.added:
+    if not merge.adds:
         return None
     before = target.handle.metadata()
     fields = json.loads(target.handle.schema().to_json())["fields"]
-    added = pa.schema([target.schema.field(name).with_nullable(True) for name in merge.added])
+    added = pa.schema([target.schema.field(name).with_nullable(True) for name in merge.adds])
     fields += json.loads(delta_schema(added).to_json())["fields"]
     return {
         "id": before.id,
@@ -201,13 +213,12 @@ def _constraints(
     return found
 
 
-def _refuse_conditions(merge: Merge) -> None:
-    if merge.unmatched is not None and merge.unmatched[0] is not None:
+def _refuse_conditions(subject: Subject, merge: Merge, conditions: Conditions) -> None:
+    if merge.unmatched is not None and merge.unmatched.values is not None:
         raise NotHere("rows that the source lacks are updated by delta-rs")
-    sides = {"source": merge.rows.schema, "target": merge.target}
-    clauses = merge.clauses
-    unmatched = merge.unmatched[1] if merge.unmatched is not None else None
-    for sql in (clauses.update, clauses.insert, clauses.delete, unmatched):
+    sides = {"source": merge.rows.schema, "target": subject.schema}
+    found = (conditions.update, conditions.delete, conditions.insert, conditions.unmatched)
+    for sql in found:
         reason = inexact(sql, sides) if sql is not None else ""
         if reason:
             raise NotHere(reason)

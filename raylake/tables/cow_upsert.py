@@ -36,8 +36,10 @@ from raylake.tables.cow_target import (
     target_of,
 )
 from raylake.tables.delta_rs_tasks import Task
-from raylake.tables.delta_rs_upsert import Merge
+from raylake.tables.delta_rs_upsert import counted
 from raylake.tables.errors import ValuesRefused
+from raylake.tables.merging import Merge
+from raylake.tables.subject import Subject
 
 MOST_THREADS: Final = 4
 """Files that are worked on at a time: each one holds its keys, and later a row group."""
@@ -71,7 +73,7 @@ class _Written:
     moved: list[pa.Table] = field(default_factory=list)
 
 
-def own_merge(root: Place, handle: DeltaTable, merge: Merge) -> Task | None:
+def own_merge(subject: Subject, handle: DeltaTable, merge: Merge) -> Task | None:
     """The merge as RayLake carries it out; None when there is nothing to do.
 
     Keys are read and rows are judged here; files are written when the task runs.
@@ -81,11 +83,15 @@ def own_merge(root: Place, handle: DeltaTable, merge: Merge) -> Task | None:
         ValuesRefused: Rows break NOT NULL or a constraint.
         OSError: A file cannot be read.
     """
-    target = target_of(root, handle, merge)
+    target = target_of(subject, handle, merge)
     plan = _planned(target, merge)
     if not plan.rewrites and not plan.inserted.num_rows:
         return None
-    return Task(lambda properties: _run(target, merge, plan, properties), merge.count, why=WHY)
+    return Task(
+        lambda properties: _run(target, merge, plan, properties),
+        lambda metrics: counted(merge, metrics),
+        why=WHY,
+    )
 
 
 def _planned(target: Target, merge: Merge) -> _Plan:
@@ -110,10 +116,7 @@ def _planned(target: Target, merge: Merge) -> _Plan:
 
 def _read_too(target: Target, merge: Merge) -> list[str]:
     """Columns of the table that conditions read, or constraints of rows that are updated."""
-    clauses = merge.clauses
-    found = columns_of(clauses.update, "target") | columns_of(clauses.delete, "target")
-    if merge.unmatched is not None:
-        found |= columns_of(merge.unmatched[1], "target")
+    found = target.conditions.columns("target")
     for text in target.constraints.values() if merge.updates else ():
         found |= columns_of(text, "") - set(merge.updates)
     return [name for name in target.schema.names if name in found]
@@ -127,23 +130,23 @@ def _judged(found: Found, target: Target, merge: Merge, judge: Judge) -> Rewrite
     """
     whole = merge.unmatched is not None
     columns = found.columns.take(pa.array(found.positions)) if whole else found.columns
-    count, clauses = len(found.positions), merge.clauses
-    sides = {"target": columns, "source": _read(merge, found)}
+    count, conditions = len(found.positions), target.conditions
+    sides = {"target": columns, "source": _read(target, merge, found)}
     gone = np.zeros(count, dtype=bool)
-    if clauses.delete is not None:
-        gone = judge.holds(clauses.delete, count, sides)
+    if conditions.delete is not None:
+        gone = judge.holds(conditions.delete, count, sides)
     updated = ~gone if merge.updates else np.zeros(count, dtype=bool)
-    if clauses.update is not None:
-        updated &= judge.holds(clauses.update, count, sides)
+    if conditions.update is not None:
+        updated &= judge.holds(conditions.update, count, sides)
     places, source = found.positions[updated], found.source[updated]
     judged = [name for name in merge.updates if name in _with_rules(target)]
     if judged and len(places):
         new = merge.rows.select(judged).take(pa.array(source))
         others = columns.filter(pa.array(updated)) if columns.num_columns else columns
-        _refuse(new, others, target, merge, judge)
+        _refuse(new, others, target, judge)
     leaving = found.positions[gone]
     if whole:
-        leaving = np.sort(np.append(leaving, _unmatched(found, merge, judge)))
+        leaving = np.sort(np.append(leaving, _unmatched(found, target, judge)))
     return Rewrite(found.file, found.rows, places, source, leaving)
 
 
@@ -153,17 +156,16 @@ def _with_rules(target: Target) -> frozenset[str]:
     return required.union(*(columns_of(text, "") for text in target.constraints.values()))
 
 
-def _read(merge: Merge, found: Found) -> pa.Table:
+def _read(target: Target, merge: Merge, found: Found) -> pa.Table:
     """What conditions read of the source, for each matching row."""
-    clauses = merge.clauses
-    names = columns_of(clauses.update, "source") | columns_of(clauses.delete, "source")
-    return merge.rows.select(sorted(names)).take(pa.array(found.source))
+    names = sorted(target.conditions.columns("source"))
+    return merge.rows.select(names).take(pa.array(found.source))
 
 
-def _unmatched(found: Found, merge: Merge, judge: Judge) -> Positions:
+def _unmatched(found: Found, target: Target, judge: Judge) -> Positions:
     left = np.ones(found.rows, dtype=bool)
     left[found.positions] = False
-    where = merge.unmatched[1] if merge.unmatched is not None else None
+    where = target.conditions.unmatched
     if where is not None and found.rows:
         left &= judge.holds(where, found.rows, {"target": found.columns})
     return np.flatnonzero(left)
@@ -175,7 +177,7 @@ def _inserted(target: Target, merge: Merge, unseen: Mask, judge: Judge) -> pa.Ta
     Raises:
         ValuesRefused: One breaks NOT NULL or a constraint.
     """
-    insert = merge.clauses.insert
+    insert = target.conditions.insert
     if insert is not None and unseen.any():
         read = merge.rows.select(sorted(columns_of(insert, "source")))
         unseen &= judge.holds(insert, merge.rows.num_rows, {"source": read})
@@ -183,20 +185,19 @@ def _inserted(target: Target, merge: Merge, unseen: Mask, judge: Judge) -> pa.Ta
     if rows.num_rows:
         missing = [f for f in target.schema if not f.nullable and f.name not in merge.inserts]
         if missing:
-            raise _null(merge, missing[0].name, rows.num_rows, rows.num_rows)
+            raise _null(target, missing[0].name, rows.num_rows, rows.num_rows)
         others = with_columns(rows, target.schema).drop_columns(list(merge.inserts))
-        _refuse(rows, others, target, merge, judge)
+        _refuse(rows, others, target, judge)
     return rows
 
 
-def _refuse(new: pa.Table, others: pa.Table, target: Target, merge: Merge, judge: Judge) -> None:
+def _refuse(new: pa.Table, others: pa.Table, target: Target, judge: Judge) -> None:
     """Refuse rows that break NOT NULL or a constraint.
 
     Args:
         new: Their new values.
         others: Their other columns, as far as constraints read them.
         target: The table.
-        merge: The merge.
         judge: Judges constraints.
 
     Raises:
@@ -206,7 +207,7 @@ def _refuse(new: pa.Table, others: pa.Table, target: Target, merge: Merge, judge
         if not one.nullable and one.name in new.schema.names:
             nulls = new.column(one.name).null_count
             if nulls:
-                raise _null(merge, one.name, nulls, new.num_rows)
+                raise _null(target, one.name, nulls, new.num_rows)
     columns = dict(zip(others.schema.names, others.columns, strict=True))
     columns |= dict(zip(new.schema.names, new.columns, strict=True))
     for name, sql in target.constraints.items():
@@ -215,16 +216,17 @@ def _refuse(new: pa.Table, others: pa.Table, target: Target, merge: Merge, judge
         broken = int((~judge.holds(sql, new.num_rows, {"": rows})).sum())
         if broken:
             raise ValuesRefused(
-                f"{merge.where}: {broken} of {new.num_rows} rows break {name} ({sql})",
+                f"{target.root}: upsert: {broken} of {new.num_rows} rows break {name} ({sql})",
                 hint="nothing was changed; look for such rows in the source",
                 constraint=name,
                 rows=broken,
             )
 
 
-def _null(merge: Merge, column: str, nulls: int, rows: int) -> ValuesRefused:
+def _null(target: Target, column: str, nulls: int, rows: int) -> ValuesRefused:
     return ValuesRefused(
-        f"{merge.where}: column {column!r} is NOT NULL, and {nulls} of {rows} rows have no value",
+        f"{target.root}: upsert: column {column!r} is NOT NULL, and {nulls} of {rows} rows have no "
+        "value",
         hint="fill the column, or leave these rows out",
         column=column,
         rows=nulls,
