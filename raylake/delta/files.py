@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -244,25 +244,15 @@ def _write_one(
     below = f"{subfolder}/{name}" if subfolder else name
     path = root / below
     make_folder(path.parent)
-    chosen = column_encodings(data, options.stats_columns)
     # A name that nobody else has: nothing is overwritten.
     written.append(path)
     buffered = pa.BufferOutputStream() if isinstance(path, StorePath) else None
     with (
         buffered or pa.OSFile(str(path), "wb") as sink,
-        pq.ParquetWriter(
-            sink,
-            data.schema,
-            compression=options.compression,
-            version="2.6",
-            coerce_timestamps="us",
-            use_dictionary=chosen.dictionary,
-            column_encoding=chosen.plain,
-            write_statistics=chosen.statistics,
-        ) as writer,
+        parquet_writer(sink, data, options) as writer,
     ):
         writer.write_table(data, row_group_size=options.row_group_rows)
-    size_bytes = _stored(path, buffered, options.durability)
+    size_bytes = stored(path, buffered, options.durability)
     footer = writer.writer.metadata
     return DataFile(
         path=log_path(below),
@@ -273,7 +263,28 @@ def _write_one(
     )
 
 
-def _stored(path: Place, buffered: pa.BufferOutputStream | None, durability: Durability) -> int:
+def parquet_writer(sink: Any, data: pa.Table, options: WriteOptions) -> pq.ParquetWriter:
+    """A writer with the settings of ADR 15, chosen by a look at the first rows of a file.
+
+    Args:
+        sink: Where the file goes.
+        data: Its first rows, or all of them.
+        options: Compression and the columns with statistics.
+    """
+    chosen = column_encodings(data, options.stats_columns)
+    return pq.ParquetWriter(
+        sink,
+        data.schema,
+        compression=options.compression,
+        version="2.6",
+        coerce_timestamps="us",
+        use_dictionary=chosen.dictionary,
+        column_encoding=chosen.plain,
+        write_statistics=chosen.statistics,
+    )
+
+
+def stored(path: Place, buffered: pa.BufferOutputStream | None, durability: Durability) -> int:
     """Make a written file durable; returns its size in bytes."""
     if isinstance(path, StorePath):
         data = b"" if buffered is None else buffered.getvalue().to_pybytes()

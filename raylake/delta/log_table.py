@@ -133,6 +133,17 @@ class LogTable(DeltaTable):  # type: ignore[misc]
         _place(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
 
 
+def put_entry(root: Place, version: int, actions: Sequence[dict[str, Any]]) -> None:
+    """Put a log entry into place as this version, whole and durable, or not at all.
+
+    Raises:
+        CommitFailedError: Another commit has that version.
+        OSError: It cannot be written; on a disk nothing was committed.
+    """
+    base = log_files.commit_path(root, version - 1)
+    _place(base, log_files.commit_path(root, version), "\n".join(map(_json, actions)))
+
+
 def _reached(root: Place, *, refused: bool = False) -> Reached | None:
     return reached(root.address, refused=refused) if isinstance(root, StorePath) else None
 

@@ -24,7 +24,6 @@ from raylake.tables.delta_rs_tasks import (
     restore_task,
     update_task,
 )
-from raylake.tables.delta_rs_upsert import upsert_task
 from raylake.tables.guards import refuse_slot
 from raylake.tables.landing import KEY, Landed, landed
 from raylake.tables.port import Fence
@@ -42,6 +41,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.results import OperationResult, RowCounts, TableVersion
 from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended
+from raylake.tables.upserting import MergeBy, upsert_task
 from raylake.tables.versions import history
 
 
@@ -55,12 +55,20 @@ class DeltaRsEngine:
     Args:
         clock: Time.
         conflicts: How often and how far apart an operation is tried.
+        merge_by: Whose merge an upsert takes.
     """
 
     name: Final = ENGINE
 
-    def __init__(self, clock: Clock | None = None, *, conflicts: RetryPolicy = CONFLICTS) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        conflicts: RetryPolicy = CONFLICTS,
+        merge_by: MergeBy = "auto",
+    ) -> None:
         self._turns = Turns(clock or SystemClock(), conflicts)
+        self._upsert_task = functools.partial(upsert_task, merge_by=merge_by)
 
     def execute(
         self, table: str, operation: Write, *, why: str = "", fence: Fence | None = None
@@ -76,7 +84,7 @@ class DeltaRsEngine:
             batch = uuid.uuid4().hex
             return self._turns.until_done(
                 operation,
-                lambda: _tried(root, operation, fence, batch),
+                lambda: self._tried(root, operation, fence, batch),
                 lambda error: translated(error, root, what),
             )
 
@@ -94,14 +102,38 @@ class DeltaRsEngine:
         """See :meth:`raylake.tables.port.TableEngine.history`."""
         return history(place(table), limit)
 
+    def _tried(self, root: Place, operation: Write, fence: Fence | None, batch: str) -> Attempt:
+        handle = opened_for(root, operation, fence)
+        base = int(handle.version())
+        if isinstance(operation, Upsert):
+            task = self._upsert_task(root, handle, operation)
+        else:
+            task = _task(root, handle, operation)
+        if task is None:
+            return Attempt(base, lambda _: RowCounts())
+        mine = {KEY: {"batch": batch, "operation": type(operation).__name__.lower()}}
+        properties = CommitProperties(
+            custom_metadata=mine,
+            # The number was checked on this very version: another one must not pass under it.
+            max_commit_retries=task.retries if fence is None else 0,
+            app_transactions=None if fence is None else [Transaction(*fence)],
+        )
+        error = ended(lambda: task.run(properties))
+        found = landed(root, batch, base)
+
+        def count(commit: Landed) -> RowCounts:
+            # The handle may lie behind, or ahead, where the error came after the commit.
+            handle.load_as_version(commit.version)
+            return task.count(commit.metrics)
+
+        return Attempt(base, count, found, error, isinstance(error, CommitFailedError), task.why)
+
 
 def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | None:
     if isinstance(operation, Append):
         return append_task(root, handle, operation)
     if isinstance(operation, Overwrite):
         return overwrite_task(root, handle, operation)
-    if isinstance(operation, Upsert):
-        return upsert_task(root, handle, operation)
     if isinstance(operation, Delete):
         return delete_task(root, handle, operation)
     if isinstance(operation, Update):
@@ -109,30 +141,6 @@ def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | None:
     if isinstance(operation, Restore):
         return restore_task(root, handle, operation)
     raise TypeError(f"{type(operation).__name__} is not an operation that writes")
-
-
-def _tried(root: Place, operation: Write, fence: Fence | None, batch: str) -> Attempt:
-    handle = opened_for(root, operation, fence)
-    base = int(handle.version())
-    task = _task(root, handle, operation)
-    if task is None:
-        return Attempt(base, lambda _: RowCounts())
-    mine = {KEY: {"batch": batch, "operation": type(operation).__name__.lower()}}
-    properties = CommitProperties(
-        custom_metadata=mine,
-        # The number was checked on this very version: another one must not pass under it.
-        max_commit_retries=task.retries if fence is None else 0,
-        app_transactions=None if fence is None else [Transaction(*fence)],
-    )
-    error = ended(lambda: task.run(properties))
-    found = landed(root, batch, base)
-
-    def count(commit: Landed) -> RowCounts:
-        # The handle may lie behind, or ahead, where the error came after the commit.
-        handle.load_as_version(commit.version)
-        return task.count(commit.metrics)
-
-    return Attempt(base, count, found, error, isinstance(error, CommitFailedError))
 
 
 def _create(root: Place, request: Create) -> Done:

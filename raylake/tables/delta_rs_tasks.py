@@ -29,11 +29,13 @@ class Task:
         count: Rows by outcome, from what the engine counted.
         retries: How often delta-rs may put the commit behind another writer's by itself; None for
             its default. 0 where what was read decides what is written.
+        why: Why it is run in this way, where there is another.
     """
 
     run: Callable[[CommitProperties], object]
     count: Callable[[Metrics], RowCounts]
     retries: int | None = 0
+    why: str = ""
 
 
 def append_task(root: Place, handle: DeltaTable, request: Append) -> Task | None:

@@ -11,29 +11,27 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable
 
 from raylake.delta.schema import arrow_schema
-from raylake.storage.place import Place
-from raylake.tables.delta_rs_open import subject_of
 from raylake.tables.delta_rs_tasks import Metrics, Task
 from raylake.tables.errors import FeatureUnsupported
 from raylake.tables.expressions import quoted
 from raylake.tables.keys import key_match, key_range
-from raylake.tables.merging import Merge, merge_of
-from raylake.tables.requests import Upsert
+from raylake.tables.merging import Merge
 from raylake.tables.results import RowCounts
+from raylake.tables.subject import Subject
 
 
-def upsert_task(root: Place, handle: DeltaTable, request: Upsert) -> Task | None:
-    """A merge; None when there is nothing that could match or be inserted."""
-    subject = subject_of(root, handle)
-    merge = merge_of(subject, request)
-    if merge is None:
-        return None
+def delta_rs_merge(subject: Subject, handle: DeltaTable, merge: Merge) -> Task:
+    """A merge as delta-rs carries it out.
+
+    Raises:
+        FeatureUnsupported: It cannot; says who can.
+    """
     source, insert = merge.rows, merge.clauses.insert_sql()
     if any(not field.nullable for field in subject.schema):
         if merge.adds:
             raise FeatureUnsupported(
-                f"{root}: upsert: delta-rs cannot add columns by an upsert to a table with NOT "
-                "NULL columns",
+                f"{subject.root}: upsert: delta-rs cannot add columns by an upsert to a table with "
+                "NOT NULL columns",
                 hint="append a row with schema='merge' first, or use engine: spark",
                 feature="schema evolution in MERGE",
             )
@@ -41,20 +39,22 @@ def upsert_task(root: Place, handle: DeltaTable, request: Upsert) -> Task | None
             source = _that_count(handle, source, merge.keys, insert)
             insert = None
 
-    def count(metrics: Metrics) -> RowCounts:
-        return RowCounts(
-            source=merge.given,
-            duplicates=merge.given - merge.rows.num_rows,
-            inserted=int(metrics.get("num_target_rows_inserted") or 0),
-            updated=int(metrics.get("num_target_rows_updated") or 0),
-            deleted=int(metrics.get("num_target_rows_deleted") or 0),
-            copied=int(metrics.get("num_target_rows_copied") or 0),
-        )
-
     def run(properties: CommitProperties) -> object:
         return _run(handle, merge, source, insert, properties)
 
-    return Task(run, count)
+    return Task(run, lambda metrics: counted(merge, metrics))
+
+
+def counted(merge: Merge, metrics: Metrics) -> RowCounts:
+    """Rows by outcome, from the metrics of a merge's commit."""
+    return RowCounts(
+        source=merge.given,
+        duplicates=merge.given - merge.rows.num_rows,
+        inserted=int(metrics.get("num_target_rows_inserted") or 0),
+        updated=int(metrics.get("num_target_rows_updated") or 0),
+        deleted=int(metrics.get("num_target_rows_deleted") or 0),
+        copied=int(metrics.get("num_target_rows_copied") or 0),
+    )
 
 
 def _run(

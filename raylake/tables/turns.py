@@ -30,6 +30,7 @@ class Attempt:
         found: The commit, as the log has it; None when it has none.
         error: What ended the try, also after the commit.
         conflict: Whether another writer came first.
+        why: Why it was run in this way, where there is another.
     """
 
     base: int
@@ -37,6 +38,7 @@ class Attempt:
     found: Landed | None = None
     error: Exception | None = None
     conflict: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Done:
     rows: RowCounts = field(default_factory=RowCounts)
     files: FileCounts = field(default_factory=FileCounts)
     attempts: int = 1
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Turns:
             tried = once()
             if tried.found is not None:
                 after, rows = tried.found.version, tried.count(tried.found)
-                return Done(after - 1, after, rows, tried.found.files, failures + 1)
+                return Done(after - 1, after, rows, tried.found.files, failures + 1, tried.why)
             if tried.error is None:
                 rows = RowCounts(source=source_rows(operation))
                 return Done(tried.base, tried.base, rows, attempts=failures + 1)
@@ -109,7 +112,7 @@ class Turns:
             operation=type(operation).__name__.lower(),
             table=table,
             engine=engine,
-            why=why or "the engine was named",
+            why="; ".join(filter(None, (why or "the engine was named", done.why))),
             version_before=done.before,
             version_after=done.after,
             rows=done.rows,
