@@ -6,6 +6,7 @@ the engine begins again with the read.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -57,36 +58,31 @@ def versions_of(handle: DeltaTable, changes: pa.Table, keys: Sequence[str]) -> p
     found = pa.RecordBatchReader.from_stream(
         handle.scan(columns=schema.names, predicate=where or None)
     )
-    kept = [_of_keys(chunk, wanted) for chunk in _chunks(found)]
-    return pa.concat_tables([schema.empty_table(), *(one.cast(schema) for one in kept)])
+    kept = [_of_keys(chunk, wanted) for chunk in _chunks(found, schema)]
+    return pa.concat_tables([schema.empty_table(), *kept])
 
 
-def _chunks(found: pa.RecordBatchReader) -> Iterator[pa.Table]:
+def _chunks(found: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Table]:
     batches: list[pa.RecordBatch] = []
+    rows = 0
     for batch in found:
-        batches.append(batch)
-        if sum(one.num_rows for one in batches) >= CHUNK_ROWS:
-            yield pa.Table.from_batches(batches)
-            batches = []
+        batches.append(batch.cast(schema))
+        rows += batch.num_rows
+        if rows >= CHUNK_ROWS:
+            yield pa.Table.from_batches(batches, schema)
+            batches, rows = [], 0
     if batches:
-        yield pa.Table.from_batches(batches)
+        yield pa.Table.from_batches(batches, schema)
 
 
 def _of_keys(rows: pa.Table, wanted: pa.Table) -> pa.Table:
     """The rows with keys that are asked for."""
-    chosen = None
-    for name in wanted.column_names:
-        values = wanted.column(name).combine_chunks()
-        there = pc.is_in(rows.column(name).cast(values.type), value_set=values)
-        chosen = there if chosen is None else pc.and_(chosen, there)
-    found = rows.filter(chosen)
-    if wanted.num_columns == 1 or not found.num_rows:
+    names = wanted.column_names
+    masks = [pc.is_in(rows.column(name), value_set=wanted.column(name)) for name in names]
+    found = rows.filter(functools.reduce(pc.and_, masks))
+    if len(names) == 1 or not found.num_rows:
         return found
-    keys = pa.table(
-        [found.column(n).cast(wanted.field(n).type) for n in wanted.column_names],
-        wanted.column_names,
-    )
     places = pa.array(range(found.num_rows), pa.int64())
-    numbered = keys.append_column("raylake.place", places)
-    matching = numbered.join(wanted, wanted.column_names, join_type="left semi")
+    numbered = found.select(names).append_column("raylake.place", places)
+    matching = numbered.join(wanted, names, join_type="left semi")
     return found.take(matching.column("raylake.place"))
