@@ -16,6 +16,7 @@ from raylake.storage.place import Place, make_folder, place, storage_options
 from raylake.tables import delta_rs_reads
 from raylake.tables.creating import new_table, without_constraint
 from raylake.tables.delta_rs_open import ENGINE, opened, opened_for, translated
+from raylake.tables.delta_rs_scd2 import scd2_task
 from raylake.tables.delta_rs_tasks import (
     Task,
     append_task,
@@ -35,6 +36,7 @@ from raylake.tables.requests import (
     Overwrite,
     Read,
     Restore,
+    Scd2,
     Update,
     Upsert,
     Write,
@@ -134,6 +136,8 @@ def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | None:
         return append_task(root, handle, operation)
     if isinstance(operation, Overwrite):
         return overwrite_task(root, handle, operation)
+    if isinstance(operation, Scd2):
+        return scd2_task(root, handle, operation)
     if isinstance(operation, Delete):
         return delete_task(root, handle, operation)
     if isinstance(operation, Update):

@@ -22,6 +22,9 @@ from raylake.tables.errors import (
 )
 from raylake.tables.expressions import quoted
 
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Places = np.ndarray[Any, np.dtype[np.int64]]
+
 SHOWN_KEYS: Final = 3
 _YEARS: Final = (1700, 2200)
 """Years whose nanoseconds fit 64 bits: DataFusion casts times to those."""
@@ -106,44 +109,61 @@ def one_row_a_key(
         ],
     )
     ordered = rows.take(order)
-    same_key = _repeats(ordered, keys)
+    same_key = repeats(ordered, keys)
     if not same_key.any():
         return rows
     if not sequence_by:
         raise _duplicates(ordered, same_key, keys, where, "")
     counts = np.append(True, ~same_key)
-    same_place = same_key & _repeats(ordered, sequence_by)
+    same_place = same_key & repeats(ordered, sequence_by)
     # Places taken since the key's first row: none are those that share the first one's place.
     steps = np.append(0, np.cumsum(same_key & ~same_place))
     first = steps == np.maximum.accumulate(np.where(counts, steps, 0))
     ties = same_place & first[:-1]
     if ties.any():
-        ties &= ~_repeats(ordered, ordered.schema.names)
+        ties &= ~repeats(ordered, ordered.schema.names)
     if ties.any():
         raise _duplicates(ordered, ties, keys, where, f" and one {', '.join(sequence_by)}")
     return ordered.filter(pa.array(counts))
 
 
-def _repeats(ordered: pa.Table, columns: Sequence[str]) -> np.ndarray[Any, Any]:
-    """For each row but the first: whether the row before it has the same values there."""
-    same = np.ones(ordered.num_rows - 1, dtype=bool)
+def repeats(ordered: pa.Table, columns: Sequence[str]) -> Mask:
+    """For each row but the first: whether the row before it has the same values there.
+
+    No value is the same as no value, and NaN as NaN.
+    """
+    same = np.ones(max(0, ordered.num_rows - 1), dtype=bool)
     for name in columns:
         column = ordered.column(name).combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = pa.concat_arrays(column.chunks)
-        before, after = column.slice(0, len(column) - 1), column.slice(1)
-        if pa.types.is_nested(column.type):
-            found = np.fromiter((a == b for a, b in _pairs(before, after)), bool, len(same))
-        else:
-            equal = pc.fill_null(pc.equal(before, after), False)
-            nulls = pc.and_(pc.is_null(before), pc.is_null(after))
-            found = pc.or_(equal, nulls).to_numpy(zero_copy_only=False)
-        same &= found
+        if len(same):
+            same &= alike(column.slice(0, len(column) - 1), column.slice(1))
     return same
 
 
-def _pairs(before: pa.Array, after: pa.Array) -> zip[tuple[Any, Any]]:
-    return zip(before.to_pylist(), after.to_pylist(), strict=True)
+def alike(left: pa.Array, right: pa.Array) -> Mask:
+    """For each place: whether two arrays of one type have the same value there, or none."""
+    kind = left.type
+    if pa.types.is_struct(kind):
+        same = _flags(pc.equal(pc.is_null(left), pc.is_null(right)))
+        for mine, other in zip(left.flatten(), right.flatten(), strict=True):
+            same &= alike(mine, other)
+        return same
+    if pa.types.is_nested(kind):
+        pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
+        return np.fromiter((repr(a) == repr(b) for a, b in pairs), bool, len(left))
+    same = pc.fill_null(pc.equal(left, right), False)
+    same = pc.or_(same, pc.and_(pc.is_null(left), pc.is_null(right)))
+    if pa.types.is_floating(kind):
+        nans = pc.and_(pc.is_nan(left), pc.is_nan(right))
+        same = pc.or_(same, pc.fill_null(nans, False))
+    return _flags(same)
+
+
+def _flags(column: pa.Array) -> Mask:
+    # A copy: what Arrow hands out cannot be written to.
+    return np.array(column.to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def _duplicates(

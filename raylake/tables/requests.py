@@ -122,6 +122,40 @@ class Upsert:
 
 
 @dataclass(frozen=True, slots=True)
+class Scd2:
+    """Bring changes into a table that holds each key's versions (SCD type 2).
+
+    Each version of a key is a row with the half-open interval from ``valid_from`` to ``valid_to``
+    (none: it is the current one). Any order and any repetition of the changes, cut into requests
+    anywhere, makes the same table. :mod:`raylake.tables.scd2` states the rules, and what the table
+    keeps for that; :func:`raylake.tables.scd2.table_for` makes one.
+
+    Attributes:
+        rows: The changes: keys, sequence, and every column of the table but those named below.
+        keys: What a thing is known by.
+        sequence_by: The time of a change, or whatever else grows with it; columns after the first
+            one tell changes of one time apart.
+        track: A change in these makes a version; None: in any but the keys and the sequence.
+            The other columns have the value of the version's last change.
+        delete_when: A condition on the changes: the key is deleted.
+        valid_from: The column with a version's begin; of the type of the first sequence column.
+        valid_to: The column with its end, of the same type.
+        is_current: The column that is true where a version has no end.
+        kept_changes: The column for changes that the intervals do not show.
+    """
+
+    rows: pa.Table
+    keys: tuple[str, ...]
+    sequence_by: tuple[str, ...]
+    track: tuple[str, ...] | None = None
+    delete_when: str | None = None
+    valid_from: str = "valid_from"
+    valid_to: str = "valid_to"
+    is_current: str = "is_current"
+    kept_changes: str = "_changes"
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Take away the rows that a condition holds for; ``true`` is every row."""
 
@@ -195,5 +229,5 @@ class Changes:
     ignore_changes: bool = False
 
 
-Write = Create | Append | Overwrite | Upsert | Delete | Update | Restore
+Write = Create | Append | Overwrite | Upsert | Scd2 | Delete | Update | Restore
 """An operation that makes a version."""

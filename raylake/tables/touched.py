@@ -21,6 +21,7 @@ from raylake.tables.requests import (
     Delete,
     Overwrite,
     Restore,
+    Scd2,
     Update,
     Upsert,
     Write,
@@ -37,7 +38,7 @@ _COMPARED: Final = {
     ">": (("max", pc.greater),),
     ">=": (("max", pc.greater_equal),),
 }
-_REWRITES: Final = (Upsert, Delete, Update, Overwrite)
+_REWRITES: Final = (Upsert, Scd2, Delete, Update, Overwrite)
 
 
 def load(table: str, operation: Write) -> Load:
@@ -92,8 +93,8 @@ def _touched(handle: DeltaTable, adds: pa.Table, operation: Write) -> pa.Array:
 
 
 def _bounds(schema: pa.Schema, operation: Write) -> Iterable[Bound]:
-    if isinstance(operation, Upsert):
-        if operation.not_matched_by_source is None:
+    if isinstance(operation, Upsert | Scd2):
+        if getattr(operation, "not_matched_by_source", None) is None:
             yield from _of_keys(operation)
         return
     where = getattr(operation, "where", None)
@@ -106,7 +107,7 @@ def _bounds(schema: pa.Schema, operation: Write) -> Iterable[Bound]:
             yield column, operator, value
 
 
-def _of_keys(operation: Upsert) -> Iterable[Bound]:
+def _of_keys(operation: Upsert | Scd2) -> Iterable[Bound]:
     for key in operation.keys:
         if key not in operation.rows.schema.names:
             continue
