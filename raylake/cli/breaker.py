@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.table import Table
 
 from raylake.cli.files import load_file, status_file
+from raylake.cli.options import taking
 from raylake.cli.output import (
     FileArgument,
     Output,
@@ -67,57 +69,67 @@ def listing(file: FileArgument, set_: SetOption = None, output: OutputOption = O
     stdout().print(table)
 
 
-@app.command()
-def trip(
-    file: FileArgument,
-    dependency: Annotated[Dependency, typer.Option(help="What it stands in front of.")],
-    table: TableOption = None,
-    partition: PartitionOption = None,
-    reason: Annotated[str, typer.Option(help="Shown wherever the breaker is.")] = "no reason given",
-    timeout: TimeoutOption = ORDER_TIMEOUT_S,
-    set_: SetOption = None,
-    output: OutputOption = Output.text,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class TripOptions:
+    """What the command is given."""
+
+    file: FileArgument
+    dependency: Annotated[Dependency, typer.Option(help="What it stands in front of.")]
+    table: TableOption = None
+    partition: PartitionOption = None
+    reason: Annotated[str, typer.Option(help="Shown wherever the breaker is.")] = "no reason given"
+    timeout: TimeoutOption = ORDER_TIMEOUT_S
+    set_: SetOption = None
+    output: OutputOption = Output.text
+
+
+@app.command("trip")
+@taking(TripOptions)
+def trip(given: TripOptions) -> None:
     """Open breakers until `raylake breaker reset`, over restarts too.
 
     Without --table and --partition all of that dependency. `poison` stops a partition of a table;
     `store` and `dead_letters` stop a table's writes; `broker` stops reading.
     """
     arguments = {
-        "dependency": dependency.value,
-        "table": table,
-        "partition": partition,
-        "reason": reason,
+        "dependency": given.dependency.value,
+        "table": given.table,
+        "partition": given.partition,
+        "reason": given.reason,
     }
-    said = give_order(
-        status_file(load_file(file, set_)), "breaker.trip", arguments, SystemClock(), timeout
-    )
-    _tell("open until reset", said["breakers"], output)
+    path = status_file(load_file(given.file, given.set_))
+    said = give_order(path, "breaker.trip", arguments, SystemClock(), given.timeout)
+    _tell("open until reset", said["breakers"], given.output)
 
 
-@app.command()
-def reset(
-    file: FileArgument,
-    dependency: DependencyOption = None,
-    table: TableOption = None,
-    partition: PartitionOption = None,
-    every: Annotated[bool, typer.Option("--all", help="Every breaker of the run.")] = False,
-    timeout: TimeoutOption = ORDER_TIMEOUT_S,
-    set_: SetOption = None,
-    output: OutputOption = Output.text,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ResetOptions:
+    """What the command is given."""
+
+    file: FileArgument
+    dependency: DependencyOption = None
+    table: TableOption = None
+    partition: PartitionOption = None
+    every: Annotated[bool, typer.Option("--all", help="Every breaker of the run.")] = False
+    timeout: TimeoutOption = ORDER_TIMEOUT_S
+    set_: SetOption = None
+    output: OutputOption = Output.text
+
+
+@app.command("reset")
+@taking(ResetOptions)
+def reset(given: ResetOptions) -> None:
     """Close breakers, whoever opened them; a fault that goes on opens them again."""
-    if every == (dependency is not None):
+    if given.every == (given.dependency is not None):
         raise ConfigError("which breakers?", hint="give either --dependency or --all")
     arguments = {
-        "dependency": None if dependency is None else dependency.value,
-        "table": table,
-        "partition": partition,
+        "dependency": None if given.dependency is None else given.dependency.value,
+        "table": given.table,
+        "partition": given.partition,
     }
-    said = give_order(
-        status_file(load_file(file, set_)), "breaker.reset", arguments, SystemClock(), timeout
-    )
-    _tell("closed", said["breakers"], output)
+    path = status_file(load_file(given.file, given.set_))
+    said = give_order(path, "breaker.reset", arguments, SystemClock(), given.timeout)
+    _tell("closed", said["breakers"], given.output)
 
 
 def _tell(what: str, names: list[str], output: Output) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from raylake.cli.files import lake_of, load_file
+from raylake.cli.options import taking
 from raylake.cli.output import FileArgument, Output, OutputOption, SetOption, printable, stdout
 from raylake.client.run_logs import LogFilter, LogTail, run_folder
 from raylake.clock import SystemClock
@@ -30,29 +32,35 @@ class Level(StrEnum):
     error = "error"
 
 
-@app.command()
-def logs(
-    file: FileArgument,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until Ctrl-C.")] = False,
-    level: Annotated[Level, typer.Option(help="The least level.")] = Level.info,
-    process: Annotated[str, typer.Option(help="Part of a process's name, as owner.")] = "",
-    run: Annotated[str | None, typer.Option(help="A run's id; default: the newest.")] = None,
-    lines: Annotated[int, typer.Option(min=1, help="At most so many of the last.")] = 500,
-    set_: SetOption = None,
-    output: OutputOption = Output.text,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command is given."""
+
+    file: FileArgument
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until Ctrl-C.")] = False
+    level: Annotated[Level, typer.Option(help="The least level.")] = Level.info
+    process: Annotated[str, typer.Option(help="Part of a process's name, as owner.")] = ""
+    run: Annotated[str | None, typer.Option(help="A run's id; default: the newest.")] = None
+    lines: Annotated[int, typer.Option(min=1, help="At most so many of the last.")] = 500
+    set_: SetOption = None
+    output: OutputOption = Output.text
+
+
+@app.command("logs")
+@taking(Options)
+def logs(given: Options) -> None:
     """What the processes of a run say, in order of time.
 
     With --output json each line is the JSON object as it was logged.
     """
-    loaded = load_file(file, set_)
-    folder = run_folder(log_folder(lake_of(loaded), loaded.config.pipeline), run)
-    tail = LogTail(folder, LogFilter(level.value, process))
+    loaded = load_file(given.file, given.set_)
+    folder = run_folder(log_folder(lake_of(loaded), loaded.config.pipeline), given.run)
+    tail = LogTail(folder, LogFilter(given.level.value, given.process))
     clock = SystemClock()
-    _print(tail.last(lines), output)
-    while follow:
+    _print(tail.last(given.lines), given.output)
+    while given.follow:
         clock.sleep(FOLLOW_S)
-        _print(tail.new_lines(), output)
+        _print(tail.new_lines(), given.output)
 
 
 def _print(lines: Iterable[Mapping[str, Any]], output: Output) -> None:

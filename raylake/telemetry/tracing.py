@@ -242,11 +242,19 @@ def traceparents(records: pa.RecordBatch, most: int) -> tuple[str, ...]:
     at = records.schema.get_field_index("headers")
     if at < 0:
         return ()
-    headers = records.column(at).flatten()
-    mine = pc.equal(pc.struct_field(headers, "key"), HEADER)
-    values = pc.struct_field(headers, "value").filter(mine).drop_null()
+    column = records.column(at)
+    # Where every record has one, so many records are enough, in less than half the time.
+    values = _values_of(column.take(pa.array(_places(len(column), most))))
+    if len(values) < most:
+        values = _values_of(column)
     found = values.take(pa.array(_places(len(values), most))).to_pylist()
     return tuple(one.decode("ascii", "replace") for one in found if len(one) <= LONGEST_HEADER)
+
+
+def _values_of(column: pa.Array) -> pa.Array:
+    headers = column.flatten()
+    mine = pc.equal(pc.struct_field(headers, "key"), HEADER)
+    return pc.struct_field(headers, "value").filter(mine).drop_null()
 
 
 def spread(texts: Sequence[str], most: int) -> list[str]:
