@@ -18,12 +18,12 @@ from deltalake import DeltaTable
 from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place
 from raylake.tables.delta_rs_tasks import Metrics, Task
-from raylake.tables.delta_rs_upsert import upsert_task
 from raylake.tables.keys import key_range
 from raylake.tables.requests import Scd2
 from raylake.tables.results import RowCounts
 from raylake.tables.scd2 import changes_of, layout_of
 from raylake.tables.scd2_plan import plan
+from raylake.tables.upserting import upsert_task
 
 CHUNK_ROWS: Final = 1 << 18
 """How many rows of the table are looked through at a time."""
@@ -47,7 +47,7 @@ def scd2_task(root: Place, handle: DeltaTable, request: Scd2) -> Task | None:
     def count(metrics: Metrics) -> RowCounts:
         return replace(merged(metrics), source=changes.num_rows, duplicates=found.superseded)
 
-    return Task(task.run, count)
+    return replace(task, count=count)
 
 
 def versions_of(handle: DeltaTable, changes: pa.Table, keys: Sequence[str]) -> pa.Table:
