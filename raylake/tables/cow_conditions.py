@@ -81,17 +81,18 @@ def inexact(sql: str, sides: Mapping[str, pa.Schema]) -> str:
         sql: A checked condition.
         sides: The columns by qualifier; "" for those without one.
     """
-    tree = sqlglot.parse_one(sql)
-    for node in tree.walk(prune=_is_time_literal):
+    nodes = list(sqlglot.parse_one(sql).walk(prune=_is_time_literal))
+    for node in nodes:
+        plain = isinstance(node, (*_JOINS, *_VALUES, *_COMPARES, exp.Is)) or _is_time_literal(node)
+        if not plain:
+            return f"{node.sql()} is calculated by delta-rs"
+        if isinstance(node, exp.Is) and not isinstance(node.expression, exp.Null | exp.Boolean):
+            return f"{node.sql()} is judged by delta-rs"
+    for node in nodes:
         if isinstance(node, _COMPARES):
             kinds = {_kind(one, sides) for one in node.iter_expressions()} - {"null"}
             if len(kinds) > 1 or "" in kinds:
                 return f"{node.sql()} compares values of different kinds"
-        elif isinstance(node, exp.Is):
-            if not isinstance(node.expression, exp.Null | exp.Boolean):
-                return f"{node.sql()} is judged by delta-rs"
-        elif not isinstance(node, (*_JOINS, *_VALUES)) and not _is_time_literal(node):
-            return f"{node.sql()} is calculated by delta-rs"
     return ""
 
 

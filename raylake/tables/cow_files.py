@@ -20,7 +20,7 @@ from raylake.delta.partition_values import partition_text
 from raylake.delta.verify_log import table_path
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place, open_input
-from raylake.tables.cow_keys import NO_ROW, Positions, SourceKeys
+from raylake.tables.cow_keys import Positions, SourceKeys
 from raylake.tables.cow_target import NotHere, Target, TargetFile
 
 ROW_GROUP_ROWS: Final = 131_072
@@ -107,12 +107,11 @@ def find(
         _stored_names(parquet, target, target.stored.names)
         there = parquet.read(columns=_stored_names(parquet, target, names), use_threads=False)
     whole_table = _completed(there, rows, target, file, names)
-    source = keys.rows_of([whole_table.column(key) for key in keys.names])
-    positions = np.flatnonzero(source != NO_ROW)
+    positions, source = keys.matches([whole_table.column(key) for key in keys.names])
     columns = whole_table.select(list(also))
     if not whole:
         columns = columns.take(pa.array(positions))
-    return Found(file, rows, positions, source[positions], columns)
+    return Found(file, rows, positions, source, columns)
 
 
 def rewritten(
@@ -180,7 +179,7 @@ def _opened(root: Place, file: TargetFile) -> Iterator[pq.ParquetFile]:
 
 def _batches(parquet: pq.ParquetFile, target: Target) -> Iterator[pa.RecordBatch]:
     names = _stored_names(parquet, target, target.stored.names)
-    return iter(parquet.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names, use_threads=True))
+    return iter(parquet.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names, use_threads=False))
 
 
 def _stored_names(parquet: pq.ParquetFile, target: Target, names: Sequence[str]) -> list[str]:

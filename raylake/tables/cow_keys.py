@@ -33,12 +33,20 @@ class SourceKeys:
         if len(keys) > 1 and rows.num_rows:
             self._steps, self._row_of = _combined(self._columns)
 
-    def rows_of(self, columns: Sequence[pa.ChunkedArray]) -> Positions:
-        """For each row of some key columns: the source's row with these keys, or ``NO_ROW``."""
+    def matches(self, columns: Sequence[pa.ChunkedArray]) -> tuple[Positions, Positions]:
+        """The rows of some key columns that the source has too, ascending, and its row of each."""
         if not len(self._columns[0]):
-            return np.full(len(columns[0]), NO_ROW, dtype=np.int64)
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         if len(columns) == 1:
-            return _places(columns[0], self._columns[0])
+            found = pc.index_in(columns[0], value_set=self._columns[0])
+            there = np.flatnonzero(pc.is_valid(found).to_numpy())
+            return there, pc.drop_null(found).to_numpy().astype(np.int64)
+        rows = self._rows_of(columns)
+        there = np.flatnonzero(rows != NO_ROW)
+        return there, rows[there]
+
+    def _rows_of(self, columns: Sequence[pa.ChunkedArray]) -> Positions:
+        """For each row: the source's row with these keys, or ``NO_ROW``."""
         codes = _places(columns[0], self._steps[0][0])
         for column, (values, combinations) in zip(columns[1:], self._steps[1:], strict=True):
             code = _places(column, values)

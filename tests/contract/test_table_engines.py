@@ -120,6 +120,15 @@ def hundred(table: Table) -> Table:
     return table
 
 
+@pytest.fixture
+def unfed(engine: TableEngine, tmp_path: Path) -> Table:
+    """The same without a change feed, where an engine may merge in another way."""
+    made = Table(engine, tmp_path / "unfed")
+    made.do(Create(SCHEMA))
+    made.do(Append(orders(range(100))))
+    return made
+
+
 def refused(table: Table, kind: type[errors.TableError], operation: Write) -> errors.TableError:
     """The error of an operation that leaves the table as it is, and says so."""
     before, rows = table.version, table.rows()
@@ -233,25 +242,25 @@ def test_a_constraint_holds_for_each_operation(engine: TableEngine, tmp_path: Pa
 
 
 @pytest.mark.spec("C2")
-def test_a_hundred_rows_then_fifty_updates_and_fifty_inserts_make_150(hundred: Table) -> None:
-    result = hundred.do(Upsert(orders(range(50, 150), amount=2), keys=("id",)))
-    assert hundred.amounts() == {n: 1 if n < 50 else 2 for n in range(150)}
+def test_a_hundred_rows_then_fifty_updates_and_fifty_inserts_make_150(unfed: Table) -> None:
+    result = unfed.do(Upsert(orders(range(50, 150), amount=2), keys=("id",)))
+    assert unfed.amounts() == {n: 1 if n < 50 else 2 for n in range(150)}
     assert (result.rows.inserted, result.rows.updated, result.rows.deleted) == (50, 50, 0)
     assert (result.rows.source, result.rows.duplicates) == (100, 0)
     assert result.version_after == result.version_before + 1 == 2
 
 
 @pytest.mark.spec("C2")
-def test_a_composite_key_matches_by_all_its_columns(hundred: Table) -> None:
-    hundred.do(Upsert(orders([1, 2], 5, region=["r1", "other"]), keys=("id", "region")))
-    found = [(r["id"], r["region"], r["amount"]) for r in hundred.rows(where="id in (1, 2)")]
+def test_a_composite_key_matches_by_all_its_columns(unfed: Table) -> None:
+    unfed.do(Upsert(orders([1, 2], 5, region=["r1", "other"]), keys=("id", "region")))
+    found = [(r["id"], r["region"], r["amount"]) for r in unfed.rows(where="id in (1, 2)")]
     assert sorted(found) == [(1, "r1", 5), (2, "other", 5), (2, "r2", 1)]
 
 
 @pytest.mark.spec("C2")
-def test_conditions_decide_on_update_insert_and_delete(hundred: Table) -> None:
+def test_conditions_decide_on_update_insert_and_delete(unfed: Table) -> None:
     source = orders(range(90, 110), amount=3, op=["D" if n % 2 else "U" for n in range(90, 110)])
-    result = hundred.do(
+    result = unfed.do(
         Upsert(
             source,
             keys=("id",),
@@ -260,44 +269,44 @@ def test_conditions_decide_on_update_insert_and_delete(hundred: Table) -> None:
             delete_when="op = 'D'",
         )
     )
-    amounts = hundred.amounts()
+    amounts = unfed.amounts()
     assert [n for n in amounts if n >= 90] == [90, 92, 94, 96, 98, 100, 102, 104]
     assert (amounts[90], amounts[92], amounts[100]) == (3, 1, 3)
-    assert "op" not in DeltaTable(hundred.path).schema().to_json()
+    assert "op" not in DeltaTable(unfed.path).schema().to_json()
     assert (result.rows.updated, result.rows.inserted, result.rows.deleted) == (4, 3, 5)
 
 
 @pytest.mark.spec("C2")
-def test_column_subsets_leave_the_other_columns_alone(hundred: Table) -> None:
+def test_column_subsets_leave_the_other_columns_alone(unfed: Table) -> None:
     source = orders([5, 500], amount=9, region=["new", "new"])
-    hundred.do(Upsert(source, ("id",), columns=("amount",), insert_columns=("region",)))
-    found = {r["id"]: (r["region"], r["amount"]) for r in hundred.rows(where="id in (5, 500)")}
+    unfed.do(Upsert(source, ("id",), columns=("amount",), insert_columns=("region",)))
+    found = {r["id"]: (r["region"], r["amount"]) for r in unfed.rows(where="id in (5, 500)")}
     assert found == {5: ("r5", 9), 500: ("new", None)}
 
 
 @pytest.mark.spec("C2")
-def test_insert_only_leaves_matching_rows_alone(hundred: Table) -> None:
-    result = hundred.do(Upsert(orders(range(95, 105), 9), ("id",), insert_only=True))
+def test_insert_only_leaves_matching_rows_alone(unfed: Table) -> None:
+    result = unfed.do(Upsert(orders(range(95, 105), 9), ("id",), insert_only=True))
     assert (result.rows.inserted, result.rows.updated) == (5, 0)
-    assert hundred.amounts(where="id >= 95") == {n: 1 if n < 100 else 9 for n in range(95, 105)}
+    assert unfed.amounts(where="id >= 95") == {n: 1 if n < 100 else 9 for n in range(95, 105)}
 
 
 @pytest.mark.spec("C2")
-def test_rows_that_the_source_lacks_are_deleted_or_updated(hundred: Table) -> None:
+def test_rows_that_the_source_lacks_are_deleted_or_updated(unfed: Table) -> None:
     gone = UpdateUnmatched({"amount": "-1", "region": "'gone'"}, where="id >= 98")
-    result = hundred.do(Upsert(orders(range(10)), ("id",), not_matched_by_source=gone))
-    found = {r["id"]: (r["region"], r["amount"]) for r in hundred.rows(where="id >= 97")}
+    result = unfed.do(Upsert(orders(range(10)), ("id",), not_matched_by_source=gone))
+    found = {r["id"]: (r["region"], r["amount"]) for r in unfed.rows(where="id >= 97")}
     assert found == {97: ("r7", 1), 98: ("gone", -1), 99: ("gone", -1)}
     assert result.rows.updated == 12
     where = DeleteUnmatched("target.id < 90")
-    result = hundred.do(Upsert(orders(range(5)), ("id",), not_matched_by_source=where))
-    assert hundred.ids() == [*range(5), *range(90, 100)]
+    result = unfed.do(Upsert(orders(range(5)), ("id",), not_matched_by_source=where))
+    assert unfed.ids() == [*range(5), *range(90, 100)]
     assert result.rows.deleted == 85
 
 
-def test_an_upsert_of_nothing_makes_no_version(hundred: Table) -> None:
-    assert not hundred.do(Upsert(orders([]), ("id",))).changed
-    assert hundred.version == 1
+def test_an_upsert_of_nothing_makes_no_version(unfed: Table) -> None:
+    assert not unfed.do(Upsert(orders([]), ("id",))).changed
+    assert unfed.version == 1
 
 
 @pytest.mark.spec("C2", "C7")
@@ -316,29 +325,29 @@ def test_upsert_adds_columns_when_asked(hundred: Table) -> None:
 
 
 @pytest.mark.spec("C2")
-def test_failure_25_duplicate_source_keys_are_refused_or_resolved(hundred: Table) -> None:
+def test_failure_25_duplicate_source_keys_are_refused_or_resolved(unfed: Table) -> None:
     source = pa.concat_tables([orders([1, 2], 5), orders([1, 300], 6)])
-    error = refused(hundred, errors.DuplicateMergeKeys, Upsert(source, ("id",)))
+    error = refused(unfed, errors.DuplicateMergeKeys, Upsert(source, ("id",)))
     assert "id=1" in error.message
     ordered = source.append_column("seq", pa.array([2, 1, 1, 1]))
-    result = hundred.do(Upsert(ordered, ("id",), sequence_by=("seq",)))
-    assert hundred.amounts(where="id in (1, 2, 300)") == {1: 5, 2: 5, 300: 6}
+    result = unfed.do(Upsert(ordered, ("id",), sequence_by=("seq",)))
+    assert unfed.amounts(where="id in (1, 2, 300)") == {1: 5, 2: 5, 300: 6}
     assert (result.rows.source, result.rows.duplicates) == (4, 1)
     tied = source.append_column("seq", pa.array([1, 1, 1, 1]))
-    refused(hundred, errors.DuplicateMergeKeys, Upsert(tied, ("id",), sequence_by=("seq",)))
+    refused(unfed, errors.DuplicateMergeKeys, Upsert(tied, ("id",), sequence_by=("seq",)))
 
 
 @pytest.mark.spec("C2")
-def test_wrong_merge_keys_are_refused_by_name(hundred: Table) -> None:
+def test_wrong_merge_keys_are_refused_by_name(unfed: Table) -> None:
     rows = orders([1])
-    refused(hundred, errors.BadMergeKeys, Upsert(rows, ()))
-    error = refused(hundred, errors.BadMergeKeys, Upsert(rows, ("idd",)))
+    refused(unfed, errors.BadMergeKeys, Upsert(rows, ()))
+    error = refused(unfed, errors.BadMergeKeys, Upsert(rows, ("idd",)))
     assert "'id'" in error.hint
     extra = rows.append_column("key", pa.array([1]))
-    error = refused(hundred, errors.BadMergeKeys, Upsert(extra, ("key",)))
+    error = refused(unfed, errors.BadMergeKeys, Upsert(extra, ("key",)))
     assert "the table has no column 'key'" in error.message
     nulls = orders([1, 2], region=["r1", None])
-    error = refused(hundred, errors.NullMergeKeys, Upsert(nulls, ("id", "region")))
+    error = refused(unfed, errors.NullMergeKeys, Upsert(nulls, ("id", "region")))
     assert "1 of 2 rows" in error.message
     assert "'region'" in error.message
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raylake.tables.cow_keys import NO_ROW, SourceKeys
+from raylake.tables.cow_keys import SourceKeys
 from raylake.tables.cow_upsert import WHY
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Append, Create, DeleteUnmatched, Read, Upsert
@@ -261,9 +261,10 @@ def test_keys_are_found_as_in_a_dictionary(
     keys = SourceKeys(table(distinct), [f"k{at}" for at in range(len(columns))])
     rows = table(target)
     places = {key: at for at, key in enumerate(distinct)}
-    wanted = [places.get(row[: len(columns)], NO_ROW) for row in target]
-    found = keys.rows_of([rows.column(at) for at in range(len(columns))])
-    assert found.tolist() == wanted
+    wanted = [places.get(row[: len(columns)]) for row in target]
+    where, which = keys.matches([rows.column(at) for at in range(len(columns))])
+    assert where.tolist() == [at for at, one in enumerate(wanted) if one is not None]
+    assert which.tolist() == [one for one in wanted if one is not None]
     for at, kind in enumerate(columns):
         dtype, make = KEY_KINDS[kind]
         ends = [(one[at], one[at] + 1) if known(one[at]) else (None, None) for one in target]
