@@ -103,6 +103,11 @@ class SlotQueue:
             self._waiting[request] = None
         return None
 
+    def knows(self, request: str) -> bool:
+        """Whether this request was asked for here, and is not forgotten."""
+        is_open = self.open is not None and self.open.request == request
+        return is_open or request in self._waiting or request in self._verdicts
+
     def next(self) -> str | None:
         """Whose turn it is; None while a slot is open or nobody waits."""
         return next(iter(self._waiting), None) if self.open is None else None
