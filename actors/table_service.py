@@ -207,7 +207,8 @@ class RayTables:
             except RayError:
                 self._light = None
         if self._light is None:
-            self._light = TableWorker.remote(self._cluster.environment, used_stores())
+            actor_class: Any = TableWorker
+            self._light = actor_class.remote(self._cluster.environment, used_stores())
         return self._light
 
     def _heavy(self, order: Order, route: Route) -> Any:

@@ -285,16 +285,7 @@ class OwnerCore:
         if stored == self.number:
             return
         if stored is not None and owner_epoch(stored) > self.epoch:
-            last = metadata.last_metadata(self.root) or {}
-            holder = OwnerIdentity.from_json(last.get("identity") or {})
-            raise Fenced(
-                f"{self.root}: {holder} took the table over, owner epoch {owner_epoch(stored)}; "
-                f"this owner of run {self.identity.run_id} has epoch {self.epoch}",
-                hint="This owner stops for good; the newer one carries on.",
-                epoch=self.epoch,
-                stored=stored,
-                holder=holder.to_json(),
-            )
+            raise _fenced(self, stored)
         if (late := self._attempts.late(stored)) is not None:
             self._land(*late)
             return
@@ -305,6 +296,19 @@ class OwnerCore:
             stored=stored,
             expected=self.number,
         )
+
+
+def _fenced(core: OwnerCore, stored: int) -> Fenced:
+    last = metadata.last_metadata(core.root) or {}
+    holder = OwnerIdentity.from_json(last.get("identity") or {})
+    return Fenced(
+        f"{core.root}: {holder} took the table over, owner epoch {owner_epoch(stored)}; "
+        f"this owner of run {core.identity.run_id} has epoch {core.epoch}",
+        hint="This owner stops for good; the newer one carries on.",
+        epoch=core.epoch,
+        stored=stored,
+        holder=holder.to_json(),
+    )
 
 
 def _properties(draft: Draft, number: int, core: OwnerCore) -> CommitProperties:

@@ -61,7 +61,7 @@ class SlotOwner:
 
     def __init__(self, log: SlotLog, queue: SlotQueue | None = None) -> None:
         self._log = log
-        self.queue = queue or SlotQueue()
+        self.queue = SlotQueue() if queue is None else queue
 
     def advance(self) -> Grant | None:
         """Settle what has ended and grant the next slot; returns it where one was granted.

@@ -225,4 +225,4 @@ class Slots(RuleBasedStateMachine):
 
 
 TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestSlots.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -20,6 +20,8 @@ from raylake.tables.requests import Write
 from raylake.tables.results import OperationResult
 from raylake.tables.routing import Allowance, Route
 
+MARK = "answer: "
+
 
 class Commands:
     """What a client does."""
@@ -59,7 +61,8 @@ def main() -> None:
             answer = getattr(commands, name)(*arguments)
         except RayLakeError as error:
             answer = error
-        print(base64.b64encode(pickle.dumps(answer)).decode(), flush=True)
+        # Ray may have something to say on the same stream.
+        print(MARK + base64.b64encode(pickle.dumps(answer)).decode(), flush=True)
 
 
 class Client:
@@ -83,9 +86,9 @@ class Client:
     def answer(self) -> Any:
         """What the last command came to; raises what it raised."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = next((one for one in self.process.stdout if one.startswith(MARK)), "")
         assert line, "the client ended"
-        found = pickle.loads(base64.b64decode(line))
+        found = pickle.loads(base64.b64decode(line.removeprefix(MARK)))
         if isinstance(found, RayLakeError):
             raise found
         return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from raylake.delta.ledger import OWNER_APP, owner_number
 from raylake.errors import LogDamaged
@@ -141,13 +142,9 @@ def test_failure_41_a_table_that_was_dropped_and_created_again_is_refused_once(
 
 
 def _replace_folder(table: str) -> None:
-    import shutil
-
     shutil.rmtree(table)
     shutil.move(table + "-new", table)
 
 
-def _txns(values: dict[str, int]) -> object:
-    from deltalake import CommitProperties, Transaction
-
+def _txns(values: dict[str, int]) -> CommitProperties:
     return CommitProperties(app_transactions=[Transaction(k, v) for k, v in values.items()])
