@@ -26,7 +26,6 @@ from raylake.errors import DependencyUnreachable, RayLakeError
 from raylake.ingest.ports import OwnerLost
 from raylake.storage.access import used_stores
 from raylake.storage.place import place
-from raylake.tables.child import MemoryExceeded, unchanged
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import NoEngine, OutOfMemory, TableReplaced
@@ -42,7 +41,7 @@ from raylake.tables.routing import (
     Route,
     decide,
 )
-from raylake.tables.running import Order, Runner, RunnerLost, under_slot
+from raylake.tables.running import MemoryExceeded, Order, Runner, RunnerLost, under_slot
 from raylake.tables.touched import load
 from raylake.telemetry.metrics import Metrics
 
@@ -176,10 +175,7 @@ class RayTables:
         table_id = str(handle.metadata().id)
         self._refuse_another(order.table, table_id)
         slots = _RaySlots(self._setup(order.table), table_id, worker)
-        try:
-            return under_slot(slots, runner, order)
-        except MemoryExceeded as error:
-            raise unchanged(order, error) from error
+        return under_slot(slots, runner, order)
 
     def _refuse_another(self, table: str, table_id: str) -> None:
         """Refuse, once, a table that was dropped and created again since it was used here."""

@@ -25,9 +25,8 @@ from raylake import faults
 from raylake.errors import RayLakeError
 from raylake.storage.access import stores_from_json, use_stores
 from raylake.tables.delta_rs import DeltaRsEngine
-from raylake.tables.errors import OutOfMemory
 from raylake.tables.results import OperationResult
-from raylake.tables.running import Order, RunnerLost
+from raylake.tables.running import MemoryExceeded, Order, RunnerLost
 
 LOOK_EVERY_S: Final = 0.02
 ENDS_WITHIN_S: Final = 10.0
@@ -37,12 +36,6 @@ _MIB: Final = 1024 * 1024
 _ORDER: Final = "order"
 _ANSWER: Final = "answer"
 _PACKAGES: Final = Path(__file__).resolve().parents[2]
-
-
-class MemoryExceeded(RunnerLost):
-    """The child was ended because it took more memory than it may."""
-
-    code = "memory_exceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +102,6 @@ class LimitedRunner:
         if peak_bytes > NEAR_LIMIT * self.limit_bytes:
             return MemoryExceeded(f"{where}: its process ended (status {status}) at {took}")
         return RunnerLost(f"{where}: its process ended (status {status}) at {took}")
-
-
-def unchanged(order: Order, error: MemoryExceeded) -> OutOfMemory:
-    """What it means that memory ended an operation of which the log has nothing."""
-    return OutOfMemory(
-        f"{error.message}; the table is unchanged, its log has no commit of it",
-        hint="give it more memory, put fewer rows in one operation, or use engine: spark",
-        table=order.table,
-    )
 
 
 def main(folder: Path) -> None:

@@ -22,8 +22,8 @@ DELTA_RS: Final = "delta-rs"
 SPARK: Final = "spark"
 MIB: Final = 1024 * 1024
 
-BASE_BYTES: Final = 128 * MIB
-"""What an operation of delta-rs needs however small it is."""
+BASE_BYTES: Final = 192 * MIB
+"""What a process needs for an operation of delta-rs however small it is."""
 PER_TOUCHED_BYTE: Final = 8
 """Memory for a byte of the files that an operation reads and writes again (ADR 26)."""
 PER_SORTED_BYTE: Final = 14

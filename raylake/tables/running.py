@@ -17,7 +17,7 @@ from raylake.delta.owner_slots import Grant, Verdict
 from raylake.errors import LogDamaged, RayLakeError
 from raylake.ingest.ports import OwnerLost
 from raylake.storage.place import place
-from raylake.tables.errors import OutcomeUnread, TableError, WriteFailed
+from raylake.tables.errors import OutcomeUnread, OutOfMemory, TableError, WriteFailed
 from raylake.tables.landing import counted_files
 from raylake.tables.port import Fence
 from raylake.tables.requests import Write
@@ -36,6 +36,12 @@ class RunnerLost(TableError):
 
     code = "runner_lost"
     table_changed = None
+
+
+class MemoryExceeded(RunnerLost):
+    """The process was ended because it took more memory than it may."""
+
+    code = "memory_exceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,11 @@ def lost_for_good(order: Order, failure: RayLakeError | None) -> RayLakeError:
     """What a failure means once the log says that nothing landed."""
     if failure is not None and not isinstance(failure, RunnerLost | OutcomeUnread):
         return failure
+    if isinstance(failure, MemoryExceeded):
+        return OutOfMemory(
+            f"{failure.message}; the table is unchanged, its log has no commit of it",
+            hint="give it more memory, put fewer rows in one operation, or use engine: spark",
+        )
     what = failure.message if failure is not None else "it ended without a word"
     return WriteFailed(
         f"{order.table}: {order.name} was not done: {what}",

@@ -14,11 +14,10 @@ from raylake.delta.owner_slots import Grant, Verdict
 from raylake.errors import DependencyUnreachable, RayLakeError
 from raylake.ingest.ports import OwnerLost
 from raylake.tables import errors
-from raylake.tables.child import MemoryExceeded
 from raylake.tables.port import Fence
 from raylake.tables.requests import Append
 from raylake.tables.results import FileCounts, OperationResult, RowCounts
-from raylake.tables.running import Order, RunnerLost, under_slot
+from raylake.tables.running import MemoryExceeded, Order, RunnerLost, under_slot
 
 ROWS = pa.table({"id": [1, 2]})
 DONE = OperationResult("append", "t", "delta-rs", "", 3, 4, RowCounts(), FileCounts(), 0.1)
@@ -105,6 +104,11 @@ def test_lost_before_its_commit_it_is_an_error_that_says_so(order: Order) -> Non
     with pytest.raises(errors.WriteFailed, match="was not done: killed") as caught:
         under_slot(Owner(), Runner(RunnerLost("killed")), order)
     assert caught.value.table_changed is False
+
+
+def test_ended_by_its_memory_it_is_an_error_of_its_own(order: Order) -> None:
+    with pytest.raises(errors.OutOfMemory, match=r"took 3 of 2; the table is unchanged"):
+        under_slot(Owner(), Runner(MemoryExceeded("took 3 of 2")), order)
 
 
 def test_an_owner_that_is_gone_is_followed_by_an_epoch(order: Order) -> None:
