@@ -56,19 +56,20 @@ def main() -> None:
     commands = Commands()
     print("ready", flush=True)
     for line in sys.stdin:
-        name, arguments = pickle.loads(base64.b64decode(line))
+        number, name, arguments = pickle.loads(base64.b64decode(line))
         try:
             answer = getattr(commands, name)(*arguments)
         except RayLakeError as error:
             answer = error
         # Ray may have something to say on the same stream.
-        print(MARK + base64.b64encode(pickle.dumps(answer)).decode(), flush=True)
+        print(MARK + base64.b64encode(pickle.dumps((number, answer))).decode(), flush=True)
 
 
 class Client:
     """Such a process, as a test has it."""
 
     def __init__(self, environment: dict[str, str]) -> None:
+        self.asked = 0
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.tables.client"],
             env=environment,
@@ -79,16 +80,20 @@ class Client:
 
     def begin(self, name: str, *arguments: Any) -> None:
         assert self.process.stdin is not None
-        line = base64.b64encode(pickle.dumps((name, arguments))).decode()
+        self.asked += 1
+        line = base64.b64encode(pickle.dumps((self.asked, name, arguments))).decode()
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> Any:
         """What the last command came to; raises what it raised."""
         assert self.process.stdout is not None
-        line = next((one for one in self.process.stdout if one.startswith(MARK)), "")
-        assert line, "the client ended"
-        found = pickle.loads(base64.b64decode(line.removeprefix(MARK)))
+        number = 0
+        while number < self.asked:
+            # Those of a test that did not wait for them come first.
+            line = next((one for one in self.process.stdout if one.startswith(MARK)), "")
+            assert line, "the client ended"
+            number, found = pickle.loads(base64.b64decode(line.removeprefix(MARK)))
         if isinstance(found, RayLakeError):
             raise found
         return found
