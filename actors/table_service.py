@@ -16,7 +16,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from actors.calls import owner_name, result
 from actors.metrics import RayMetrics
-from actors.table_slots import SlotSetup, TableSlots
+from actors.table_slots import SILENT_S, SlotSetup, TableSlots
 from actors.table_worker import TableWorker
 from raylake.client.cluster import NAMESPACE
 from raylake.delta.identity import COURTEOUS, Claim
@@ -73,6 +73,7 @@ class Cluster:
         environment: Variables of the processes that it starts.
         claim: By what right tables are taken from an owner that may be alive elsewhere.
         allowance: How memory is given out.
+        silent_s: Seconds without an answer after which an owner takes a runner for lost.
         run_id: Its name as an owner.
     """
 
@@ -81,6 +82,7 @@ class Cluster:
     environment: Mapping[str, str] = field(default_factory=dict)
     claim: Claim = COURTEOUS
     allowance: Allowance = USUAL
+    silent_s: float = SILENT_S
     run_id: str = field(default_factory=lambda: f"tables-{uuid.uuid4().hex[:12]}")
 
 
@@ -193,7 +195,7 @@ class RayTables:
 
     def _setup(self, table: str) -> SlotSetup:
         one = self._cluster
-        return SlotSetup(table, one.run_id, one.environment, used_stores(), one.claim)
+        return SlotSetup(table, one.run_id, one.environment, used_stores(), one.claim, one.silent_s)
 
     def _worker(self) -> Any:
         """The worker for light orders, made again where it was lost."""

@@ -29,7 +29,7 @@ log = logging.getLogger("raylake.slots")
 
 LOOK_EVERY_S: Final = 1.0
 SILENT_S: Final = 30.0
-"""A runner that does not answer for so long is taken for lost; its slot is closed in the log."""
+"""Seconds without an answer after which a runner is taken for lost; its slot is closed."""
 LEAVE_AFTER_S: Final = 0.5
 SPARK_HOST: Final = "raylake/spark"
 CANCEL_S: Final = 10.0
@@ -45,6 +45,7 @@ class SlotSetup:
         environment: Variables of its process.
         stores: How object stores are reached, references instead of secrets.
         claim: By what right it takes the table from an owner that may be alive.
+        silent_s: Seconds without an answer after which a runner is taken for lost.
     """
 
     path: str
@@ -52,6 +53,7 @@ class SlotSetup:
     environment: Mapping[str, str] = field(default_factory=dict)
     stores: Mapping[str, Any] = field(default_factory=dict)
     claim: Claim = COURTEOUS
+    silent_s: float = SILENT_S
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
@@ -175,7 +177,7 @@ class TableSlots:
         while owner.queue.verdict(request) is None and self._failure is None:
             self._idle.touch()
             try:
-                await asyncio.wait_for(_alive(runner), SILENT_S)
+                await asyncio.wait_for(_alive(runner), self._setup.silent_s)
             except (TimeoutError, RayError) as error:
                 log.warning("%s: a runner is lost: %s", self._setup.path, type(error).__name__)
                 break

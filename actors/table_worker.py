@@ -16,7 +16,7 @@ from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.results import OperationResult
 from raylake.tables.running import Order
 
-ALIVE_S: Final = 5.0
+ALIVE_S: Final = 2.0
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=64)

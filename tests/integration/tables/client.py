@@ -6,12 +6,14 @@ import base64
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import ray
 
 from actors.calls import owner_name
 from actors.table_service import Cluster, RayTables, environment
+from actors.table_slots import SILENT_S
 from raylake.client.cluster import NAMESPACE, connect
 from raylake.errors import RayLakeError
 from raylake.storage.place import place
@@ -26,12 +28,14 @@ MARK = "answer: "
 class Commands:
     """What a client does."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent_s: float) -> None:
         connect()
-        self.tables = RayTables(Cluster(environment=environment()))
+        self.cluster = Cluster(environment=environment(), silent_s=silent_s)
+        self.tables = RayTables(self.cluster)
 
     def allow(self, allowance: Allowance) -> None:
-        self.tables = RayTables(Cluster(environment=environment(), allowance=allowance))
+        self.tables.close()
+        self.tables = RayTables(replace(self.cluster, allowance=allowance))
 
     def execute(self, table: str, operation: Write, engine: Any = "auto") -> OperationResult:
         return self.tables.execute(table, operation, engine=engine)
@@ -53,7 +57,7 @@ class Commands:
 
 
 def main() -> None:
-    commands = Commands()
+    commands = Commands(float(sys.argv[1]))
     print("ready", flush=True)
     for line in sys.stdin:
         number, name, arguments = pickle.loads(base64.b64decode(line))
@@ -68,10 +72,10 @@ def main() -> None:
 class Client:
     """Such a process, as a test has it."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], *, silent_s: float = SILENT_S) -> None:
         self.asked = 0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.tables.client"],
+            [sys.executable, "-m", "tests.integration.tables.client", str(silent_s)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -46,6 +47,14 @@ def operations(table: str) -> int:
     return len([one for one in DeltaTable(table).history() if one["operation"] == "UPDATE"])
 
 
+def stopped(folder: Path, table: str) -> int:
+    """The process that a fault stopped at this table; 0 while there is none."""
+    found = [one["pid"] for one in faults.fired(folder) if one["table"] == table]
+    if not found:
+        return 0
+    return int(found[0]) if psutil.Process(found[0]).status() == psutil.STATUS_STOPPED else 0
+
+
 @pytest.mark.spec("C6")
 def test_killed_before_its_commit_it_is_not_done_and_says_so(
     client: Client, table: str, held: Held, faults_folder: Path
@@ -81,14 +90,13 @@ def test_an_old_owners_operation_in_flight_writes_nothing_once_a_new_one_has_the
 ) -> None:
     slow, other = clients
     slow.do("execute", table, MORE)
-    fault = faults.arm(
-        faults_folder, "tables.before_commit", action="delay", delay_s=6, match={"table": table}
-    )
+    faults.arm(faults_folder, "tables.before_commit", action="stop", match={"table": table})
     slow.begin("execute", table, MORE)
-    until(lambda: not fault.exists(), "the first one is about to commit")
+    frozen = until(lambda: stopped(faults_folder, table), "the first one is about to commit")
     other.do("kill_owner", table)
     # The second client's operation brings a new owner, and that one's epoch.
     assert other.do("execute", table, Append(rows(4, n=10))).changed
+    os.kill(frozen, signal.SIGCONT)
     with pytest.raises(errors.SlotClosed, match="newer owner") as caught:
         slow.answer()
     assert caught.value.table_changed is False
@@ -102,12 +110,11 @@ def test_an_owner_that_dies_while_its_slot_is_used_leaves_the_answer_to_the_log(
 ) -> None:
     client, other = clients
     client.do("execute", table, MORE)
-    fault = faults.arm(
-        faults_folder, "tables.after_operation", action="delay", delay_s=1, match={"table": table}
-    )
+    faults.arm(faults_folder, "tables.after_operation", action="stop", match={"table": table})
     client.begin("execute", table, MORE)
-    until(lambda: not fault.exists(), "it has committed and not reported")
+    frozen = until(lambda: stopped(faults_folder, table), "it has committed and not reported")
     other.do("kill_owner", table)
+    os.kill(frozen, signal.SIGCONT)
     assert client.answer().changed
     assert held() == {1: 2, 2: 2, 3: 2}
     assert operations(table) == 2
@@ -118,10 +125,10 @@ def test_a_client_that_dies_while_it_has_a_slot_keeps_nobody_waiting(
     clients: Two, ray_cluster: object, table: str, held: Held, faults_folder: Path
 ) -> None:
     environment = {**os.environ, **ray_cluster.environment, faults.ENV: str(faults_folder)}  # type: ignore[attr-defined]
-    short_lived = Client(environment).ready()
-    fault = faults.arm(faults_folder, "tables.before_commit", action="stop", match={"table": table})
+    short_lived = Client(environment, silent_s=10.0).ready()
+    faults.arm(faults_folder, "tables.before_commit", action="stop", match={"table": table})
     short_lived.begin("execute", table, MORE)
-    until(lambda: not fault.exists(), "its runner is frozen")
+    until(lambda: stopped(faults_folder, table), "its runner is frozen")
     os.kill(short_lived.process.pid, signal.SIGKILL)
     short_lived.process.wait()
     assert clients[0].do("execute", table, MORE).changed
