@@ -39,8 +39,13 @@ POINTS = (
 )
 """Those that every run may reach; the chaos tests hit them all."""
 
-COMMAND_POINTS = ("rewind.surveyed",)
-"""Those of commands."""
+COMMAND_POINTS = (
+    "rewind.surveyed",
+    "tables.before_operation",
+    "tables.before_commit",
+    "tables.after_operation",
+)
+"""Those of commands, and of operations on tables."""
 
 
 def arm(folder: Path, point: str, *, action: str = "kill", name: str = "", **spec: Any) -> Path:

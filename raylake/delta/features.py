@@ -96,6 +96,19 @@ def refuse_properties(configuration: Mapping[str, str | None], path: str) -> Non
     Raises:
         UnsupportedTable: Naming the property or the feature.
     """
+    refuse_retention(configuration, path)
+    refuse_in_use(configuration, path)
+    for key in configuration:
+        if key.startswith("delta.constraints."):
+            raise _unsupported(path, f"checkConstraints ({key.removeprefix('delta.constraints.')})")
+
+
+def refuse_retention(configuration: Mapping[str, str | None], path: str) -> None:
+    """Refuse a table whose log forgets txns.
+
+    Raises:
+        UnsupportedTable: Naming the property.
+    """
     if configuration.get(RETENTION):
         raise UnsupportedTable(
             f"{path}: {RETENTION} is set to {configuration[RETENTION]!r}: the offsets in the "
@@ -103,10 +116,6 @@ def refuse_properties(configuration: Mapping[str, str | None], path: str) -> Non
             hint=f"Unset it: ALTER TABLE … UNSET TBLPROPERTIES ('{RETENTION}').",
             property=RETENTION,
         )
-    refuse_in_use(configuration, path)
-    for key in configuration:
-        if key.startswith("delta.constraints."):
-            raise _unsupported(path, f"checkConstraints ({key.removeprefix('delta.constraints.')})")
 
 
 def refuse_in_use(configuration: Mapping[str, str | None], path: str) -> None:

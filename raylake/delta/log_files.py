@@ -153,6 +153,28 @@ def find_batch(table: Place, batch: str, after_version: int) -> int | None:
         version += 1
 
 
+def find_foreign_txn(table: Place, app_id: str, number: int, after_version: int) -> int | None:
+    """The version after ``after_version`` by which an engine, not an owner, wrote a txn.
+
+    None when there is none.
+
+    Raises:
+        LogDamaged: A newer log file is empty or torn.
+    """
+    version = after_version + 1
+    while (actions := read_commit(table, version)) is not None:
+        if carries_txn(actions, app_id, number) and our_metadata(actions) is None:
+            return version
+        version += 1
+    return None
+
+
+def carries_txn(actions: list[dict[str, Any]], app_id: str, number: int) -> bool:
+    """Whether a commit carries a txn."""
+    txns = (action.get("txn") or {} for action in actions)
+    return any(txn.get("appId") == app_id and txn.get("version") == number for txn in txns)
+
+
 def sync_commit(table: Place, version: int) -> None:
     """Flush one log entry and its folder to the disk; returns when both are durable."""
     sync_path(commit_path(table, version))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from raylake.delta import log_files
@@ -11,15 +12,28 @@ from raylake.delta.txn_listing import list_txns
 from raylake.errors import LogDamaged
 from raylake.storage.place import Place
 
+Refusing = Callable[[Place, int, list[dict[str, Any]]], None]
+"""Stops at a version that somebody else made and that the table's owner must not build on."""
+
 
 class LogGuard:
     """What an owner remembers of the log, so that it notices what delta-rs does not.
 
     delta-rs keeps a handle's snapshot when the log is deleted or created again below it, never
     reads a version twice, and takes an empty log file for an empty commit.
+
+    Args:
+        root: The table's folder.
+        table_id: Its id.
+        version: The newest version that was read.
+        refuse: Judges the versions that somebody else made.
     """
 
-    def __init__(self, root: Place, table_id: str, version: int) -> None:
+    def __init__(
+        self, root: Place, table_id: str, version: int, refuse: Refusing | None = None
+    ) -> None:
+        self._refuse = refuse or refuse_destructive
+        self._own_slot: tuple[str, int] | None = None
         self.root = root
         self.table_id = table_id
         self.seen_version = version
@@ -34,8 +48,17 @@ class LogGuard:
 
     def wrote(self, version: int, batch: str) -> None:
         """Remember our newest commit."""
-        self.own_version = version
+        self._own_slot = None
         self._own_batch = batch
+        self._remember(version)
+
+    def slot_wrote(self, version: int, app_id: str, number: int) -> None:
+        """Remember the commit of a slot as our newest; it is known by its txn."""
+        self._own_slot = (app_id, number)
+        self._remember(version)
+
+    def _remember(self, version: int) -> None:
+        self.own_version = version
         # A store may not answer; then the entry itself is read before the next commit.
         with contextlib.suppress(OSError):
             self._own_mark = None
@@ -58,8 +81,7 @@ class LogGuard:
             if any(v >= version for v in log_files.checkpoint_versions(self.root)):
                 return
             raise self.replaced(f"version {version}, which this owner wrote, is gone")
-        ours = log_files.our_metadata(log_files.read_commit(self.root, version) or []) or {}
-        if ours.get("batch") != self._own_batch:
+        if not self._is_own(log_files.read_commit(self.root, version) or []):
             raise LogDamaged(
                 f"{path}: a commit was lost or overwritten: version {version} is no longer the "
                 "one that this owner wrote",
@@ -67,6 +89,11 @@ class LogGuard:
                 version=version,
             )
         self._own_mark = found
+
+    def _is_own(self, actions: list[dict[str, Any]]) -> bool:
+        if self._own_slot is not None:
+            return log_files.carries_txn(actions, *self._own_slot)
+        return (log_files.our_metadata(actions) or {}).get("batch") == self._own_batch
 
     def check_foreign(self, newest: int) -> None:
         """Look into new commits that are not ours; appends and schema changes are tolerated.
@@ -79,7 +106,7 @@ class LogGuard:
                 continue
             actions = log_files.read_commit(self.root, version)
             if actions is not None and log_files.our_metadata(actions) is None:
-                refuse_destructive(self.root, version, actions)
+                self._refuse(self.root, version, actions)
         self.seen_version = newest
 
     def name_damage(self) -> None:
@@ -101,6 +128,30 @@ class LogGuard:
             hint="Decide which table is wanted, then start the pipeline again; its offsets are "
             "read from the table that is there.",
             table_id=self.table_id,
+        )
+
+
+def refuse_replaced(root: Place, version: int, actions: list[dict[str, Any]]) -> None:
+    """Stop where somebody else made another table of it, of one whose rows no log counts.
+
+    Rows that come and leave by other writers are these writers' business.
+
+    Raises:
+        LogDamaged: The commit is a RESTORE, or replaced all rows.
+    """
+    info = log_files.commit_info(actions)
+    operation = str(info.get("operation", "unknown"))
+    parameters = info.get("operationParameters") or {}
+    whole = parameters.get("mode") == "Overwrite" and not parameters.get("predicate")
+    if operation == "RESTORE" or operation.startswith(("REPLACE", "CREATE OR REPLACE")) or whole:
+        raise LogDamaged(
+            f"{root}: version {version} ({operation} by {info.get('engineInfo', 'unknown')}) put "
+            "another state in the table's place, past its owner",
+            hint="Nothing was written since. Look at the table's history: if this version is "
+            "meant, run the operation again, it begins with what is there now; else restore the "
+            f"version {version - 1} first.",
+            version=version,
+            operation=operation,
         )
 
 

@@ -74,7 +74,7 @@ def attach_core(
         Refused: Or one of its kinds; nothing was changed.
         DependencyUnreachable: The store cannot be read or written.
     """
-    probe_store(_beside(spec.root))
+    probe_store(beside(spec.root))
     table = open_or_create(spec, identity, clock)
     core = OwnerCore(
         table, spec.root, identity, clock=clock, durability=durability, conflicts=conflicts
@@ -106,14 +106,14 @@ def open_or_create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> De
     root = spec.root
     if isinstance(root, StorePath):
         # Before anything is put there: what is wrong is said in the configuration's words.
-        probe_store(_beside(root))
+        probe_store(beside(root))
     try:
         return _open_or_create(spec, root, identity, clock)
     except OSError as error:
         raise DependencyUnreachable(f"{root}: cannot be read: {error}") from error
 
 
-def _beside(root: Place) -> Place:
+def beside(root: Place) -> Place:
     """Where the probe's scratch table goes: on the same disk, or where the same access counts."""
     return root if isinstance(root, StorePath) else root.parent
 
@@ -125,7 +125,7 @@ def _open_or_create(
         _refuse_foreign_folder(root)
         _create(spec, identity, clock)
     check_tail(root)
-    table = _open(root)
+    table = open_table(root)
     refuse_unsupported(table, spec.path)
     if table.transaction_version(OWNER_APP) is None:
         raise NotOurTable(
@@ -255,7 +255,14 @@ def _create(spec: TableSpec, identity: OwnerIdentity, clock: Clock) -> None:
         ) from error
 
 
-def _open(root: Place) -> DeltaTable:
+def open_table(root: Place) -> DeltaTable:
+    """A handle on a table that is there.
+
+    Raises:
+        NotOurTable: There is no table.
+        UnsupportedTable: delta-rs cannot read it.
+        LogDamaged, DependencyUnreachable: The log cannot be read.
+    """
     try:
         return LogTable(root)
     except DeltaProtocolError as error:

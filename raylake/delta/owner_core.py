@@ -20,7 +20,7 @@ from raylake.delta import log_files, metadata
 from raylake.delta.attempts import Attempt, Attempts, Draft, Ending
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.ledger import OWNER_APP, owner_epoch, owner_number
-from raylake.delta.log_guard import LogGuard
+from raylake.delta.log_guard import LogGuard, Refusing
 from raylake.delta.reading import readable
 from raylake.delta.spec import Durability
 from raylake.errors import (
@@ -62,6 +62,7 @@ class OwnerCore:
         clock: Clock,
         durability: Durability,
         conflicts: RetryPolicy = CONFLICTS,
+        refuse: Refusing | None = None,
     ) -> None:
         self.table = table
         self.root = root
@@ -74,7 +75,7 @@ class OwnerCore:
         self.watermark_ms: int | None = None
         self._attempts = Attempts(root)
         self._unsynced: int | None = None
-        self._guard = LogGuard(root, self.table_id, int(table.version()))
+        self._guard = LogGuard(root, self.table_id, int(table.version()), refuse)
         self.conflicts = Retrier("conflicts", conflicts, clock, only=Contended)
 
     @property
@@ -92,18 +93,21 @@ class OwnerCore:
         value = self.table.transaction_version(OWNER_APP)
         return None if value is None else int(value)
 
-    def take_epoch(self) -> None:
+    def take_epoch(self, *, first: bool = False) -> None:
         """Commit the epoch after the one on the handle, alone (I3).
+
+        Args:
+            first: Whether the table may be without an owner number so far.
 
         Raises:
             Contended: Another commit came first; nothing was written.
             LogDamaged: The table has lost its owner number.
         """
         stored = self.stored_number()
-        if stored is None:
+        if stored is None and not first:
             raise self._guard.replaced(f"{OWNER_APP} is gone")
-        self.number = stored
-        number = owner_number(owner_epoch(stored) + 1, 0)
+        self.number = 0 if stored is None else stored
+        number = owner_number(owner_epoch(self.number) + 1, 0)
         self._swap(Draft("epoch"), number, lambda _version: None)
 
     def reload(self) -> None:
@@ -115,6 +119,30 @@ class OwnerCore:
         self._settle()
         self._update()
         self._guard.seen_version = int(self.table.version())
+
+    def slot_landed(self, number: int, after_version: int) -> int | None:
+        """The version that a slot's operation made, as the log is now; then it counts as ours.
+
+        Args:
+            number: The slot's number.
+            after_version: The version that it was granted at.
+
+        Raises:
+            LogDamaged: The log has the number, and no version of it or of ours carries it.
+            DependencyUnreachable: The log could not be read.
+        """
+        self._settle()
+        with readable(self.root):
+            self._update()
+            version = log_files.find_foreign_txn(self.root, OWNER_APP, number, after_version)
+        stored = self.stored_number()
+        if version is None and stored == number:
+            # Then it was a commit of this owner's that closed the slot.
+            self._check_number()
+        if version is not None and stored == number:
+            self.number = number
+            self._guard.slot_wrote(version, OWNER_APP, number)
+        return version
 
     def add_columns(self, fields: list[Any], properties: CommitProperties) -> None:
         """Add nullable columns on this owner's handle, nested fields merged into structs."""
@@ -257,16 +285,7 @@ class OwnerCore:
         if stored == self.number:
             return
         if stored is not None and owner_epoch(stored) > self.epoch:
-            last = metadata.last_metadata(self.root) or {}
-            holder = OwnerIdentity.from_json(last.get("identity") or {})
-            raise Fenced(
-                f"{self.root}: {holder} took the table over, owner epoch {owner_epoch(stored)}; "
-                f"this owner of run {self.identity.run_id} has epoch {self.epoch}",
-                hint="This owner stops for good; the newer one carries on.",
-                epoch=self.epoch,
-                stored=stored,
-                holder=holder.to_json(),
-            )
+            raise _fenced(self, stored)
         if (late := self._attempts.late(stored)) is not None:
             self._land(*late)
             return
@@ -277,6 +296,19 @@ class OwnerCore:
             stored=stored,
             expected=self.number,
         )
+
+
+def _fenced(core: OwnerCore, stored: int) -> Fenced:
+    last = metadata.last_metadata(core.root) or {}
+    holder = OwnerIdentity.from_json(last.get("identity") or {})
+    return Fenced(
+        f"{core.root}: {holder} took the table over, owner epoch {owner_epoch(stored)}; "
+        f"this owner of run {core.identity.run_id} has epoch {core.epoch}",
+        hint="This owner stops for good; the newer one carries on.",
+        epoch=core.epoch,
+        stored=stored,
+        holder=holder.to_json(),
+    )
 
 
 def _properties(draft: Draft, number: int, core: OwnerCore) -> CommitProperties:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError
 
+from raylake import faults
 from raylake.clock import Clock, SystemClock
 from raylake.ingest.retry import RetryPolicy
 from raylake.storage.place import Place, make_folder, place, storage_options
@@ -120,6 +121,7 @@ class DeltaRsEngine:
             max_commit_retries=task.retries if fence is None else 0,
             app_transactions=None if fence is None else [Transaction(*fence)],
         )
+        faults.reach("tables.before_commit", table=str(root))
         error = ended(lambda: task.run(properties))
         found = landed(root, batch, base)
 

@@ -158,6 +158,12 @@ class FeatureUnsupported(TableError, UnsupportedTable):
     code = "feature_unsupported"
 
 
+class TableReplaced(TableError, Refused):
+    """Another table lies where the one was that was worked with."""
+
+    code = "table_replaced"
+
+
 class NoEngine(TableError, Refused):
     """No engine that could do it can be had."""
 

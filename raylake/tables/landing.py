@@ -45,7 +45,7 @@ def landed(root: Place, batch: str, after_version: int) -> Landed | None:
             if isinstance(mine, dict) and mine.get("batch") == batch:
                 metrics = info.get("operationMetrics")
                 counted = metrics if isinstance(metrics, dict) else {}
-                return Landed(version, counted, _files(actions))
+                return Landed(version, counted, counted_files(actions))
             version += 1
     except (OSError, LogDamaged) as error:
         raise OutcomeUnread(
@@ -58,7 +58,8 @@ def landed(root: Place, batch: str, after_version: int) -> Landed | None:
     return None
 
 
-def _files(actions: Sequence[Mapping[str, Any]]) -> FileCounts:
+def counted_files(actions: Sequence[Mapping[str, Any]]) -> FileCounts:
+    """Data files that the actions of a commit added and removed."""
     adds = [action["add"] for action in actions if action.get("add")]
     removes = [action["remove"] for action in actions if action.get("remove")]
     return FileCounts(

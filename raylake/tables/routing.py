@@ -15,12 +15,15 @@ from raylake.tables.errors import FeatureUnsupported, NoEngine
 
 EngineChoice = Literal["auto", "delta-rs", "spark"]
 
+Reason = Literal["named", "fits", "too_large", "only_engine", "no_spark", "out_of_memory"]
+"""Why an engine was chosen, as a metric has it."""
+
 DELTA_RS: Final = "delta-rs"
 SPARK: Final = "spark"
 MIB: Final = 1024 * 1024
 
-BASE_BYTES: Final = 128 * MIB
-"""What an operation of delta-rs needs however small it is."""
+BASE_BYTES: Final = 192 * MIB
+"""What a process needs for an operation of delta-rs however small it is."""
 PER_TOUCHED_BYTE: Final = 8
 """Memory for a byte of the files that an operation reads and writes again (ADR 26)."""
 PER_SORTED_BYTE: Final = 14
@@ -29,10 +32,24 @@ PER_SOURCE_BYTE: Final = 3
 """Memory for a byte of the rows that are handed over."""
 SHARE_OF_FREE: Final = 0.6
 """The part of the free memory that one operation may plan with."""
-IN_PROCESS_BYTES: Final = 384 * MIB
-"""What needs more runs in a process of its own."""
-LEAST_LIMIT_BYTES: Final = 512 * MIB
-"""The memory limit of such a process is not below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How memory is given out.
+
+    Attributes:
+        in_process_bytes: What needs more runs in a process of its own.
+        least_limit_bytes: The memory limit of such a process is not below this.
+        at_most_bytes: So much counts as free at most; None: whatever is free.
+    """
+
+    in_process_bytes: int = 384 * MIB
+    least_limit_bytes: int = 512 * MIB
+    at_most_bytes: int | None = None
+
+
+USUAL: Final = Allowance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +88,19 @@ class Resources:
     Attributes:
         free_bytes: Memory that is free now.
         no_spark: Why Spark cannot be had; empty when it can.
+        allowance: How memory is given out.
     """
 
     free_bytes: int
     no_spark: str = ""
+    allowance: Allowance = USUAL
 
     @property
     def spendable_bytes(self) -> int:
         """Memory that one operation may plan with."""
-        return int(self.free_bytes * SHARE_OF_FREE)
+        most = self.allowance.at_most_bytes
+        free = self.free_bytes if most is None else min(most, self.free_bytes)
+        return int(free * SHARE_OF_FREE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +110,7 @@ class Route:
     Attributes:
         engine: ``delta-rs`` or ``spark``.
         why: The reason, in words.
+        reason: The same as a metric has it.
         load: What the operation has to touch.
         limit_bytes: The memory that delta-rs may take in a process of its own; 0: it is light
             enough for the process that asks.
@@ -97,6 +119,7 @@ class Route:
 
     engine: str
     why: str
+    reason: Reason
     load: Load
     limit_bytes: int = 0
     otherwise_spark: bool = False
@@ -118,32 +141,33 @@ def decide(load: Load, resources: Resources, choice: EngineChoice = "auto") -> R
         _refuse(load, choice, named=True)
         if choice == SPARK:
             _require_spark(resources, "the engine was named")
-            return Route(SPARK, "the engine was named", load)
-        return Route(DELTA_RS, "the engine was named", load, _limit(load, resources))
+            return Route(SPARK, "the engine was named", "named", load)
+        return Route(DELTA_RS, "the engine was named", "named", load, _limit(load, resources))
     if reason := load.refused.get(DELTA_RS):
         _refuse(load, SPARK, named=False)
         why = f"delta-rs cannot do it: {reason}"
         _require_spark(resources, why)
-        return Route(SPARK, why, load)
+        return Route(SPARK, why, "only_engine", load)
     figures = _figures(load)
     spendable = resources.spendable_bytes
     if load.needed_bytes <= spendable:
         why = f"{figures}; of {_size(resources.free_bytes)} free, {_size(spendable)} may be planned"
         fallback = not resources.no_spark and SPARK not in load.refused
-        return Route(DELTA_RS, why, load, _limit(load, resources), fallback)
+        return Route(DELTA_RS, why, "fits", load, _limit(load, resources), fallback)
     why = f"{figures}, more than the {_size(spendable)} that may be planned"
     no_spark = load.refused.get(SPARK) or resources.no_spark
     if not no_spark:
-        return Route(SPARK, why, load)
+        return Route(SPARK, why, "too_large", load)
     why = f"{why}; delta-rs tries within a limit, since Spark cannot take it: {no_spark}"
-    return Route(DELTA_RS, why, load, _limit(load, resources))
+    return Route(DELTA_RS, why, "no_spark", load, _limit(load, resources))
 
 
 def _limit(load: Load, resources: Resources) -> int:
     """What a process of its own may take; 0 where none is needed."""
-    if load.needed_bytes <= IN_PROCESS_BYTES:
+    allowance = resources.allowance
+    if load.needed_bytes <= allowance.in_process_bytes:
         return 0
-    return max(LEAST_LIMIT_BYTES, min(2 * load.needed_bytes, resources.spendable_bytes))
+    return max(allowance.least_limit_bytes, min(2 * load.needed_bytes, resources.spendable_bytes))
 
 
 def _refuse(load: Load, engine: str, *, named: bool) -> None:

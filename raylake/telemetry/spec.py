@@ -177,6 +177,14 @@ METRICS: Final = (
         "When the run ended, seconds since the epoch, by outcome (done, stopped, failed).",
         ("pipeline", "outcome"),
     ),
+    MetricSpec(
+        "raylake_table_operations_total",
+        "counter",
+        "Operations on tables by the engine that ran them, why it was that one (named, fits, "
+        "too_large, only_engine, no_spark, out_of_memory), and outcome (done, or the error's "
+        "code).",
+        ("operation", "engine", "reason", "outcome"),
+    ),
 )
 BY_NAME: Final = {spec.name: spec for spec in METRICS}
 

@@ -9,11 +9,11 @@ import pytest
 from raylake.tables.errors import FeatureUnsupported, NoEngine
 from raylake.tables.routing import (
     BASE_BYTES,
-    IN_PROCESS_BYTES,
-    LEAST_LIMIT_BYTES,
     MIB,
     PER_TOUCHED_BYTE,
     SHARE_OF_FREE,
+    USUAL,
+    Allowance,
     Load,
     Resources,
     decide,
@@ -54,11 +54,18 @@ def test_what_is_sorted_needs_more() -> None:
 
 
 def test_light_work_runs_where_it_is_asked_for_and_heavy_work_within_a_limit() -> None:
-    least = (IN_PROCESS_BYTES - BASE_BYTES) // PER_TOUCHED_BYTE
+    least = (USUAL.in_process_bytes - BASE_BYTES) // PER_TOUCHED_BYTE
     light, heavy = (decide(touching(least + more), FREE) for more in (0, 1))
     assert light.limit_bytes == 0
-    assert heavy.limit_bytes >= LEAST_LIMIT_BYTES
+    assert heavy.limit_bytes >= USUAL.least_limit_bytes
     assert decide(touching(fitting(FREE)), FREE).limit_bytes == FREE.spendable_bytes
+
+
+def test_less_than_what_is_free_may_be_allowed() -> None:
+    tight = replace(FREE, allowance=Allowance(at_most_bytes=1024 * MIB))
+    load = touching(fitting(tight) + 1)
+    assert decide(load, FREE).engine == "delta-rs"
+    assert decide(load, tight).engine == "spark"
 
 
 def test_without_spark_delta_rs_tries_within_its_limit_and_says_so() -> None:

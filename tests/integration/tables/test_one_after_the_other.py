@@ -1,0 +1,150 @@
+"""Operations on one table by several clients: each lands, one after the other (DESIGN §6)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+from raylake.delta.ledger import OWNER_APP, owner_number
+from raylake.errors import LogDamaged
+from raylake.tables import errors
+from raylake.tables.delta_rs import DeltaRsEngine
+from raylake.tables.requests import Append, Create, Delete, Restore, Update, Upsert
+from tests.integration.tables.client import Client
+from tests.integration.tables.conftest import SCHEMA, rows
+
+Held = Callable[[], dict[int, int]]
+Two = tuple[Client, Client]
+
+
+@pytest.mark.spec("C6")
+def test_two_clients_that_change_the_same_rows_lose_no_update(
+    clients: Two, table: str, held: Held
+) -> None:
+    rounds = 4
+    for _ in range(rounds):
+        for client in clients:
+            client.begin("execute", table, Update({"n": "n + 1"}))
+        for client in clients:
+            assert client.answer().attempts == 1
+    assert held() == dict.fromkeys((1, 2, 3), 2 * rounds)
+    history = DeltaTable(table).history()
+    assert len([one for one in history if one["operation"] == "UPDATE"]) == 2 * rounds
+    # One owner, one epoch, a number for each: whoever asked.
+    assert DeltaTable(table).transaction_version(OWNER_APP) == owner_number(1, 2 * rounds)
+
+
+@pytest.mark.spec("C6")
+def test_two_clients_that_merge_the_same_keys_at_the_same_time_both_land(
+    clients: Two, table: str, held: Held
+) -> None:
+    for n, client in enumerate(clients, start=1):
+        source = rows(2, 3, 10 + n, n=n)
+        client.begin("execute", table, Upsert(source, ("id",), update_when="source.n > target.n"))
+    first, second = (client.answer() for client in clients)
+    assert {first.version_after, second.version_after} == {3, 4}
+    assert held() == {1: 0, 2: 2, 3: 2, 11: 1, 12: 2}
+
+
+@pytest.mark.spec("C6")
+def test_failure_22_appends_and_merges_and_deletes_on_one_table_all_land(
+    clients: Two, table: str, held: Held
+) -> None:
+    appender, merger = clients
+    attempts = []
+    for step in range(4):
+        appender.begin("execute", table, Append(rows(100 + step)))
+        what = Delete(f"id = {99 + step}") if step % 2 else Upsert(rows(1, 50, n=step), ("id",))
+        merger.begin("execute", table, what)
+        # And somebody who knows nothing of the owner.
+        write_deltalake(table, rows(200 + step), mode="append")
+        attempts += [appender.answer().attempts, merger.answer().attempts]
+    found = held()
+    assert {101, 103, 200, 201, 202, 203, 1, 2, 3, 50} <= set(found)
+    assert (found[1], found[50]) == (2, 2)
+    assert max(attempts) <= 10
+
+
+def test_slots_are_for_tables_that_log_no_offsets(clients: Two, table: str) -> None:
+    properties = {"delta.appendOnly": "true"}
+    own = DeltaTable(table)
+    own.alter.set_table_properties(
+        properties,
+        commit_properties=_txns({OWNER_APP: 1, "raylake/shop/orders/topic-id/0/next": 3}),
+    )
+    for operation in (Append(rows(9)), Delete("id = 1")):
+        with pytest.raises(errors.OwnerOnly, match="topic 'orders'"):
+            clients[0].do("execute", table, operation)
+    with pytest.raises(errors.OwnerOnly) as caught:
+        clients[0].do("execute", table, Restore(version=0))
+    assert "raylake rewind" in caught.value.hint
+    assert DeltaTable(table).version() == own.version()
+
+
+def test_a_new_table_is_made_without_an_owner_and_gets_one_with_its_first_rows(
+    clients: Two, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    address = str(tmp_path_factory.mktemp("new") / "t")
+    made = clients[0].do("execute", address, Create(SCHEMA))
+    assert (made.version_before, made.version_after) == (-1, 0)
+    result = clients[0].do("execute", address, Append(rows(1)))
+    assert (result.version_before, result.version_after) == (1, 2)
+    assert result.engine == "delta-rs"
+    assert "touches at most 0 of 0 files" in result.why
+    with pytest.raises(errors.OwnerOnly, match="has an owner"):
+        DeltaRsEngine().execute(address, Append(rows(2)))
+
+
+def _restore(table: str) -> None:
+    DeltaTable(table).restore(1)
+
+
+def _overwrite(table: str) -> None:
+    write_deltalake(table, rows(77), mode="overwrite")
+
+
+@pytest.mark.spec("C6")
+@pytest.mark.parametrize("others", [_restore, _overwrite], ids=["restore", "overwrite"])
+def test_failure_41_a_table_that_somebody_else_put_another_state_into_is_refused_once(
+    clients: Two, table: str, others: Callable[[str], None]
+) -> None:
+    client = clients[0]
+    client.do("execute", table, Append(rows(4)))
+    others(table)
+    left = DeltaTable(table).version()
+    with pytest.raises(LogDamaged, match="past its owner") as caught:
+        client.do("execute", table, Append(rows(5)))
+    assert "run the operation again" in caught.value.hint
+    assert DeltaTable(table).version() == left
+    # Whoever says it again means the table that is there: a new owner begins with it.
+    result = client.do("execute", table, Append(rows(5)))
+    assert result.version_after == left + 2
+    assert DeltaTable(table).transaction_version(OWNER_APP) == owner_number(2, 1)
+
+
+@pytest.mark.spec("C6")
+def test_failure_41_a_table_that_was_dropped_and_created_again_is_refused_once(
+    clients: Two, table: str, held: Held
+) -> None:
+    client = clients[0]
+    client.do("execute", table, Append(rows(4)))
+    write_deltalake(table + "-new", pa.table({"id": [9], "n": [9]}, schema=SCHEMA))
+    _replace_folder(table)
+    with pytest.raises(errors.TableReplaced, match="dropped and created again"):
+        client.do("execute", table, Append(rows(5)))
+    assert held() == {9: 9}
+    assert client.do("execute", table, Append(rows(5))).changed
+    assert held() == {9: 9, 5: 0}
+
+
+def _replace_folder(table: str) -> None:
+    shutil.rmtree(table)
+    shutil.move(table + "-new", table)
+
+
+def _txns(values: dict[str, int]) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(k, v) for k, v in values.items()])
