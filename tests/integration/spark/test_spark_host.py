@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -34,13 +35,14 @@ from raylake.spark.settings import SparkSetup
 from raylake.tables.errors import TableError, WriteFailed
 from raylake.tables.requests import Upsert
 from raylake.tables.results import OperationResult
-from tests.harness.cluster import LiveCluster
+from tests.harness.cluster import LiveCluster, end, start
 from tests.harness.waiting import until
 from tests.integration.spark.driver import Driver
 from tests.integration.spark.gated_merge import GATE, engine
 
 OWNER = "raylake/owner"
 EPOCH = 1 << 32
+CPUS = 4
 SMALL: Mapping[str, Any] = {
     "cores": 1,
     "memory_bytes": 600 * 2**20,
@@ -178,10 +180,9 @@ def bench(driver: Driver, tmp_path: Path, armed: Path) -> Bench:
 
 def test_a_session_comes_up_on_demand_merges_on_executors_and_stays_warm(bench: Bench) -> None:
     assert bench.driver.call(status).state is State.ABSENT
-    cpus = bench.driver.call(free_cpus)
     going = bench.held(EPOCH + 1, 2, 9)
     assert bench.driver.call(status).running == (bench.table,)
-    assert bench.driver.call(free_cpus) == cpus - 1
+    assert bench.driver.call(free_cpus) == CPUS - 1
     (reached,) = bench.gate.glob("reached-*")
     assert json.loads(reached.read_text())["python"] == sys.executable
     command = " ".join(bench.executor().cmdline())
@@ -268,11 +269,10 @@ def test_a_driver_killed_in_a_merge_is_told_and_another_one_is_started(bench: Be
 
 def test_an_idle_session_is_given_back_and_started_anew(bench: Bench) -> None:
     bench.driver.call(close)
-    cpus = bench.driver.call(free_cpus)
     bench.setup = setup(idle_timeout_s=1.0)
     bench.merge(EPOCH + 1, 1)
     until(lambda: bench.driver.call(status).state is State.ABSENT, "the session to be idle", 60)
-    until(lambda: bench.driver.call(free_cpus) == cpus, "the CPUs to come back", 30)
+    until(lambda: bench.driver.call(free_cpus) == CPUS, "the CPUs to come back", 30)
     assert bench.merge(EPOCH + 2, 2).version_after == 3
 
 
@@ -288,7 +288,7 @@ def test_an_idle_session_is_given_back_and_started_anew(bench: Bench) -> None:
         (
             setup(executors={"min": 500, "max": 500}),
             TooFewResources,
-            r"asks for 500 executors, each with 1 CPU and 600 MiB.* has 1 node: 32 CPUs, \d+ MiB",
+            r"asks for 500 executors, each with 1 CPU and 600 MiB.* has 1 node: 4 CPUs, \d+ MiB",
         ),
     ],
     ids=["no Java", "no jars", "too few resources"],
