@@ -102,8 +102,16 @@ def close() -> None:
 
 
 @pytest.fixture(scope="module")
-def driver(ray_cluster: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    made = Driver({**os.environ, **ray_cluster.environment}, tmp_path_factory.mktemp("driver"))
+def cluster() -> Iterator[LiveCluster]:
+    """One of its own: there is one Spark host in a cluster, and these tests end it."""
+    made = start(Path(tempfile.mkdtemp(prefix="rl-")), f"--num-cpus={CPUS}")
+    yield made
+    end(made)
+
+
+@pytest.fixture(scope="module")
+def driver(cluster: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    made = Driver({**os.environ, **cluster.environment}, tmp_path_factory.mktemp("driver"))
     yield made
     made.call(close)
     made.close()
