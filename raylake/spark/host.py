@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from raylake.clock import Clock
 from raylake.errors import RayLakeError
@@ -103,7 +103,7 @@ class SparkHosting:
         session, operations = self._begun()
         try:
             entered = operations.entered(str(place(table)), what)
-            with entered as running, _Outcome(table, session, running):
+            with _Outcome(table, session) as outcome, entered as outcome.running:
                 return work(session)
         finally:
             self._step(lambda life, now_s: life.ended(now_s))
@@ -138,7 +138,7 @@ class SparkHosting:
             if session.alive():
                 self._count(session)
             else:
-                self._step(lambda life, now_s: life.lost("the driver's process ended", now_s))
+                self._step(_driver_lost)
         self._step(lambda life, now_s: life.passed(now_s))
         return not self._life.over
 
@@ -164,6 +164,8 @@ class SparkHosting:
             self._bring_up()
         with self._change:
             self._change.wait_for(lambda: self._life.state is not State.STARTING)
+            if self._session is not None and not self._session.alive():
+                self._step(_driver_lost)
             if self._life.over or self._session is None or self._operations is None:
                 raise SparkNotReady(
                     f"the Spark session is {self._life.state}: {self._life.reason}",
@@ -209,16 +211,22 @@ class SparkHosting:
         self._leave()
 
 
+def _driver_lost(life: Life, now_s: float) -> tuple[Life, Effects]:
+    return life.lost("the driver's process ended", now_s)
+
+
 class _Outcome:
     """Turns whatever ends an operation into an error that can cross to another process."""
 
-    def __init__(self, table: str, session: LiveSession, running: Running) -> None:
+    running: Running | None = None
+
+    def __init__(self, table: str, session: LiveSession) -> None:
         self._table = table
         self._session = session
-        self._running = running
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         """Nothing to prepare."""
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -228,7 +236,8 @@ class _Outcome:
             return
         known = isinstance(error, RayLakeError)
         changed = getattr(error, "table_changed", None)
-        if self._running.cancelled and known and changed is False:
+        cancelled = self.running is not None and self.running.cancelled
+        if cancelled and known and changed is False:
             raise OperationCancelled(
                 f"{self._table}: the operation was cancelled, and the table is as it was",
                 hint="the table's newer owner cancels what an older one began",

@@ -208,7 +208,7 @@ def test_a_session_comes_up_on_demand_merges_on_executors_and_stays_warm(bench: 
     assert (now.state, now.operations, now.executors) == (State.IDLE, 2, 1)
 
 
-@pytest.mark.spec("C4")
+@pytest.mark.spec("C6")
 def test_failure_24_the_same_number_is_applied_once(bench: Bench) -> None:
     assert bench.merge(EPOCH + 1, 2).changed
     assert not bench.merge(EPOCH + 1, 3).changed
