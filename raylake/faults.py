@@ -47,13 +47,16 @@ COMMAND_POINTS = (
 )
 """Those of commands, and of operations on tables."""
 
+SPARK_POINTS = ("spark.committed",)
+"""Those of the Spark host."""
+
 
 def arm(folder: Path, point: str, *, action: str = "kill", name: str = "", **spec: Any) -> Path:
     """Arm one fault; returns the armed file.
 
     Args:
         folder: The value of ``RAYLAKE_FAULTS`` in the processes concerned.
-        point: One of :data:`POINTS` or :data:`COMMAND_POINTS`.
+        point: One of :data:`POINTS`, :data:`COMMAND_POINTS` or :data:`SPARK_POINTS`.
         action: ``kill``, ``stop``, ``error`` or ``delay``.
         name: Distinguishes several faults at one point.
         **spec: ``delay_s`` for ``delay``; ``skip``: let that many passes go by first (per process);
@@ -62,7 +65,7 @@ def arm(folder: Path, point: str, *, action: str = "kill", name: str = "", **spe
     Raises:
         ValueError: The point is not known.
     """
-    if point not in (*POINTS, *COMMAND_POINTS):
+    if point not in (*POINTS, *COMMAND_POINTS, *SPARK_POINTS):
         raise ValueError(f"no crash point is named {point!r}")
     armed = folder / "armed"
     armed.mkdir(parents=True, exist_ok=True)

