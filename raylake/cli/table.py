@@ -155,7 +155,7 @@ def history(
     _print_lines(found, HISTORY_COLUMNS, lines, output)
 
 
-@app.command()
+@app.command("read")
 @taking(ReadOptions)
 def read(asked: ReadOptions) -> None:
     """Rows of one version; their order is not given."""
@@ -165,7 +165,7 @@ def read(asked: ReadOptions) -> None:
     _print_rows(found, rows, {"version": rows.version}, asked.limit, asked.output)
 
 
-@app.command()
+@app.command("changes")
 @taking(ChangesOptions)
 def changes(asked: ChangesOptions) -> None:
     """Rows as they were inserted, updated and deleted in a range of versions."""

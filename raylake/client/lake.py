@@ -143,9 +143,7 @@ class Lake:
         except Invalid as error:
             found = error.findings[0]
             raise ConfigError(found.message, hint=found.hint) from None
-        source = Source(
-            name, self._address_of(name), self._tables, self._engine, self._ray_address
-        )
+        source = Source(name, self._address_of(name), self._tables, self._engine, self._ray_address)
         return Table(source, place(f"{self.where}/{READERS}/{name}"))
 
     def tables(self, layer: str | None = None) -> Listing[Table]:
