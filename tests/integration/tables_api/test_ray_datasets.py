@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import ray
 from deltalake import DeltaTable
 
 import raylake
@@ -17,20 +19,10 @@ from raylake.errors import ConfigError
 from raylake.storage.place import place
 from raylake.tables.data_files import LiveFile, file_scan, read_file
 from raylake.tables.requests import Read
-from tests.harness.cluster import LiveCluster
+from tests.harness.cluster import ROOT, LiveCluster
 from tests.integration.tables_api.conftest import SCHEMA, rows
 
 pytestmark = pytest.mark.spec("C3")
-
-
-@pytest.fixture(scope="module")
-def cluster(ray_cluster: LiveCluster) -> Iterator[None]:
-    """This process as a driver of the shared cluster."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ray_cluster.environment.items():
-            patch.setenv(name, value)
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture
@@ -46,28 +38,60 @@ def sales(lake: raylake.Lake) -> Table:
     return table
 
 
+# Ray reads its settings when it is imported: a process of its own joins the cluster.
+DRIVER = """
+import json, sys
+import raylake
+
+lake = raylake.connect(sys.argv[1])
+sales, orders = lake.table("gold.sales"), lake.table("silver.orders")
+def ids(data):
+    return sorted(row["id"] for row in data.take_all())
+pinned = sales.read().to_ray()
+few = sales.read("region IN ('r1', 'r2') AND id >= 50", ["amount", "id"])
+by_engine = sales.read("lower(region) LIKE 'r1%' AND id >= 50")
+found = {"files": sales.describe().files}
+sales.delete("id < 50")
+rows = pinned.take_all()
+found |= {
+    "ids": sorted(row["id"] for row in rows),
+    "extra": [row["extra"] for row in rows if row["id"] == 100],
+    "blocks": pinned.materialize().num_blocks(),
+    "old": sales.read(version=1).to_ray().count(),
+    "few": ids(few.to_ray()),
+    "columns": few.to_ray().schema().names,
+    "by_engine": ids(by_engine.to_ray()),
+    "now": sales.read().to_ray().count(),
+    "inserts": orders.changes(from_version=2, ignore_changes=True).to_ray().count(),
+    "new": orders.reader("mart").read_new().to_ray().count(),
+}
+sales.delete("true")
+found["none"] = sales.read().to_ray().count()
+print(json.dumps(found))
+"""
+
+
 def test_a_dataset_is_pinned_to_its_version_and_reads_file_by_file(
-    cluster: None, sales: Table
+    ray_cluster: LiveCluster, sales: Table, hundred: Table, lake: raylake.Lake
 ) -> None:
-    wanted = sales.read().to_arrow().sort_by("id")
-    data = sales.read().to_ray()
-    sales.delete("id < 50")
-    found = pa.concat_tables(ray.get(data.to_arrow_refs()))
-    assert found.sort_by("id") == wanted
-    assert data.num_blocks() if hasattr(data, "num_blocks") else True
-    assert sales.read(version=1).to_ray().count() == 100
-    few = sales.read("region IN ('r1', 'r2') AND id >= 50", ["amount", "id"]).to_ray()
-    assert sorted(row["id"] for row in few.take_all()) == [51, 52, 61, 62, 71, 72, 81, 82, 91, 92]
-    assert few.schema().names == ["amount", "id"]
-    by_engine = sales.read("lower(region) LIKE 'r1%'").to_ray()
-    assert sorted(row["id"] for row in by_engine.take_all()) == [51, 61, 71, 81, 91]
-    sales.delete("true")
-    assert sales.read().to_ray().count() == 0
-
-
-def test_changes_and_new_rows_become_datasets(cluster: None, hundred: Table) -> None:
-    assert hundred.changes(from_version=2, ignore_changes=True).to_ray().count() == 50
-    assert hundred.reader("mart").read_new().to_ray().count() == 150
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, lake.where],
+        env={**environment, **ray_cluster.environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["ids"] == list(range(101))
+    assert found["extra"] == ["x"]
+    assert found["blocks"] == found["files"] == 11
+    assert (found["old"], found["now"], found["none"]) == (100, 51, 0)
+    assert found["few"] == [51, 52, 61, 62, 71, 72, 81, 82, 91, 92]
+    assert found["columns"] == ["amount", "id"]
+    assert found["by_engine"] == [51, 61, 71, 81, 91]
+    assert (found["inserts"], found["new"]) == (50, 150)
 
 
 def test_the_jobs_address_is_no_drivers(sales: Table, lake: raylake.Lake) -> None:
