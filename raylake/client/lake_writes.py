@@ -19,6 +19,7 @@ from raylake.tables.requests import (
     DeleteUnmatched,
     Overwrite,
     Restore,
+    Scd2,
     SchemaMode,
     Update,
     UpdateUnmatched,
@@ -26,6 +27,7 @@ from raylake.tables.requests import (
     Write,
 )
 from raylake.tables.results import OperationResult
+from raylake.tables.service import Route
 from raylake.tables.versions import Versions
 
 
@@ -41,6 +43,17 @@ class MergeOptions(TypedDict, total=False):
     not_matched_by_source: DeleteUnmatched | UpdateUnmatched | None
     sequence_by: str | Sequence[str]
     schema: SchemaMode
+
+
+class VersionOptions(TypedDict, total=False):
+    """How :meth:`Table.scd2` keeps versions; as :class:`~raylake.tables.requests.Scd2` has it."""
+
+    track: Sequence[str] | None
+    delete_when: str | None
+    valid_from: str
+    valid_to: str
+    is_current: str
+    kept_changes: str
 
 
 class TableWrites:
@@ -103,7 +116,7 @@ class TableWrites:
             description: The table's comment.
         """
         wanted = names_of(partition_by, "partition_by") or ()
-        return self._do(Create(schema, wanted, properties or {}, constraints or {}, description))
+        return self.run(Create(schema, wanted, properties or {}, constraints or {}, description))
 
     def append(self, rows: Any, *, schema: SchemaMode = "strict") -> OperationResult:
         """Add rows: an Arrow table, a frame of pandas or polars, dicts, a DuckDB relation.
@@ -112,7 +125,7 @@ class TableWrites:
             rows: The rows.
             schema: ``merge``: new columns are added to the table.
         """
-        return self._do(Append(self._arrow(rows, "append"), schema))
+        return self.run(Append(self._arrow(rows, "append"), schema))
 
     def overwrite(
         self,
@@ -129,7 +142,7 @@ class TableWrites:
             schema: ``merge``: new columns are added; ``overwrite``: the rows' columns are the
                 table's.
         """
-        return self._do(Overwrite(self._arrow(rows, "overwrite"), where, schema))
+        return self.run(Overwrite(self._arrow(rows, "overwrite"), where, schema))
 
     def merge(
         self, rows: Any, keys: str | Sequence[str], **how: Unpack[MergeOptions]
@@ -145,14 +158,31 @@ class TableWrites:
         options: dict[str, Any] = dict(how)
         for name in ("columns", "insert_columns"):
             options[name] = names_of(options.get(name), name)
-        order = how.get("sequence_by", ())
-        options["sequence_by"] = (order,) if isinstance(order, str) else tuple(order)
-        matched = (keys,) if isinstance(keys, str) else tuple(keys)
-        return self._do(Upsert(self._arrow(rows, "merge"), matched, **options))
+        options["sequence_by"] = listed(how.get("sequence_by", ()))
+        return self.run(Upsert(self._arrow(rows, "merge"), listed(keys), **options))
+
+    def scd2(
+        self,
+        rows: Any,
+        keys: str | Sequence[str],
+        sequence_by: str | Sequence[str],
+        **how: Unpack[VersionOptions],
+    ) -> OperationResult:
+        """Bring changes into a table that holds each key's versions (SCD type 2).
+
+        Args:
+            rows: The changes, in any order, some of them perhaps known already.
+            keys: What a thing is known by.
+            sequence_by: The time of a change; further columns tell changes of one time apart.
+            **how: The rest of :class:`~raylake.tables.requests.Scd2`.
+        """
+        options: dict[str, Any] = {**how, "track": names_of(how.get("track"), "track")}
+        changes = self._arrow(rows, "scd2")
+        return self.run(Scd2(changes, listed(keys), listed(sequence_by), **options))
 
     def delete(self, where: str) -> OperationResult:
         """Take away the rows that a condition holds for; ``true`` is every row."""
-        return self._do(Delete(where))
+        return self.run(Delete(where))
 
     def update(self, set: Mapping[str, str], where: str | None = None) -> OperationResult:  # noqa: A002
         """Give columns new values.
@@ -161,7 +191,7 @@ class TableWrites:
             set: Column to its new value, an expression: ``{"amount": "amount * 2"}``.
             where: The rows; None: all.
         """
-        return self._do(Update(set, where))
+        return self.run(Update(set, where))
 
     def restore(
         self, version: int | None = None, *, at: datetime | str | None = None
@@ -172,14 +202,33 @@ class TableWrites:
             version: What it was at this version.
             at: What it was at this time, with a zone.
         """
-        return self._do(Restore(version, at))
+        return self.run(Restore(version, at))
 
-    def _do(self, operation: Write) -> OperationResult:
+    def run(self, operation: Write) -> OperationResult:
+        """Run an operation of :mod:`raylake.tables.requests`, as the other methods do.
+
+        Args:
+            operation: What to do.
+        """
         source = self._source
         return source.tables.execute(source.address, operation, engine=source.engine)
 
+    def explain(self, operation: Write) -> Route:
+        """Which engine would run an operation, and why; nothing is run.
+
+        Args:
+            operation: What would be done.
+        """
+        source = self._source
+        return source.tables.explain(source.address, operation, engine=source.engine)
+
     def _arrow(self, rows: Any, what: str) -> pa.Table:
         return as_arrow(rows, lambda: self.schema, f"{self.name}: {what}")
+
+
+def listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def names_of(columns: Sequence[str] | None, what: str) -> tuple[str, ...] | None:

@@ -20,7 +20,8 @@ import raylake
 from raylake.client.lake_table import Table
 from raylake.errors import ConfigError, DependencyUnreachable
 from raylake.tables import errors
-from raylake.tables.requests import DeleteUnmatched
+from raylake.tables.requests import DeleteUnmatched, Scd2
+from raylake.tables.scd2 import table_for
 from tests.integration.tables_api.conftest import FEED, SCHEMA, ids, rows, vacuum
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -143,6 +144,23 @@ def test_updates_deletes_conditions_and_a_restore(hundred: Table) -> None:
     assert [line.operation for line in hundred.history(2)] == ["RESTORE", "DELETE"]
     with pytest.raises(errors.TimeWithoutZone):
         hundred.restore(at="2026-01-31")
+
+
+@pytest.mark.spec("C2")
+def test_versions_of_rows_by_changes_in_any_order(lake: raylake.Lake) -> None:
+    table = lake.table("gold.customers")
+    changes = [
+        {"id": 1, "country": country, "at": NOON + dt.timedelta(hours=hour)}
+        for hour, country in ((2, "DE"), (0, "NO"), (1, "NO"))
+    ]
+    request = Scd2(pa.Table.from_pylist(changes), ("id",), ("at",), track=("country",))
+    assert table.explain(table_for(request)).engine == "delta-rs"
+    table.run(table_for(request))
+    for one in changes:
+        table.scd2([one], "id", "at", track=["country"])
+    found = table.read().to_arrow().sort_by("valid_from").to_pylist()
+    assert [(one["country"], one["is_current"]) for one in found] == [("NO", False), ("DE", True)]
+    assert found[0]["valid_to"] == found[1]["valid_from"] == NOON + dt.timedelta(hours=2)
 
 
 @pytest.mark.spec("C1")
