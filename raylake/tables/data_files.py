@@ -123,7 +123,7 @@ def read_file(scan: FileScan, file: LiveFile) -> Iterator[pa.RecordBatch]:
         OSError: The file cannot be read; ``FileNotFoundError`` where it is gone.
     """
     with open_input(_at(scan.table, file.path)) as opened:
-        parquet = pq.ParquetFile(opened)
+        parquet = pq.ParquetFile(opened, coerce_int96_timestamp_unit="us")
         asked = [n for n in scan.schema.names if n in scan.needed or n in scan.columns]
         there = [n for n in asked if n in parquet.schema_arrow.names and n not in file.partition]
         for batch in parquet.iter_batches(BATCH_ROWS, columns=there, use_threads=False):
@@ -157,9 +157,16 @@ def _column(field: pa.Field, batch: pa.RecordBatch, file: LiveFile) -> pa.Array:
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     if column.type.equals(kind):
         return column
-    if pa.types.is_timestamp(kind) and pa.types.is_timestamp(column.type):
-        # Nanoseconds of other writers: Delta's times have microseconds.
-        return column.cast(kind, safe=False)
+    if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
+        # A file that is older than a field of the struct.
+        there = {field.name: at for at, field in enumerate(column.type)}
+        children = [
+            _cast(column.field(there[field.name]), field.type)
+            if field.name in there
+            else pa.nulls(len(column), field.type)
+            for field in kind
+        ]
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=column.is_null())
     return column.cast(kind)
 
 

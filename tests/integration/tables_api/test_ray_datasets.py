@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 import raylake
 from raylake.client.lake_table import Table
@@ -121,6 +121,24 @@ def test_files_one_by_one_give_what_the_engine_gives(sales: Table, where: str) -
     by_file = pa.Table.from_batches(batches, schema=scan.wanted)
     by_engine = sales.read(where, ["id", "region", "extra"]).to_arrow()
     assert by_file.sort_by("id").to_pylist() == by_engine.sort_by("id").to_pylist()
+
+
+def test_files_that_are_older_than_a_field_of_a_struct_have_none_in_it(
+    lake: raylake.Lake,
+) -> None:
+    table = lake.table("silver.nested")
+    first = pa.table({"id": [1, 2], "s": [{"x": 1}, None]})
+    table.create(first.schema)
+    table.append(first)
+    newer = pa.table({"id": [3], "s": [{"x": 3, "y": "new"}]})
+    write_deltalake(table.address, newer, mode="append", schema_mode="merge")
+    found = file_scan(place(table.address), Read(version=table.version))
+    assert found is not None
+    scan, files = found
+    batches = [batch for file in files for batch in read_file(scan, file)]
+    by_file = pa.Table.from_batches(batches, schema=scan.wanted).sort_by("id").to_pylist()
+    assert by_file == table.read().to_arrow().sort_by("id").to_pylist()
+    assert [row["s"] for row in by_file] == [{"x": 1, "y": None}, None, {"x": 3, "y": "new"}]
 
 
 def test_tables_that_only_the_engine_reads_right_are_left_to_it(
