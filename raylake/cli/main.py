@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "skip": Entry("raylake.cli.skip", "Leave offsets out, counted as dropped."),
     "breaker": Entry("raylake.cli.breaker", "Circuit breakers: list, trip and reset them."),
     "watermark": Entry("raylake.cli.watermark", "Watermarks: show them, and repair one."),
+    "table": Entry("raylake.cli.table", "Tables: show, history, read, changes, restore."),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show and count them."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),
     "job": Entry("raylake.cli.job", "A job's entry point, as `ray job submit` starts it."),
@@ -94,13 +95,7 @@ def tell(error: RayLakeError, *, as_json: bool) -> int:
     if as_json:
         document = {
             "format": FORMAT,
-            "error": {
-                "code": error.code,
-                "message": error.message,
-                "hint": error.hint,
-                "exit_code": error.exit_code,
-                "context": error.context,
-            },
+            "error": {**error.to_dict(), "context": error.context},
         }
         sys.stderr.write(json.dumps(document, default=str) + "\n")
         return error.exit_code

@@ -43,7 +43,9 @@ class ClusterHandle:
             shutil.rmtree(self.session, ignore_errors=True)
 
 
-def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> ClusterHandle:
+def connect(
+    *, num_cpus: int | None = None, session_dir: Path | None = None, address: str | None = None
+) -> ClusterHandle:
     """Connect to the cluster of ``RAY_ADDRESS``, or start an embedded one on loopback.
 
     Call :func:`raylake.client.environment.prepare_ray` before Ray is imported.
@@ -51,6 +53,7 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
     Args:
         num_cpus: CPUs of an embedded cluster; None for the machine's.
         session_dir: Where an embedded cluster keeps its logs and sockets; a short path.
+        address: In the place of ``RAY_ADDRESS``.
 
     Raises:
         DependencyUnreachable: No cluster answers at the address, or it refuses the token; or an
@@ -60,7 +63,7 @@ def connect(*, num_cpus: int | None = None, session_dir: Path | None = None) -> 
     from ray.exceptions import AuthenticationError
     from ray.job_config import JobConfig
 
-    address = os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
         "namespace": NAMESPACE,
         "log_to_driver": False,

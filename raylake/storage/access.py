@@ -85,6 +85,11 @@ def use_stores(stores: Stores) -> None:
     forget_clients()
 
 
+def also_use_stores(stores: Stores) -> None:
+    """Let this process reach further stores; what it was told of other addresses stays."""
+    _known.update(stores)
+
+
 def used_stores() -> dict[str, Any]:
     """What :func:`use_stores` was told, as plain data with references: for a child process."""
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,38 @@ def write_whole(path: Place, text: str, *, scratch: str = "", sync: bool = False
     draft.replace(path)
     if sync:
         sync_path(path.parent)
+
+
+def create_whole(path: Place, text: str) -> bool:
+    """Write a file where none is, whole and durable; only one of several can.
+
+    Returns:
+        Whether the file is this call's. A text that two calls never share tells them apart also
+        where a store's answer was lost.
+
+    Raises:
+        OSError: It cannot be written; whether a store has it cannot be told.
+    """
+    try:
+        if isinstance(path, StorePath):
+            path.create(text.encode())
+        else:
+            _link_whole(path, text)
+    except FileExistsError:
+        return path.read_text(encoding="utf-8") == text
+    return True
+
+
+def _link_whole(path: Path, text: str) -> None:
+    make_folder(path.parent)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        draft.write_text(text)
+        sync_path(draft)
+        os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_path(path.parent)
 
 
 def sync_path(path: Place) -> None:

@@ -200,3 +200,21 @@ class OutcomeUnread(TableError, OutcomeUnknown):
 
     code = "outcome_unread"
     table_changed = None
+
+
+class ReaderGap(VersionGone):
+    """Versions that a named reader has not read yet are gone."""
+
+    code = "reader_gap"
+
+
+class ReaderMoved(TableError, Refused):
+    """Another process has moved a named reader on meanwhile."""
+
+    code = "reader_moved"
+
+
+class ReaderLost(TableError, Refused):
+    """A named reader's place is one of another table, or beyond this one's newest version."""
+
+    code = "reader_lost"

@@ -159,6 +159,10 @@ class Expression:
                 found += [(column.name, op, t) for op, end in ends if (t := _plain_text(end))]
         return found
 
+    def holds_only(self, kinds: frozenset[type[exp.Expr]]) -> bool:
+        """Whether every part of it is of one of sqlglot's kinds."""
+        return all(type(node) in kinds for node in self._tree.walk())
+
     def fits(self, kind: pa.DataType) -> bool:
         """Whether it is one plain value that a column of this type holds exactly."""
         tree = self._tree.unnest()

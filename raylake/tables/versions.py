@@ -118,6 +118,10 @@ class Versions:
         mark = log_files.mark(log_files.commit_path(self.root, version))
         return 0 if mark is None else mark.mtime_ns // 1_000_000
 
+    def made_at(self, version: int) -> datetime:
+        """:meth:`made_ms` as a time."""
+        return utc(self.made_ms(version))
+
     def commit_info(self, version: int) -> dict[str, Any]:
         """What a version's writer said of it; empty when it said nothing."""
         return log_files.commit_info(log_files.read_commit(self.root, version) or [])

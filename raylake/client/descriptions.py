@@ -1,0 +1,101 @@
+"""What a table is now, and what a restore would do to it, from its log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from raylake.client.rows import Source
+from raylake.delta.log_reader import LogReader
+from raylake.tables.pins import schema_at
+from raylake.tables.versions import Versions
+
+
+@dataclass(frozen=True, slots=True)
+class TableDescription:
+    """What a table is now.
+
+    Attributes:
+        table: ``layer.name``.
+        address: Where it lies.
+        id: Delta's id of it.
+        version: The newest version.
+        made_at: When that was made.
+        columns: Column to type, in order.
+        partition_by: The partition columns.
+        properties: Its Delta properties.
+        files: Live data files.
+        bytes: Their size.
+        rows: Rows of them; None where the log does not tell.
+    """
+
+    table: str
+    address: str
+    id: str
+    version: int
+    made_at: datetime
+    columns: Mapping[str, str]
+    partition_by: tuple[str, ...]
+    properties: Mapping[str, str]
+    files: int
+    bytes: int
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What a restore would do.
+
+    Attributes:
+        version: The newest version now.
+        restored_version: The version that the table would be again.
+        files_added: Data files that would come back.
+        files_removed: Data files that would leave; they stay in older versions until vacuum.
+    """
+
+    version: int
+    restored_version: int
+    files_added: int
+    files_removed: int
+
+
+def described(source: Source) -> TableDescription:
+    """What a table is now.
+
+    Raises:
+        TableMissing: There is no such table.
+    """
+    versions = Versions(source.root)
+    snapshot = LogReader(source.address).snapshot(versions.latest)
+    rows = snapshot.files.column("num_records")
+    gone = sum(snapshot.files.column("deleted_records").to_pylist())
+    schema = schema_at(source.root, versions.latest)
+    return TableDescription(
+        table=source.name,
+        address=source.address,
+        id=snapshot.metadata.id,
+        version=versions.latest,
+        made_at=versions.made_at(versions.latest),
+        columns={field.name: str(field.type) for field in schema},
+        partition_by=snapshot.metadata.partition_columns,
+        properties=dict(snapshot.metadata.configuration),
+        files=snapshot.files.num_rows,
+        bytes=sum(snapshot.files.column("size").to_pylist()),
+        rows=None if rows.null_count else sum(rows.to_pylist()) - gone,
+    )
+
+
+def restore_plan(source: Source, version: int | None, at: datetime | str | None) -> RestorePlan:
+    """What a restore to a version or a time would do; nothing is changed.
+
+    Raises:
+        TableError: There is no such version, or it is gone.
+    """
+    versions = Versions(source.root)
+    wanted = versions.resolve(version, at)
+    reader = LogReader(source.address)
+    now = set(reader.snapshot(versions.latest).files.column("path").to_pylist())
+    then = set(reader.snapshot(wanted).files.column("path").to_pylist())
+    versions.require_files(then - now, wanted)
+    return RestorePlan(versions.latest, wanted, len(then - now), len(now - then))

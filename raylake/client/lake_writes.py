@@ -1,0 +1,242 @@
+"""What a table's methods that write ask of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypedDict, Unpack
+
+import pyarrow as pa
+
+from raylake.client.incoming import as_arrow
+from raylake.client.rows import Source
+from raylake.tables.errors import BadRequest
+from raylake.tables.pins import schema_at
+from raylake.tables.requests import (
+    Append,
+    Create,
+    Delete,
+    DeleteUnmatched,
+    Overwrite,
+    Restore,
+    Scd2,
+    SchemaMode,
+    Update,
+    UpdateUnmatched,
+    Upsert,
+    Write,
+)
+from raylake.tables.results import OperationResult
+from raylake.tables.service import Route
+from raylake.tables.versions import Versions
+
+
+class MergeOptions(TypedDict, total=False):
+    """How :meth:`Table.merge` merges; as :class:`~raylake.tables.requests.Upsert` has it."""
+
+    update_when: str | None
+    insert_when: str | None
+    delete_when: str | None
+    columns: Sequence[str] | None
+    insert_columns: Sequence[str] | None
+    insert_only: bool
+    not_matched_by_source: DeleteUnmatched | UpdateUnmatched | None
+    sequence_by: str | Sequence[str]
+    schema: SchemaMode
+
+
+class VersionOptions(TypedDict, total=False):
+    """How :meth:`Table.scd2` keeps versions; as :class:`~raylake.tables.requests.Scd2` has it."""
+
+    track: Sequence[str] | None
+    delete_when: str | None
+    valid_from: str
+    valid_to: str
+    is_current: str
+    kept_changes: str
+
+
+class TableWrites:
+    """A table, and what can be done to it.
+
+    Each operation is one version or none, and gives a result, or raises a
+    :class:`~raylake.tables.errors.TableError` that says whether the table changed.
+
+    Args:
+        source: The table.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def name(self) -> str:
+        """``layer.name``."""
+        return self._source.name
+
+    @property
+    def address(self) -> str:
+        """Where it lies."""
+        return self._source.address
+
+    @property
+    def version(self) -> int:
+        """The newest version.
+
+        Raises:
+            TableMissing: There is no such table.
+        """
+        return Versions(self._source.root).latest
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the newest version.
+
+        Raises:
+            TableMissing: There is no such table.
+        """
+        return schema_at(self._source.root, self.version)
+
+    def create(
+        self,
+        schema: pa.Schema,
+        *,
+        partition_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+        constraints: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> OperationResult:
+        """Make the table, empty.
+
+        Args:
+            schema: Columns; a field's metadata ``comment`` is the column's comment.
+            partition_by: Partition columns, in order.
+            properties: Delta table properties.
+            constraints: CHECK constraints, name to condition.
+            description: The table's comment.
+        """
+        wanted = names_of(partition_by, "partition_by") or ()
+        return self.run(Create(schema, wanted, properties or {}, constraints or {}, description))
+
+    def append(self, rows: Any, *, schema: SchemaMode = "strict") -> OperationResult:
+        """Add rows: an Arrow table, a frame of pandas or polars, dicts, a DuckDB relation.
+
+        Args:
+            rows: The rows.
+            schema: ``merge``: new columns are added to the table.
+        """
+        return self.run(Append(self._arrow(rows, "append"), schema))
+
+    def overwrite(
+        self,
+        rows: Any,
+        *,
+        where: str | None = None,
+        schema: Literal["strict", "merge", "overwrite"] = "strict",
+    ) -> OperationResult:
+        """Replace all rows, or those that a condition holds for.
+
+        Args:
+            rows: The new rows; with ``where`` each of them must fulfil it.
+            where: The rows that are replaced.
+            schema: ``merge``: new columns are added; ``overwrite``: the rows' columns are the
+                table's.
+        """
+        return self.run(Overwrite(self._arrow(rows, "overwrite"), where, schema))
+
+    def merge(
+        self, rows: Any, keys: str | Sequence[str], **how: Unpack[MergeOptions]
+    ) -> OperationResult:
+        """Update the rows whose keys are there, insert the others.
+
+        Args:
+            rows: The source.
+            keys: Columns of both sides by which rows match.
+            **how: Conditions, columns and ``sequence_by`` of
+                :class:`~raylake.tables.requests.Upsert`.
+        """
+        options: dict[str, Any] = dict(how)
+        for name in ("columns", "insert_columns"):
+            options[name] = names_of(options.get(name), name)
+        options["sequence_by"] = listed(how.get("sequence_by", ()))
+        return self.run(Upsert(self._arrow(rows, "merge"), listed(keys), **options))
+
+    def scd2(
+        self,
+        rows: Any,
+        keys: str | Sequence[str],
+        sequence_by: str | Sequence[str],
+        **how: Unpack[VersionOptions],
+    ) -> OperationResult:
+        """Bring changes into a table that holds each key's versions (SCD type 2).
+
+        Args:
+            rows: The changes, in any order, some of them perhaps known already.
+            keys: What a thing is known by.
+            sequence_by: The time of a change; further columns tell changes of one time apart.
+            **how: The rest of :class:`~raylake.tables.requests.Scd2`.
+        """
+        options: dict[str, Any] = {**how, "track": names_of(how.get("track"), "track")}
+        changes = self._arrow(rows, "scd2")
+        return self.run(Scd2(changes, listed(keys), listed(sequence_by), **options))
+
+    def delete(self, where: str) -> OperationResult:
+        """Take away the rows that a condition holds for; ``true`` is every row."""
+        return self.run(Delete(where))
+
+    def update(self, set: Mapping[str, str], where: str | None = None) -> OperationResult:  # noqa: A002
+        """Give columns new values.
+
+        Args:
+            set: Column to its new value, an expression: ``{"amount": "amount * 2"}``.
+            where: The rows; None: all.
+        """
+        return self.run(Update(set, where))
+
+    def restore(
+        self, version: int | None = None, *, at: datetime | str | None = None
+    ) -> OperationResult:
+        """Make the table again what it was, as a new version.
+
+        Args:
+            version: What it was at this version.
+            at: What it was at this time, with a zone.
+        """
+        return self.run(Restore(version, at))
+
+    def run(self, operation: Write) -> OperationResult:
+        """Run an operation of :mod:`raylake.tables.requests`, as the other methods do.
+
+        Args:
+            operation: What to do.
+        """
+        source = self._source
+        return source.tables.execute(source.address, operation, engine=source.engine)
+
+    def explain(self, operation: Write) -> Route:
+        """Which engine would run an operation, and why; nothing is run.
+
+        Args:
+            operation: What would be done.
+        """
+        source = self._source
+        return source.tables.explain(source.address, operation, engine=source.engine)
+
+    def _arrow(self, rows: Any, what: str) -> pa.Table:
+        return as_arrow(rows, lambda: self.schema, f"{self.name}: {what}")
+
+
+def listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def names_of(columns: Sequence[str] | None, what: str) -> tuple[str, ...] | None:
+    """Names of columns; one string is a mistake, not a list of letters.
+
+    Raises:
+        BadRequest: It is a string.
+    """
+    if isinstance(columns, str):
+        raise BadRequest(f"{what} is a list of names", hint=f"write {what}=[{columns!r}]")
+    return None if columns is None else tuple(columns)

@@ -1,0 +1,208 @@
+"""Data files of one version read one by one, for readers that share the work between processes.
+
+A file gives the same rows as the engine's own read of the version: columns that it lacks are null,
+partition columns come from the log. Conditions that every engine reads alike are evaluated by
+DuckDB. What this cannot do (deletion vectors, column mapping, other conditions) says
+:func:`file_scan` by None: the engine reads it then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import Schema
+from sqlglot import exp
+
+from raylake.delta.log_reader import LogReader, TableMetadata
+from raylake.delta.schema import arrow_schema
+from raylake.storage.place import Place, open_input, place
+from raylake.tables.expressions import Expression, Scope, condition
+from raylake.tables.requests import Read
+
+BATCH_ROWS: Final = 65_536
+_MAPPING: Final = "delta.columnMapping.mode"
+_ALIKE: Final = frozenset(
+    {
+        *(exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.And, exp.Or, exp.Not, exp.Is),
+        *(exp.In, exp.Between, exp.Column, exp.Identifier, exp.Literal, exp.Null, exp.Paren),
+        *(exp.Boolean, exp.Neg, exp.Cast, exp.DataType, exp.DataTypeParam),
+    }
+)
+"""What of a condition DuckDB surely reads as DataFusion does, on columns of plain types."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileScan:
+    """How files of a version are read; plain data that travels between processes.
+
+    Attributes:
+        table: The table's address.
+        version: The version.
+        schema: Its columns, partition columns included.
+        columns: Those that are wanted, in order.
+        where: A condition in DuckDB's words; empty for every row.
+        needed: The columns that the condition reads.
+    """
+
+    table: str
+    version: int
+    schema: pa.Schema
+    columns: tuple[str, ...]
+    where: str = ""
+    needed: frozenset[str] = frozenset()
+
+    @property
+    def wanted(self) -> pa.Schema:
+        """The schema of what is read."""
+        return pa.schema([self.schema.field(name) for name in self.columns])
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """A data file of a version.
+
+    Attributes:
+        path: As the log names it.
+        size_bytes: Its size.
+        rows: Its rows; None where the log does not tell.
+        partition: Partition columns and their values, as the log has them.
+    """
+
+    path: str
+    size_bytes: int
+    rows: int | None
+    partition: Mapping[str, str | None]
+
+
+def file_scan(root: Place, request: Read) -> tuple[FileScan, list[LiveFile]] | None:
+    """The files of a version and how to read them; None where the engine must do it.
+
+    Args:
+        root: The table.
+        request: With a version; checked already.
+    """
+    snapshot = LogReader(str(root)).snapshot(request.version)
+    scan = scan_of(root, snapshot.version, snapshot.metadata, request)
+    if scan is None or any(snapshot.files.column("deleted_records").to_pylist()):
+        return None
+    rows = snapshot.files.select(["path", "size", "num_records", "partition_values"]).to_pylist()
+    files = [
+        LiveFile(r["path"], r["size"] or 0, r["num_records"], dict(r["partition_values"] or ()))
+        for r in rows
+    ]
+    return scan, files
+
+
+def scan_of(root: Place, version: int, metadata: TableMetadata, request: Read) -> FileScan | None:
+    """How files are read with the schema of some metadata; None where the engine must do it."""
+    if metadata.configuration.get(_MAPPING, "none") not in ("", "none"):
+        return None
+    schema = arrow_schema(Schema.from_json(metadata.schema_json))
+    where, needed = "", frozenset[str]()
+    if request.where is not None:
+        found = condition(request.where, Scope({"": schema}, f"{root}: where"))
+        needed = frozenset(name for _, name in found.columns)
+        if not _alike(found, [schema.field(name).type for name in needed]):
+            return None
+        where = found.sql("duckdb")
+    columns = request.columns if request.columns is not None else tuple(schema.names)
+    return FileScan(str(root), version, schema, tuple(columns), where, needed)
+
+
+def read_file(scan: FileScan, file: LiveFile) -> Iterator[pa.RecordBatch]:
+    """The rows of one file, in batches of :data:`BATCH_ROWS` at most.
+
+    Raises:
+        OSError: The file cannot be read; ``FileNotFoundError`` where it is gone.
+    """
+    with open_input(_at(scan.table, file.path)) as opened:
+        parquet = pq.ParquetFile(opened, coerce_int96_timestamp_unit="us")
+        asked = [n for n in scan.schema.names if n in scan.needed or n in scan.columns]
+        there = [n for n in asked if n in parquet.schema_arrow.names and n not in file.partition]
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=there, use_threads=False):
+            columns = [_column(scan.schema.field(name), batch, file) for name in asked]
+            whole = pa.RecordBatch.from_arrays(
+                columns, schema=pa.schema([scan.schema.field(name) for name in asked])
+            )
+            if scan.where:
+                yield from _filtered(whole, scan)
+            elif batch.num_rows:
+                yield whole.select(list(scan.columns))
+
+
+def _at(table: str, path: str) -> Place:
+    """Where a file of the log lies; shallow clones name files of other tables."""
+    plain = unquote(path)
+    if "://" in plain or plain.startswith("/"):
+        return place(plain.removeprefix("file://"))
+    return place(table) / plain
+
+
+def _column(field: pa.Field, batch: pa.RecordBatch, file: LiveFile) -> pa.Array:
+    if field.name in file.partition:
+        return _constant(file.partition[field.name], field.type, batch.num_rows)
+    at = batch.schema.get_field_index(field.name)
+    if at < 0:
+        return pa.nulls(batch.num_rows, field.type)
+    return _cast(batch.column(at), field.type)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if column.type.equals(kind):
+        return column
+    if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
+        # A file that is older than a field of the struct.
+        there = {field.name: at for at, field in enumerate(column.type)}
+        children = [
+            _cast(column.field(there[field.name]), field.type)
+            if field.name in there
+            else pa.nulls(len(column), field.type)
+            for field in kind
+        ]
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=column.is_null())
+    return column.cast(kind)
+
+
+def _constant(text: str | None, kind: pa.DataType, rows: int) -> pa.Array:
+    if text is None or text == "":
+        return pa.nulls(rows, kind)
+    value = pa.array([text])
+    if pa.types.is_timestamp(kind) and kind.tz is not None and not text.endswith("Z"):
+        found = pc.assume_timezone(value.cast(pa.timestamp("us")), "UTC").cast(kind)
+    else:
+        found = value.cast(kind)
+    return pa.repeat(found[0], rows)
+
+
+def _filtered(batch: pa.RecordBatch, scan: FileScan) -> Iterator[pa.RecordBatch]:
+    names = ", ".join(exp.column(name, quoted=True).sql() for name in scan.columns) or "1 AS one"
+    with duckdb.connect(
+        ":memory:", config={"threads": 1, "enable_external_access": "false"}
+    ) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("batch", pa.Table.from_batches([batch]))
+        # Written anew from a checked tree: no text of a user's (raylake.tables.expressions).
+        found = connection.sql(f"SELECT {names} FROM batch WHERE {scan.where}")  # noqa: S608
+        table = found.to_arrow_table()
+    for one in table.cast(scan.wanted).to_batches():
+        if one.num_rows:
+            yield one
+
+
+def _alike(found: Expression, kinds: Sequence[Any]) -> bool:
+    plain = all(
+        pa.types.is_string(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_temporal(kind)
+        or pa.types.is_decimal(kind)
+        for kind in kinds
+    )
+    return plain and found.holds_only(_ALIKE)
