@@ -39,7 +39,14 @@ POINTS = (
 )
 """Those that every run may reach; the chaos tests hit them all."""
 
-COMMAND_POINTS = ("rewind.surveyed",)
+COMMAND_POINTS = (
+    "rewind.surveyed",
+    "rewrite.written",
+    "rewrite.checked",
+    "clone.copying",
+    "clone.copied",
+    "migrate.copied",
+)
 """Those of commands."""
 
 
