@@ -638,6 +638,6 @@ def test_a_compaction_under_a_slot_carries_the_slot_s_number(hundred: Table) -> 
     after = DeltaTable(hundred.path)
     assert after.transaction_version(OWNER_APP) == 8
     assert after.transaction_version(accounted[1].app_id) == 100
+    wider = WidenColumns({"amount": pa.int64()})
     with pytest.raises(errors.OwnerOnly, match="offsets"):
-        wider = WidenColumns({"amount": pa.int64()})
         hundred.engine.execute(str(hundred.path), wider, fence=Fence(OWNER_APP, 9))
