@@ -44,6 +44,11 @@ COMMAND_POINTS = (
     "tables.before_operation",
     "tables.before_commit",
     "tables.after_operation",
+    "rewrite.written",
+    "rewrite.checked",
+    "clone.copying",
+    "clone.copied",
+    "migrate.copied",
 )
 """Those of commands, and of operations on tables."""
 

@@ -185,11 +185,15 @@ def _sync(root: Place, version: int) -> None:
     sync_path(log_files.log_folder(root))
 
 
+def interval_s(text: str) -> float | None:
+    """Seconds of an interval as table properties have it, such as ``interval 7 days``."""
+    match = _INTERVAL.search(text)
+    return float(int(match.group(1)) * _UNIT_S[match.group(2).lower()]) if match else None
+
+
 def _retention_s(configuration: dict[str, str]) -> float:
-    match = _INTERVAL.search(configuration.get("delta.logRetentionDuration", ""))
-    if match is None:
-        return DEFAULT_RETENTION_S
-    return float(int(match.group(1)) * _UNIT_S[match.group(2).lower()])
+    found = interval_s(configuration.get("delta.logRetentionDuration", ""))
+    return DEFAULT_RETENTION_S if found is None else found
 
 
 def _lock(root: Place) -> Path:

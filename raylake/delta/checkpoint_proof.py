@@ -70,7 +70,7 @@ def prove(root: Place, version: int) -> None:
     """
     held = _read(root, version)
     try:
-        log = _log_without_checkpoints(root, version, since=version)
+        log = log_without_checkpoints(root, version, since=version)
     except LogDamaged as error:
         raise Unprovable(
             f"{root}: the checkpoint of version {version} cannot be compared with the log: "
@@ -84,7 +84,7 @@ def prove(root: Place, version: int) -> None:
         if not differing or log.checkpoint is None:
             break
         try:
-            log = _log_without_checkpoints(root, version, since=log.checkpoint)
+            log = log_without_checkpoints(root, version, since=log.checkpoint)
         except LogDamaged:
             break
         differing = list(_differences(held, log))
@@ -92,7 +92,12 @@ def prove(root: Place, version: int) -> None:
         raise _damaged(root, version, "; ".join(wrong))
 
 
-def _log_without_checkpoints(root: Place, version: int, since: int) -> LogSnapshot:
+def log_without_checkpoints(root: Place, version: int, since: int) -> LogSnapshot:
+    """A version as the log says it without the checkpoints from one version on.
+
+    Raises:
+        LogDamaged: It does not lead there.
+    """
     return LogReader(str(root), _Below(files_of(str(root)), since)).snapshot(version)
 
 

@@ -44,6 +44,7 @@ class DataFileStream:
         self._options = options
         self._stack = contextlib.ExitStack()
         self._buffered: pa.BufferOutputStream | None = None
+        self._sink: Any = None
         self._writer: pq.ParquetWriter | None = None
         self._floats: list[Leaf] = []
         self._with_nan: list[pa.Table] = []
@@ -60,10 +61,19 @@ class DataFileStream:
     ) -> None:
         """Closes the file; takes it away after an error."""
         if error is not None:
-            with contextlib.suppress(OSError, pa.ArrowException):
-                self._stack.close()
-            with contextlib.suppress(OSError):
-                self._path.unlink()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file and take it away."""
+        with contextlib.suppress(OSError, pa.ArrowException):
+            self._stack.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes written so far."""
+        return 0 if self._sink is None else int(self._sink.tell())
 
     def write(self, rows: pa.Table) -> None:
         """Add rows as one row group; all batches have one schema."""
@@ -110,6 +120,7 @@ class DataFileStream:
             sink = self._buffered = pa.BufferOutputStream()
         else:
             sink = self._stack.enter_context(pa.OSFile(str(self._path), "wb"))
+        self._sink = sink
         self._floats = [leaf for leaf in leaves(rows.schema) if _may_hold_nan(leaf)]
         return self._stack.enter_context(parquet_writer(sink, rows, self._options))
 

@@ -177,16 +177,17 @@ def _is_bytes(kind: pa.DataType) -> bool:
 def _split(
     data: pa.Table, partition_by: Sequence[str], target_bytes: int
 ) -> Iterator[tuple[dict[str, str | None], pa.Table]]:
-    for values, part in _by_value(data, partition_by):
+    for values, part in by_value(data, partition_by):
         pieces = max(1, -(-part.nbytes // max(1, target_bytes)))
         rows = -(-part.num_rows // pieces)
         for start in range(0, part.num_rows, rows):
             yield values, part.slice(start, rows)
 
 
-def _by_value(
+def by_value(
     data: pa.Table, partition_by: Sequence[str]
 ) -> Iterator[tuple[dict[str, str | None], pa.Table]]:
+    """The rows of each partition value, without the partition columns, in the order they came."""
     if not partition_by:
         yield {}, data
         return

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 #: One row a live file: ``path`` as the log has it (URL-encoded), ``size`` in bytes,
 #: ``num_records`` from the statistics (null when they have none), ``deleted_records`` by a deletion
-#: vector, ``data_change`` of the add, ``partition_values`` as text.
+#: vector, ``data_change`` of the add, ``partition_values`` as text, and the descriptor of its
+#: deletion vector as JSON text (null without one).
 FILE_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -26,6 +27,7 @@ FILE_SCHEMA = pa.schema(
         ("deleted_records", pa.int64()),
         ("data_change", pa.bool_()),
         ("partition_values", pa.map_(pa.string(), pa.string())),
+        ("deletion_vector", pa.string()),
     ]
 )
 
@@ -143,9 +145,18 @@ def _from_adds(adds: list[dict[str, Any]]) -> pa.Table:
                 [list((a.get("partitionValues") or {}).items()) for a in adds],
                 FILE_SCHEMA.field("partition_values").type,
             ),
+            pa.array([_descriptor(a.get("deletionVector")) for a in adds], pa.string()),
         ],
         schema=FILE_SCHEMA,
     )
+
+
+def _descriptor(vector: Mapping[str, Any] | None) -> str | None:
+    """A deletion vector's descriptor as text, equal where the vector is the same one."""
+    if not vector or vector.get("storageType") is None:
+        return None
+    known = {key: value for key, value in vector.items() if value is not None}
+    return orjson.dumps(known, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def read_checkpoint(file: pa.NativeFile, state: LogState) -> None:
@@ -197,10 +208,14 @@ def _files(batch: pa.RecordBatch, state: LogState) -> None:
         parsed = pc.struct_field(pc.struct_field(adds, "stats_parsed"), "numRecords")
         counts = pc.coalesce(counts, parsed.cast(pa.int64()))
     deleted = pa.nulls(len(adds), pa.int64())
+    descriptors = pa.nulls(len(adds), pa.string())
     if "deletionVector" in fields:
         vectors = pc.struct_field(adds, "deletionVector")
         if any(f.name == "cardinality" for f in vectors.type):
             deleted = pc.struct_field(vectors, "cardinality").cast(pa.int64())
+            if deleted.null_count < len(deleted):
+                found = [_descriptor(one) for one in vectors.to_pylist()]
+                descriptors = pa.array(found, pa.string())
     values = column("partitionValues", FILE_SCHEMA.field("partition_values").type)
     state.base.append(
         pa.table(
@@ -211,6 +226,7 @@ def _files(batch: pa.RecordBatch, state: LogState) -> None:
                 pc.fill_null(deleted, 0),
                 column("dataChange", pa.bool_()),
                 values.cast(FILE_SCHEMA.field("partition_values").type),
+                descriptors,
             ],
             schema=FILE_SCHEMA,
         )

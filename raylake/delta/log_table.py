@@ -92,7 +92,7 @@ class LogTable(DeltaTable):  # type: ignore[misc]
             and base.exists()
         ):
             lines = _lines(actions, partition_by or [], commit_properties)
-            _place(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
+            place_entry(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
             return
         super().create_write_transaction(
             actions,
@@ -130,7 +130,7 @@ class LogTable(DeltaTable):  # type: ignore[misc]
             *_lines(added, [], properties, operation),
             *(_json({"remove": r}) for r in removed),
         ]
-        _place(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
+        place_entry(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
 
 
 def put_entry(root: Place, version: int, actions: Sequence[dict[str, Any]]) -> None:
@@ -141,7 +141,7 @@ def put_entry(root: Place, version: int, actions: Sequence[dict[str, Any]]) -> N
         OSError: It cannot be written; on a disk nothing was committed.
     """
     base = log_files.commit_path(root, version - 1)
-    _place(base, log_files.commit_path(root, version), "\n".join(map(_json, actions)))
+    place_entry(base, log_files.commit_path(root, version), "\n".join(map(_json, actions)))
 
 
 def _reached(root: Place, *, refused: bool = False) -> Reached | None:
@@ -193,19 +193,34 @@ def _json(action: dict[str, Any]) -> str:
     return json.dumps(action, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def _place(base: Place, path: Place, text: str) -> None:
-    """Put a log entry after ``base`` in one step, whole and durable, or not at all."""
+def place_entry(base: Place, path: Place, text: str) -> None:
+    """Put a log entry after ``base`` in one step, whole and durable, or not at all.
+
+    Raises:
+        CommitFailedError: Another commit has that version.
+        OSError: The entry cannot be written; nothing was committed.
+    """
     try:
-        if isinstance(path, StorePath):
-            path.create(text.encode())
-        else:
-            _link(path, text)
+        place_first(path, text)
     except FileExistsError as error:
         raise CommitFailedError(f"{path}: another commit has this version") from error
     # Clean-up deletes the oldest first: while the version before is there, ours was free.
     if not base.exists():
         path.unlink()
         raise CommitFailedError(f"{path}: the log was cleaned up beyond this version")
+
+
+def place_first(path: Place, text: str) -> None:
+    """Put a log entry where none is, in one step, whole and durable, or not at all.
+
+    Raises:
+        FileExistsError: One is there.
+        OSError: The entry cannot be written; nothing was committed.
+    """
+    if isinstance(path, StorePath):
+        path.create(text.encode())
+    else:
+        _link(path, text)
 
 
 def _link(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,15 +82,43 @@ def file_stats(
         data: What was written, for what a footer does not tell (NaN).
         columns: Top-level columns to keep statistics of; None for the first 32 leaves.
     """
+    return footer_stats(footer, leaves(data.schema), nan_leaves(data, columns), columns)
+
+
+def nan_leaves(data: pa.Table, columns: Sequence[str] | None = None) -> frozenset[int]:
+    """The float leaves with statistics that hold NaN, by index; ``columns`` as above."""
+    found = (leaf for leaf in wanted(leaves(data.schema), columns) if _floating(leaf.type))
+    return frozenset(leaf.index for leaf in found if _has_nan(data, leaf))
+
+
+def float_leaves(schema: pa.Schema) -> frozenset[int]:
+    """All float leaves, by index."""
+    return frozenset(leaf.index for leaf in leaves(schema) if _floating(leaf.type))
+
+
+def footer_stats(
+    footer: pq.FileMetaData,
+    found: Sequence[Leaf],
+    unbounded: Collection[int],
+    columns: Sequence[str] | None = None,
+) -> str:
+    """The ``stats`` of an add action, as JSON text, of a file that is not read.
+
+    Args:
+        footer: The file's footer.
+        found: The file's leaf columns.
+        unbounded: Leaves without bounds, by index: they hold NaN, or nobody knows.
+        columns: As for :func:`file_stats`.
+    """
     null_count: dict[str, Any] = {}
     low: dict[str, Any] = {}
     high: dict[str, Any] = {}
-    for leaf in wanted(leaves(data.schema), columns):
+    for leaf in wanted(found, columns):
         nulls = _null_count(footer, leaf)
         if nulls is None:
             continue
         _put(null_count, leaf.path, nulls)
-        bounds = _bounds(footer, leaf, data)
+        bounds = None if leaf.index in unbounded else _bounds(footer, leaf)
         if bounds is not None:
             if bounds[0] is not None:
                 _put(low, leaf.path, bounds[0])
@@ -139,8 +167,8 @@ def _null_count(footer: pq.FileMetaData, leaf: Leaf) -> int | None:
     return total
 
 
-def _bounds(footer: pq.FileMetaData, leaf: Leaf, data: pa.Table) -> tuple[Any, Any] | None:
-    if not _comparable(leaf.type) or (_floating(leaf.type) and _has_nan(data, leaf)):
+def _bounds(footer: pq.FileMetaData, leaf: Leaf) -> tuple[Any, Any] | None:
+    if not _comparable(leaf.type):
         return None
     raw = pa.types.is_timestamp(leaf.type) or pa.types.is_date32(leaf.type)
     lows, highs = [], []

@@ -16,16 +16,19 @@ from raylake.ingest.retry import RetryPolicy
 from raylake.storage.place import Place, make_folder, place, storage_options
 from raylake.tables import delta_rs_reads
 from raylake.tables.creating import new_table, without_constraint
+from raylake.tables.delta_rs_apart import run_apart
 from raylake.tables.delta_rs_open import ENGINE, opened, opened_for, translated
 from raylake.tables.delta_rs_scd2 import scd2_task
 from raylake.tables.delta_rs_tasks import (
     Task,
+    Unneeded,
     append_task,
     delete_task,
     overwrite_task,
     restore_task,
     update_task,
 )
+from raylake.tables.delta_rs_upkeep import upkeep_task
 from raylake.tables.guards import refuse_slot
 from raylake.tables.landing import KEY, Landed, landed
 from raylake.tables.port import Fence
@@ -44,6 +47,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.results import OperationResult, RowCounts, TableVersion
 from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended
+from raylake.tables.upkeep_requests import Alter, Apart, Rearrange
 from raylake.tables.upserting import MergeBy, upsert_task
 from raylake.tables.versions import history
 
@@ -83,6 +87,8 @@ class DeltaRsEngine:
             if isinstance(operation, Create):
                 refuse_slot(root, fence)
                 return _create(root, operation)
+            if isinstance(operation, Apart):
+                return run_apart(root, operation, fence, self._turns.clock)
             what = type(operation).__name__.lower()
             batch = uuid.uuid4().hex
             return self._turns.until_done(
@@ -108,12 +114,13 @@ class DeltaRsEngine:
     def _tried(self, root: Place, operation: Write, fence: Fence | None, batch: str) -> Attempt:
         handle = opened_for(root, operation, fence)
         base = int(handle.version())
+        task: Task | Unneeded | None
         if isinstance(operation, Upsert):
             task = self._upsert_task(root, handle, operation)
         else:
             task = _task(root, handle, operation)
-        if task is None:
-            return Attempt(base, lambda _: RowCounts())
+        if task is None or isinstance(task, Unneeded):
+            return Attempt(base, lambda _: RowCounts(), note="" if task is None else task.note)
         mine = {KEY: {"batch": batch, "operation": type(operation).__name__.lower()}}
         properties = CommitProperties(
             custom_metadata=mine,
@@ -133,7 +140,7 @@ class DeltaRsEngine:
         return Attempt(base, count, found, error, isinstance(error, CommitFailedError), task.why)
 
 
-def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | None:
+def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | Unneeded | None:
     if isinstance(operation, Append):
         return append_task(root, handle, operation)
     if isinstance(operation, Overwrite):
@@ -146,6 +153,8 @@ def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | None:
         return update_task(root, handle, operation)
     if isinstance(operation, Restore):
         return restore_task(root, handle, operation)
+    if isinstance(operation, Alter | Rearrange):
+        return upkeep_task(root, handle, operation)
     raise TypeError(f"{type(operation).__name__} is not an operation that writes")
 
 

@@ -44,6 +44,7 @@ from raylake.tables.versions import missing
 
 ENGINE: Final = "delta-rs"
 _SPARK_WRITES: Final = "engine: spark reads and writes tables with more features"
+_ELSEWHERE: Final = "outside table root"
 _INVALID: Final = "Invalid data found"
 
 
@@ -135,6 +136,13 @@ def translated(error: Exception, root: Place, what: str) -> RayLakeError:
         )
     if isinstance(error, SchemaMismatchError):
         return SchemaMismatch(f"{root}: {what}: {_first(error)}", hint="nothing was changed")
+    if _ELSEWHERE in str(error):
+        return FeatureUnsupported(
+            f"{root}: {what}: delta-rs takes no rows out of files of another table, which this "
+            "shallow clone names",
+            hint="compact it, which brings them here, clone it deep, or use engine: spark",
+            feature="shallow clone",
+        )
     if _INVALID in str(error):
         # Its text goes on with the rows themselves: they do not belong into a log.
         return ValuesRefused(

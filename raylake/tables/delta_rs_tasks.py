@@ -38,6 +38,17 @@ class Task:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Unneeded:
+    """An operation that would change nothing.
+
+    Attributes:
+        note: Why, for the result.
+    """
+
+    note: str
+
+
 def append_task(root: Place, handle: DeltaTable, request: Append) -> Task | None:
     """Rows are added; None when there are none."""
     rows = whole_rows(subject_of(root, handle), request.rows, adds=request.schema == "merge")

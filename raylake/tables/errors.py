@@ -176,6 +176,24 @@ class OutOfMemory(TableError, Terminal):
     code = "out_of_memory"
 
 
+class FilesRefused(TableError, Refused):
+    """A folder's files cannot be a table."""
+
+    code = "files_refused"
+
+
+class MigrationDiffers(TableError, Refused):
+    """A copy is not what its source is; it is not visible."""
+
+    code = "migration_differs"
+
+
+class NotEnoughSpace(TableError, Refused):
+    """The disk has no room for what would be written."""
+
+    code = "not_enough_space"
+
+
 class WriteConflict(TableError, Retryable):
     """Other writers came first each time, as often as it may be tried."""
 

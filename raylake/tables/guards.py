@@ -10,6 +10,7 @@ from raylake.tables.errors import AppendOnlyTable, BadRequest, OwnerOnly
 from raylake.tables.fencing import refuse_accounted, refuse_closed
 from raylake.tables.port import Fence
 from raylake.tables.requests import Append, Create, Upsert, Write
+from raylake.tables.upkeep_requests import Upkeep
 
 
 def refuse_write(
@@ -59,7 +60,7 @@ def refuse_slot(root: Place, fence: Fence | None) -> None:
         BadRequest: One is given.
     """
     if fence is not None:
-        raise BadRequest(f"{root}: create: a table that is not there yet has no owner, and no slot")
+        raise BadRequest(f"{root}: a table that is not there yet has no owner, and no slot")
 
 
 def rules(configuration: Mapping[str, str], required: Sequence[str]) -> str:
@@ -81,4 +82,5 @@ def rules(configuration: Mapping[str, str], required: Sequence[str]) -> str:
 def _only_adds(operation: Write) -> bool:
     if isinstance(operation, Upsert):
         return operation.insert_only and operation.not_matched_by_source is None
-    return isinstance(operation, Append | Create)
+    # Rows that are written anew as they are stay (Delta protocol, append-only tables).
+    return isinstance(operation, Append | Create | Upkeep)

@@ -13,6 +13,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from raylake.tables.upkeep_requests import Upkeep
+
 SchemaMode = Literal["strict", "merge"]
 """``strict``: the rows have columns of the table only. ``merge``: new columns are added to it."""
 
@@ -229,5 +231,5 @@ class Changes:
     ignore_changes: bool = False
 
 
-Write = Create | Append | Overwrite | Upsert | Scd2 | Delete | Update | Restore
-"""An operation that makes a version."""
+Write = Create | Append | Overwrite | Upsert | Scd2 | Delete | Update | Restore | Upkeep
+"""An operation that writes."""

@@ -54,6 +54,8 @@ class OperationResult:
         files: Files and bytes.
         duration_s: Seconds, all attempts together.
         attempts: How often it was tried until no other writer came first.
+        note: What else there is to say, such as why nothing was done.
+        paths: Files that a vacuum deleted, or would, relative to the table.
     """
 
     operation: str
@@ -66,6 +68,8 @@ class OperationResult:
     files: FileCounts
     duration_s: float
     attempts: int = 1
+    note: str = ""
+    paths: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:

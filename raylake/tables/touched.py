@@ -27,6 +27,8 @@ from raylake.tables.requests import (
     Write,
 )
 from raylake.tables.routing import DELTA_RS, Load
+from raylake.tables.table_properties import needs_spark
+from raylake.tables.upkeep_requests import Apart
 
 Bound = tuple[str, str, Any]
 """Column, operator, value: what rows must fulfil to be touched."""
@@ -55,8 +57,10 @@ def load(table: str, operation: Write) -> Load:
     """
     source = getattr(operation, "rows", None)
     source_bytes = int(source.nbytes) if isinstance(source, pa.Table) else 0
-    if isinstance(operation, Create):
+    if isinstance(operation, Create | Apart):
         return Load()
+    if reason := needs_spark(operation):
+        return Load(refused={DELTA_RS: reason})
     try:
         handle = opened(place(table))
         refuse_unknown(handle, table)

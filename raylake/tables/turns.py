@@ -31,6 +31,7 @@ class Attempt:
         error: What ended the try, also after the commit.
         conflict: Whether another writer came first.
         why: Why it was run in this way, where there is another.
+        note: Why there was nothing to do.
     """
 
     base: int
@@ -39,11 +40,12 @@ class Attempt:
     error: Exception | None = None
     conflict: bool = False
     why: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What an operation led to."""
+    """What an operation led to; see :class:`~raylake.tables.results.OperationResult`."""
 
     before: int
     after: int
@@ -51,6 +53,8 @@ class Done:
     files: FileCounts = field(default_factory=FileCounts)
     attempts: int = 1
     why: str = ""
+    note: str = ""
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Turns:
                 return Done(after - 1, after, rows, tried.found.files, failures + 1, tried.why)
             if tried.error is None:
                 rows = RowCounts(source=source_rows(operation))
-                return Done(tried.base, tried.base, rows, attempts=failures + 1)
+                return Done(tried.base, tried.base, rows, attempts=failures + 1, note=tried.note)
             failures += 1
             if not tried.conflict or self.conflicts.exhausted(failures):
                 raise translated(tried.error) from tried.error
@@ -119,6 +123,8 @@ class Turns:
             files=done.files,
             duration_s=self.clock.monotonic() - started_s,
             attempts=done.attempts,
+            note=done.note,
+            paths=done.paths,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from raylake.delta import log_files
+from raylake.delta.live_rows import file_place, is_absolute
 from raylake.delta.log_reader import LogListing, LogReader
 from raylake.delta.log_store import files_of
 from raylake.errors import NotOurTable
@@ -142,7 +143,7 @@ class Versions:
         there = self._there()
         oldest = self.oldest_in_log()
         for commit in self._reader.commits():
-            if any(unquote(str(one["path"])) not in there for one in commit.removes()):
+            if any(self._gone(str(one["path"]), there) for one in commit.removes()):
                 oldest = max(oldest, commit.version)
         return oldest
 
@@ -156,14 +157,9 @@ class Versions:
         Raises:
             VersionGone: Naming the oldest version that is left.
         """
-        asked = {unquote(path) for path in paths}
-        if not asked:
-            return
-        if len(asked) <= FEW_FILES:
-            lost = any(not (self.root / path).exists() for path in asked)
-        else:
-            lost = not asked <= self._there()
-        if lost:
+        asked = set(paths)
+        there = self._there() if len(asked) > FEW_FILES else None
+        if any(self._gone(path, there) for path in asked):
             raise self.gone(version, self.oldest_readable())
 
     def gone(self, version: int, oldest: int) -> VersionGone:
@@ -194,6 +190,12 @@ class Versions:
     def with_commits(self) -> list[int]:
         """The versions whose commits are left without a gap."""
         return list(range(self._reader.first_retained(self._listing), self.latest + 1))
+
+    def _gone(self, path: str, there: set[str] | None) -> bool:
+        """Whether a file of the log is gone; one of another table is asked for by itself."""
+        if there is None or is_absolute(path):
+            return not file_place(self.root, path).exists()
+        return unquote(path) not in there
 
     def _there(self) -> set[str]:
         return set(files_of(str(self.root)).tree(""))

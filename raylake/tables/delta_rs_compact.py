@@ -1,0 +1,168 @@
+"""Compaction and Z-order: files written anew, committed only while what they replace is live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable
+
+from raylake.config.findings import did_you_mean
+from raylake.delta.files import WriteOptions
+from raylake.delta.live_rows import RowReader, SourceFile, source_files
+from raylake.delta.log_commit import LogCommit
+from raylake.delta.log_reader import LogReader
+from raylake.delta.schema import arrow_schema
+from raylake.storage.place import Place
+from raylake.tables.compaction_plan import bins, by_partition
+from raylake.tables.delta_rs_tasks import Task, Unneeded
+from raylake.tables.errors import BadRequest, UnknownColumn
+from raylake.tables.expressions import Scope, condition
+from raylake.tables.partition_text import typed_values
+from raylake.tables.results import RowCounts
+from raylake.tables.rewrite_parts import (
+    Part,
+    commit_parts,
+    stored_schema,
+    target_size,
+    write_options,
+    write_parts,
+)
+from raylake.tables.space import require_space
+from raylake.tables.upkeep_requests import Compact, ZOrder
+from raylake.tables.z_curve import MAX_COLUMNS, orderable
+from raylake.tables.z_sort import sampled, z_ordered
+
+_Z_ROW_GROUP_ROWS: Final = 131_072
+Streams = Iterator[tuple[Mapping[str, str | None], Iterator[pa.RecordBatch]]]
+
+
+def compact_task(root: Place, handle: DeltaTable, request: Compact) -> Task | Unneeded:
+    """Small files become larger ones; nothing to do where that would not make fewer of them."""
+    configuration = handle.metadata().configuration
+    target_bytes = target_size(configuration, request.target_file_bytes, f"{root}: compact")
+    files = _chosen(root, handle, request.where, f"{root}: compact")
+    plan = bins(files, target_bytes)
+    if not plan:
+        return Unneeded(
+            f"nothing to gain: of {len(files)} files no two small ones of a partition fit into "
+            f"{target_bytes:,} bytes, and none has many deleted rows"
+        )
+    schema = stored_schema(handle)
+    reader = RowReader(root, handle, schema)
+    parts = [Part(one.files, partial(_as_they_come, reader, one.files)) for one in plan]
+    # A little more than the target is better in one file than in two.
+    options = write_options(configuration, schema, 2 * target_bytes)
+    commit = LogCommit("OPTIMIZE", (), {"predicate": "[]", "targetSize": str(target_bytes)})
+    return _task(root, handle, parts, options, commit)
+
+
+def zorder_task(root: Place, handle: DeltaTable, request: ZOrder) -> Task | Unneeded:
+    """Each partition's rows lie along the Z-order curve."""
+    configuration = handle.metadata().configuration
+    schema = stored_schema(handle)
+    _check_columns(root, schema, handle.metadata().partition_columns, request.columns)
+    target_bytes = target_size(configuration, request.target_file_bytes, f"{root}: zorder")
+    files = _chosen(root, handle, request.where, f"{root}: zorder")
+    if not files:
+        return Unneeded("nothing to gain: there are no rows")
+    reader = RowReader(root, handle, schema)
+    keys = RowReader(root, handle, pa.schema([schema.field(name) for name in request.columns]))
+    parts = [
+        Part(tuple(of_one), partial(_along_the_curve, keys, reader, tuple(of_one)))
+        for of_one in by_partition(files).values()
+    ]
+    options = write_options(configuration, schema, target_bytes)
+    options = replace(options, row_group_rows=_Z_ROW_GROUP_ROWS)
+    columns = ",".join(f'"{name}"' for name in request.columns)
+    commit = LogCommit("OPTIMIZE", (), {"predicate": "[]", "zOrderBy": f"[{columns}]"})
+    return _task(root, handle, parts, options, commit)
+
+
+def _task(
+    root: Place,
+    handle: DeltaTable,
+    parts: Sequence[Part],
+    options: WriteOptions,
+    commit: LogCommit,
+) -> Task:
+    version, schema = int(handle.version()), stored_schema(handle)
+    require_space(root, sum(one.size_bytes for one in parts), f"{root}: {commit.operation}")
+
+    def run(properties: CommitProperties) -> None:
+        groups = write_parts(root, schema, parts, options)
+        commit_parts(root, groups, version, commit.signed(properties))
+
+    return Task(run, lambda metrics: RowCounts(copied=int(metrics.get("numCopiedRows") or 0)))
+
+
+def _as_they_come(reader: RowReader, files: Sequence[SourceFile]) -> Streams:
+    yield files[0].values, _rows(reader, files)
+
+
+def _along_the_curve(keys: RowReader, reader: RowReader, files: Sequence[SourceFile]) -> Streams:
+    count = sum(one.rows or 0 for one in files)
+    curve = sampled(lambda: _rows(keys, files), keys.columns, count)
+    yield files[0].values, z_ordered(lambda: _rows(reader, files), curve, count)
+
+
+def _rows(reader: RowReader, files: Sequence[SourceFile]) -> Iterator[pa.RecordBatch]:
+    for one in files:
+        yield from reader.rows(one)
+
+
+def _chosen(root: Place, handle: DeltaTable, where: str | None, what: str) -> list[SourceFile]:
+    """The live files of the partitions that a condition holds for.
+
+    Raises:
+        BadRequest: The condition names a column that is not a partition column.
+    """
+    files = source_files(LogReader(str(root)).snapshot(int(handle.version())))
+    if where is None or not files:
+        return files
+    schema = arrow_schema(handle.schema())
+    by = handle.metadata().partition_columns
+    checked = condition(where, Scope({"": schema}, f"{what} where"))
+    others = sorted({name for _, name in checked.columns} - set(by))
+    if others:
+        raise BadRequest(
+            f"{what}: {others[0]!r} is no partition column",
+            hint=f"partition columns: {', '.join(by) or 'none'}",
+            column=others[0],
+        )
+    values = pa.table(
+        {n: typed_values([f.values.get(n) for f in files], schema.field(n)) for n in by}
+    )
+    with duckdb.connect(config={"enable_external_access": "false"}) as connection:
+        connection.register("files", values)
+        query = f"SELECT COALESCE({checked.sql('duckdb')}, FALSE) AS chosen FROM files"  # noqa: S608
+        chosen = pa.table(connection.sql(query).to_arrow_table()).column("chosen").to_pylist()
+    return [one for one, wanted in zip(files, chosen, strict=True) if wanted]
+
+
+def _check_columns(
+    root: Place, schema: pa.Schema, partition_by: Sequence[str], columns: Sequence[str]
+) -> None:
+    if not 1 <= len(columns) <= MAX_COLUMNS or len(set(columns)) < len(columns):
+        raise BadRequest(
+            f"{root}: zorder by {len(columns)} columns",
+            hint=f"name one to {MAX_COLUMNS} different ones; each further one weakens the others",
+        )
+    for name in columns:
+        if name in partition_by:
+            raise BadRequest(f"{root}: zorder: {name!r} is a partition column", column=name)
+        if name not in schema.names:
+            raise UnknownColumn(
+                f"{root}: zorder: there is no column {name!r}",
+                hint=did_you_mean(name, schema.names),
+                column=name,
+            )
+        if not orderable(schema.field(name).type):
+            raise BadRequest(
+                f"{root}: zorder: values of {name!r} ({schema.field(name).type}) have no order",
+                column=name,
+            )

@@ -1,0 +1,179 @@
+"""Writing live files anew, part by part, and committing what is still as it was read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from raylake import faults
+from raylake.delta.file_streams import FileStream
+from raylake.delta.files import WriteOptions
+from raylake.delta.live_rows import SourceFile, file_place
+from raylake.delta.log_commit import LogCommit, commit_after
+from raylake.delta.rewriting import FileGroup, rewrite_commit, surviving
+from raylake.delta.schema import arrow_schema
+from raylake.delta.stats import leaves
+from raylake.ingest.unit import DataFile
+from raylake.storage.place import Place
+from raylake.tables.errors import BadRequest
+
+DEFAULT_TARGET_BYTES: Final = 128 * 2**20
+TARGET_SIZE: Final = "delta.targetFileSize"
+_SIZE: Final = re.compile(r"^\s*(\d+)\s*([kmgt]?)(?:i?b)?\s*$", re.IGNORECASE)
+_FACTOR: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_RACES: Final = 20
+"""Commits of others between the look and the commit; each one costs another look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Files of one partition that are written anew together.
+
+    Attributes:
+        files: The files; empty where the rows are of several parts.
+        streams: Partition values, and rows in the order in which they are written.
+    """
+
+    files: tuple[SourceFile, ...]
+    streams: Callable[[], Iterator[tuple[Mapping[str, str | None], Iterator[pa.RecordBatch]]]]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that are read."""
+        return sum(one.size_bytes for one in self.files)
+
+
+def write_parts(
+    root: Place, schema: pa.Schema, parts: Sequence[Part], options: WriteOptions
+) -> list[FileGroup]:
+    """Write parts as files that are not of the table yet; none of them is left after an error.
+
+    Args:
+        root: The table's folder.
+        schema: The files' schema, without partition columns.
+        parts: What is written.
+        options: How.
+    """
+    groups: list[FileGroup] = []
+    with contextlib.ExitStack() as undone:
+        undone.callback(lambda: delete_files(root, groups))
+        for part in parts:
+            files: list[DataFile] = []
+            try:
+                for values, batches in part.streams():
+                    with FileStream(root, schema, values, options) as stream:
+                        stream.write_all(batches)
+                    files += stream.files
+            finally:
+                groups.append(FileGroup(part.files, tuple(files), _rows(part, files)))
+        undone.pop_all()
+    return groups
+
+
+def commit_parts(
+    root: Place, groups: Sequence[FileGroup], read_version: int, commit: LogCommit
+) -> None:
+    """Commit each group whose files are still live, all in one version; delete the others' files.
+
+    Args:
+        root: The table.
+        groups: What was written.
+        read_version: The version that was read.
+        commit: Its name and parameters.
+
+    Raises:
+        CommitFailedError: Another commit took files of every group; nothing was changed.
+    """
+    faults.reach("rewrite.written", version=read_version)
+    for _ in range(_RACES):
+        now = surviving(root, groups, read_version)
+        faults.reach("rewrite.checked", version=now.version)
+        if now.landed or not now.certain:
+            break
+        # A slot's number must not pass behind that of another owner.
+        fenced = any(now.txns.get(app) != number - 1 for app, number in commit.txns.items())
+        if fenced or not now.groups:
+            delete_files(root, groups)
+            break
+        try:
+            commit_after(root, now.version, rewrite_commit(commit, now.groups, time.time()))
+        except CommitFailedError:
+            continue
+        delete_files(root, now.lost)
+        return
+    raise CommitFailedError(f"{root}: other commits took the files that were to be replaced")
+
+
+def delete_files(root: Place, groups: Sequence[FileGroup]) -> None:
+    """Delete files that were written and are certainly not committed."""
+    for one in (file for group in groups for file in group.added):
+        with contextlib.suppress(OSError):
+            file_place(root, one.path).unlink()
+
+
+def stored_schema(handle: DeltaTable) -> pa.Schema:
+    """What files of a table hold: its columns without those that it is partitioned by."""
+    by = set(handle.metadata().partition_columns)
+    return pa.schema([one for one in arrow_schema(handle.schema()) if one.name not in by])
+
+
+def write_options(
+    configuration: Mapping[str, str], schema: pa.Schema, target_bytes: int
+) -> WriteOptions:
+    """How a table's properties want files written.
+
+    Args:
+        configuration: The table's properties.
+        schema: The files' schema.
+        target_bytes: The size from which on a file is ended.
+    """
+    named = configuration.get("delta.dataSkippingStatsColumns")
+    count = configuration.get("delta.dataSkippingNumIndexedCols")
+    columns: tuple[str, ...] | None = None
+    if named:
+        columns = tuple(one.strip().strip("`") for one in named.split(","))
+    elif count:
+        found = leaves(schema)
+        wanted = found if int(count) < 0 else found[: int(count)]
+        columns = tuple(".".join(leaf.path) for leaf in wanted if not leaf.repeated)
+    return WriteOptions(stats_columns=columns, target_file_bytes=target_bytes)
+
+
+def target_size(configuration: Mapping[str, str], asked: int | None, where: str) -> int:
+    """The size of a new file in bytes.
+
+    Raises:
+        BadRequest: What is asked for is no size.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise BadRequest(f"{where}: a target size of {asked} bytes is none")
+        return asked
+    return size_bytes(configuration.get(TARGET_SIZE, "")) or DEFAULT_TARGET_BYTES
+
+
+def size_bytes(text: str) -> int | None:
+    """Bytes of a text such as ``128mb``; None where it is none."""
+    match = _SIZE.match(text)
+    return int(match[1]) * _FACTOR[match[2].lower()] if match else None
+
+
+def fields_json(schema_json: str) -> list[dict[str, Any]]:
+    """The columns of a Delta schema as plain data."""
+    return list(json.loads(schema_json)["fields"])
+
+
+def _rows(part: Part, files: Sequence[DataFile]) -> int:
+    known = [one.rows for one in part.files]
+    if None in known:
+        return sum(one.rows for one in files)
+    return sum(one or 0 for one in known)

@@ -1,0 +1,150 @@
+"""Which table properties may be set: those that are honoured, and why others are refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from raylake.config.findings import did_you_mean
+from raylake.tables.errors import BadRequest, FeatureUnsupported
+from raylake.tables.rewrite_parts import TARGET_SIZE, size_bytes
+from raylake.tables.upkeep_requests import DropColumn, RenameColumn, SetProperties
+
+_INTERVAL: Final = re.compile(r"^interval\s+\d+\s+(second|minute|hour|day|week)s?$", re.IGNORECASE)
+_OWN_KEY: Final = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$")
+
+Check = Callable[[str], str]
+
+
+def _boolean(text: str) -> str:
+    return "" if text.lower() in ("true", "false") else "write true or false"
+
+
+def _interval(text: str) -> str:
+    return "" if _INTERVAL.match(text.strip()) else "write it as: interval 7 days"
+
+
+def _size(text: str) -> str:
+    return "" if size_bytes(text) else "write a size such as 128mb"
+
+
+def _count(least: int) -> Check:
+    def check(text: str) -> str:
+        whole = re.fullmatch(r"-?\d+", text.strip())
+        return "" if whole and int(text) >= least else f"write a number from {least} on"
+
+    return check
+
+
+def _some(text: str) -> str:
+    return "" if text.strip() else "name at least one column"
+
+
+def _one_of(*allowed: str) -> Check:
+    def check(text: str) -> str:
+        return "" if text in allowed else f"write {' or '.join(allowed)}"
+
+    return check
+
+
+HONOURED: Final[Mapping[str, Check]] = {
+    "delta.appendOnly": _boolean,
+    "delta.checkpoint.writeStatsAsJson": _boolean,
+    "delta.checkpoint.writeStatsAsStruct": _boolean,
+    "delta.checkpointInterval": _count(1),
+    "delta.dataSkippingNumIndexedCols": _count(-1),
+    "delta.dataSkippingStatsColumns": _some,
+    "delta.deletedFileRetentionDuration": _interval,
+    "delta.enableChangeDataFeed": _boolean,
+    "delta.enableDeletionVectors": _boolean,
+    "delta.enableExpiredLogCleanup": _boolean,
+    "delta.isolationLevel": _one_of("Serializable"),
+    "delta.logRetentionDuration": _interval,
+    TARGET_SIZE: _size,
+}
+"""What delta-rs, or a request of ours, goes by. Deletion vectors it reads; Spark writes them."""
+
+SPARK_ONLY: Final[Mapping[str, str]] = {
+    "delta.autoOptimize.autoCompact": "compaction after a write",
+    "delta.autoOptimize.optimizeWrite": "optimised writes",
+    "delta.checkpointPolicy": "v2 checkpoints",
+    "delta.columnMapping.mode": "column mapping",
+    "delta.enableIcebergCompatV1": "Iceberg compatibility",
+    "delta.enableIcebergCompatV2": "Iceberg compatibility",
+    "delta.enableInCommitTimestamps": "in-commit timestamps",
+    "delta.enableRowTracking": "row tracking",
+    "delta.enableTypeWidening": "type widening without a rewrite",
+    "delta.randomizeFilePrefixes": "random file prefixes",
+    "delta.randomPrefixLength": "random file prefixes",
+    "delta.tuneFileSizesForRewrites": "file sizes tuned for rewrites",
+    "delta.universalFormat.enabledFormats": "UniForm",
+}
+"""What Spark alone goes by."""
+
+_RESERVED: Final[Mapping[str, str]] = {
+    "delta.minReaderVersion": "the protocol follows from what a table uses",
+    "delta.minWriterVersion": "the protocol follows from what a table uses",
+    "delta.columnMapping.maxColumnId": "an engine counts it",
+    "delta.setTransactionRetentionDuration": "positions in the table's log would expire",
+}
+
+
+def check_properties(wanted: Mapping[str, str], where: str) -> None:
+    """Refuse keys and values that mean nothing here, each by name.
+
+    Raises:
+        FeatureUnsupported: Spark alone honours it.
+        BadRequest: The key is unknown or reserved, or the value is none of its.
+    """
+    for key, text in wanted.items():
+        refuse_reserved(key, where)
+        if not key.startswith("delta."):
+            continue
+        if key in SPARK_ONLY:
+            raise FeatureUnsupported(
+                f"{where}: {key} ({SPARK_ONLY[key]}) is not honoured by delta-rs",
+                hint="use engine: spark",
+                feature=key,
+            )
+        if key not in HONOURED:
+            raise BadRequest(
+                f"{where}: there is no property {key!r}",
+                hint=did_you_mean(key, [*HONOURED, *SPARK_ONLY]),
+                property=key,
+            )
+        wrong = HONOURED[key](text)
+        if wrong:
+            raise BadRequest(f"{where}: {key} = {text!r}", hint=wrong, property=key)
+
+
+def refuse_reserved(key: str, where: str) -> None:
+    """Refuse a key that is not the user's to set or unset.
+
+    Raises:
+        BadRequest: Saying why, or what to use instead.
+    """
+    if key.startswith("delta.constraints."):
+        raise BadRequest(
+            f"{where}: {key!r} is reserved",
+            hint="use AddConstraint or DropConstraint",
+            property=key,
+        )
+    if key.startswith(("delta.feature.", "raylake.")) or key in _RESERVED:
+        reason = _RESERVED.get(key, "it is set by what needs it")
+        raise BadRequest(f"{where}: {key!r} is reserved: {reason}", property=key)
+    if not _OWN_KEY.match(key) or f"delta.{key}" in {**HONOURED, **SPARK_ONLY}:
+        raise BadRequest(
+            f"{where}: {key!r} is no property",
+            hint=did_you_mean(f"delta.{key}", [*HONOURED, *SPARK_ONLY]),
+            property=key,
+        )
+
+
+def needs_spark(operation: object) -> str:
+    """Why delta-rs cannot do an operation on any table; empty where it can."""
+    if isinstance(operation, RenameColumn | DropColumn):
+        return "renaming and dropping columns needs columnMapping"
+    if isinstance(operation, SetProperties):
+        return ", ".join(f"{key} is Spark's" for key in operation.properties if key in SPARK_ONLY)
+    return ""

@@ -1,0 +1,203 @@
+"""Deleting files that no version within the retention needs.
+
+What is needed is found from the log: the files of the version that was the newest one when the
+retention began, all that was added since, what a checkpoint remembers as removed since, and the
+versions that are pinned. A file younger than the retention stays whatever the log says of it: a
+writer that has not committed yet needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from raylake.delta import log_files
+from raylake.delta.checkpoint import interval_s
+from raylake.delta.live_rows import SourceFile, source_files
+from raylake.delta.log_reader import LogReader, LogSnapshot
+from raylake.delta.log_store import files_of
+from raylake.delta.txn_listing import checkpoint_files
+from raylake.delta.vector_files import vector_file
+from raylake.storage.place import Place, open_input
+from raylake.tables.errors import BadRequest
+from raylake.tables.upkeep_requests import MIN_RETENTION_HOURS, Vacuum
+from raylake.tables.versions import Versions
+
+_HOUR_MS: Final = 3_600_000
+RETENTION: Final = "delta.deletedFileRetentionDuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Vacuumed:
+    """What a vacuum did, or would.
+
+    Attributes:
+        paths: Files, relative to the table, as they lie there.
+        size_bytes: Their bytes.
+        failed: Why the first file that could not be deleted was not; empty when all were.
+    """
+
+    paths: tuple[str, ...]
+    size_bytes: int
+    failed: str = ""
+
+
+def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Vacuumed:
+    """Delete what nobody needs, or list it.
+
+    Args:
+        root: The table.
+        handle: delta-rs's handle of its newest version.
+        request: What is asked for.
+        now_s: The time, in seconds since the epoch.
+
+    Raises:
+        BadRequest: The retention is too short.
+        VersionUnknown, VersionGone: A pinned version is not there.
+    """
+    horizon_ms = int(now_s * 1000 - _retention_hours(root, handle, request) * _HOUR_MS)
+    # Before the log is read: what is committed in between is in the log then.
+    there = files_of(str(root)).tree("")
+    log = _Log(root, horizon_ms)
+    needed = log.needed()
+    for version in request.keep_versions:
+        needed |= _all_files(source_files(log.snapshot(log.versions.known(version))))
+    known = None if request.orphans else log.known()
+    chosen: dict[str, int] = {}
+    for path, size in there.items():
+        if path in needed or not _is_data(path) or (known is not None and path not in known):
+            continue
+        found = log_files.mark(root / path)
+        if found is not None and found.mtime_ns // 1_000_000 <= horizon_ms:
+            chosen[path] = size
+    if request.dry_run:
+        return Vacuumed(tuple(sorted(chosen)), sum(chosen.values()))
+    return _deleted(root, chosen)
+
+
+def _deleted(root: Place, chosen: dict[str, int]) -> Vacuumed:
+    gone, failed = [], ""
+    for path in sorted(chosen):
+        try:
+            (root / path).unlink(missing_ok=True)
+            gone.append(path)
+        except OSError as error:
+            failed = failed or f"{path} was not deleted: {error}"
+    return Vacuumed(tuple(gone), sum(chosen[path] for path in gone), failed)
+
+
+def _retention_hours(root: Place, handle: DeltaTable, request: Vacuum) -> float:
+    own_s = interval_s(handle.metadata().configuration.get(RETENTION, ""))
+    if request.retention_hours is None:
+        return max(MIN_RETENTION_HOURS, (own_s or 0) / 3600)
+    if request.retention_hours < 0:
+        raise BadRequest(f"{root}: vacuum: a retention of {request.retention_hours} hours is none")
+    if request.retention_hours < MIN_RETENTION_HOURS and not request.allow_short_retention:
+        raise BadRequest(
+            f"{root}: vacuum: a retention of {request.retention_hours:g} hours is below "
+            f"{MIN_RETENTION_HOURS:g}: readers, and writers that have not committed yet, could "
+            "lose their files",
+            hint="allow_short_retention=True, where nobody else uses the table",
+        )
+    return request.retention_hours
+
+
+class _Log:
+    """What a table's log says of files.
+
+    Args:
+        root: The table.
+        horizon_ms: When the retention began.
+    """
+
+    def __init__(self, root: Place, horizon_ms: int) -> None:
+        self._root = root
+        self._horizon_ms = horizon_ms
+        self._reader = LogReader(str(root))
+        self.versions = Versions(root)
+        self._commits = self.versions.with_commits()
+        # Times may go back a little from one commit to the next; the earliest cut is the safe one.
+        young = [v for v in self._commits if self.versions.made_ms(v) > horizon_ms]
+        self._base = self.versions.latest
+        if young:
+            self._base = max(self.versions.oldest_in_log(), min(young) - 1)
+
+    def snapshot(self, version: int) -> LogSnapshot:
+        """A version."""
+        return self._reader.snapshot(version)
+
+    def needed(self) -> set[str]:
+        """Files that a version within the retention needs."""
+        found = _all_files(source_files(self.snapshot(self.versions.latest)))
+        found |= _all_files(source_files(self.snapshot(self._base)))
+        for actions in self._after(self._base):
+            found |= set(_named(actions, ("add", "cdc")))
+        return found | set(self._tombstones(young=True))
+
+    def known(self) -> set[str]:
+        """Files that the log says were removed, or held changes."""
+        found: set[str] = set(self._tombstones(young=False))
+        for actions in self._after(self._commits[0] - 1):
+            found |= set(_named(actions, ("remove", "cdc")))
+        return found
+
+    def _after(self, version: int) -> Iterator[list[dict[str, Any]]]:
+        for one in range(max(version + 1, self._commits[0]), self.versions.latest + 1):
+            yield log_files.read_commit(self._root, one) or []
+
+    def _tombstones(self, *, young: bool) -> Iterator[str]:
+        """Files that the newest checkpoint remembers as removed: since the horizon, or all."""
+        versions = log_files.checkpoint_versions(self._root)
+        for file in checkpoint_files(self._root, versions[-1]) if versions else ():
+            with open_input(file) as opened, pq.ParquetFile(opened) as parquet:
+                if "remove" not in parquet.schema_arrow.names:
+                    continue
+                for batch in parquet.iter_batches(columns=["remove"]):
+                    removes = batch.column("remove")
+                    valid = removes.filter(pc.is_valid(pc.struct_field(removes, "path")))
+                    yield from self._remembered(valid, young=young)
+
+    def _remembered(self, removes: pa.Array, *, young: bool) -> Iterator[str]:
+        for one in removes.to_pylist():
+            if not young or int(one.get("deletionTimestamp") or 0) > self._horizon_ms:
+                yield from _paths_of(one)
+
+
+def _all_files(files: Iterable[SourceFile]) -> set[str]:
+    found: set[str] = set()
+    for one in files:
+        found.add(unquote(one.path))
+        vector = vector_file(one.vector)
+        if vector is not None:
+            found.add(unquote(vector))
+    return found
+
+
+def _named(actions: Iterable[dict[str, Any]], kinds: tuple[str, ...]) -> Iterator[str]:
+    for action in actions:
+        for kind in kinds:
+            if action.get(kind):
+                yield from _paths_of(action[kind])
+
+
+def _paths_of(file: dict[str, Any]) -> Iterator[str]:
+    yield unquote(str(file["path"]))
+    vector = vector_file(file.get("deletionVector"))
+    if vector is not None:
+        yield unquote(vector)
+
+
+def _is_data(path: str) -> bool:
+    """Whether a file is one that engines write beside the log; nothing else is taken."""
+    *folders, name = path.split("/")
+    if any(one[:1] in "_." and "=" not in one and one != "_change_data" for one in folders):
+        return False
+    vector = name.startswith("deletion_vector_") and name.endswith(".bin")
+    return vector or (name.endswith(".parquet") and name[:1] not in "_.")
