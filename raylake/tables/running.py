@@ -129,8 +129,7 @@ def under_slot(slots: Slots, runner: Runner, order: Order) -> OperationResult:
     except RayLakeError as error:
         failure = error
     # Only who ran it knows that it has stopped; not of a process that went away.
-    for_sure = failure is None or (isinstance(failure, TableError) and not failure.table_changed)
-    for_sure = for_sure and not isinstance(failure, RunnerLost | OutcomeUnread)
+    for_sure = failure is None or _unchanged(failure)
     try:
         verdict = _verdict(slots, grant, for_sure=for_sure)
     except RayLakeError as error:
@@ -152,13 +151,13 @@ def under_slot(slots: Slots, runner: Runner, order: Order) -> OperationResult:
 
 def lost_for_good(order: Order, failure: RayLakeError | None) -> RayLakeError:
     """What a failure means once the log says that nothing landed."""
-    if failure is not None and not isinstance(failure, RunnerLost | OutcomeUnread):
-        return failure
     if isinstance(failure, MemoryExceeded):
         return OutOfMemory(
             f"{failure.message}; the table is unchanged, its log has no commit of it",
             hint="give it more memory, put fewer rows in one operation, or use engine: spark",
         )
+    if failure is not None and (not isinstance(failure, TableError) or _unchanged(failure)):
+        return failure
     what = failure.message if failure is not None else "it ended without a word"
     return WriteFailed(
         f"{order.table}: {order.name} was not done: {what}",
@@ -194,6 +193,10 @@ def from_log(order: Order, version: int) -> OperationResult:
         files=counted_files(actions or []),
         duration_s=0.0,
     )
+
+
+def _unchanged(failure: RayLakeError) -> bool:
+    return isinstance(failure, TableError) and failure.table_changed is False
 
 
 def _verdict(slots: Slots, grant: Grant, *, for_sure: bool) -> Verdict:

@@ -58,6 +58,13 @@ class Owner:
         return Verdict(grant.request, self.version)
 
 
+class SessionLost(errors.TableError):
+    """An engine's error of which the engine does not say whether the table changed."""
+
+    code = "session_lost"
+    table_changed = None
+
+
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
     """An order on a table whose version 1 carries the slot's number."""
@@ -89,6 +96,7 @@ def test_a_refusal_is_passed_on_and_nobody_is_suspected(order: Order) -> None:
         MemoryExceeded("too much"),
         errors.OutcomeUnread("the log?"),
         DependencyUnreachable("the store"),
+        SessionLost("the driver"),
     ],
 )
 def test_who_may_still_write_is_not_believed(order: Order, failure: RayLakeError) -> None:
@@ -104,6 +112,14 @@ def test_lost_before_its_commit_it_is_an_error_that_says_so(order: Order) -> Non
     with pytest.raises(errors.WriteFailed, match="was not done: killed") as caught:
         under_slot(Owner(), Runner(RunnerLost("killed")), order)
     assert caught.value.table_changed is False
+
+
+def test_an_engine_that_could_not_tell_is_answered_by_the_log(order: Order) -> None:
+    with pytest.raises(errors.WriteFailed, match="was not done: the driver") as caught:
+        under_slot(Owner(), Runner(SessionLost("the driver")), order)
+    assert caught.value.table_changed is False
+    with pytest.raises(DependencyUnreachable):
+        under_slot(Owner(), Runner(DependencyUnreachable("the store")), order)
 
 
 def test_ended_by_its_memory_it_is_an_error_of_its_own(order: Order) -> None:
