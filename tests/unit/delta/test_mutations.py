@@ -101,7 +101,8 @@ def last_offset_for_next_offset(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_epoch_check_left_out(patch: pytest.MonkeyPatch) -> None:
-    copy = mutated(owner_core, "        self._check_number()\n", "")
+    guarded = "self._guard.check_foreign(int(self.table.version()))"
+    copy = mutated(owner_core, f"self._check_number()\n            {guarded}", guarded)
     patch.setattr(owner_core.OwnerCore, "refresh", copy.OwnerCore.refresh)
 
 
