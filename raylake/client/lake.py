@@ -22,7 +22,6 @@ from raylake.storage.access import also_use_stores
 from raylake.storage.place import folders, place
 from raylake.tables.errors import TableMissing
 from raylake.tables.service import DirectTables, EngineChoice, TableService
-from raylake.tables.versions import missing
 
 READERS: Final = "_raylake/readers"
 _OURS: Final = re.compile(r"[_.]")
@@ -68,19 +67,16 @@ def connect(
 
 
 def table_at(address: str | Path) -> Table:
-    """A table by its address alone, which is there.
+    """A table by its address alone; whether it is there is asked when it is used.
 
     Raises:
         ConfigError: The address is none.
-        TableMissing: There is no table.
     """
     try:
         root = place(normalise_table_address(str(address)))
     except Invalid as error:
         found = error.findings[0]
         raise ConfigError(f"{address}: {found.message}", hint=found.hint) from None
-    if not is_table(str(root)):
-        raise missing(str(root))
     name = f"{root.parent.name}.{root.name}"
     readers = root.parent.parent / "_raylake" / "readers" / name
     return Table(Source(name, str(root), DirectTables()), readers)
