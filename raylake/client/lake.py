@@ -34,6 +34,7 @@ def connect(
     *,
     storage: Mapping[str, Mapping[str, Any]] | None = None,
     engine: EngineChoice = "auto",
+    tables: TableService | None = None,
 ) -> Lake:
     """A lake and its tables. Nothing is written, and nothing is asked of a cluster.
 
@@ -44,6 +45,9 @@ def connect(
         storage: How object stores are reached, as the section ``stores`` of a pipeline file; keys
             are references (``env:NAME``, ``file:/path``, ``profile:NAME``).
         engine: What writes: ``delta-rs``, ``spark``, or ``auto``, which decides for each operation.
+        tables: What reads and writes tables; None: this process does, and tables that have an owner
+            are left to it. On a Ray cluster ``actors.table_service.RayTables()`` works under the
+            owners' slots.
 
     Raises:
         ConfigError: The address is none, or ``storage`` does not fit it.
@@ -63,7 +67,7 @@ def connect(
         raise ConfigError(
             f"storage: {at}: {first['msg']}", hint="see `stores` in the README"
         ) from None
-    return Lake(where, address, stores, engine=engine)
+    return Lake(where, address, stores, tables=tables, engine=engine)
 
 
 def table_at(address: str | Path) -> Table:
