@@ -75,6 +75,6 @@ def test_the_commands_of_the_page_run(folder: Path, capsys: pytest.CaptureFixtur
         "convert",
         "migrate",
     }
-    for words in typed:
+    for words in filter(None, typed):
         assert main(words[1:]) == 0, capsys.readouterr().err
         assert capsys.readouterr().out
