@@ -43,7 +43,9 @@ COMMANDS: Final = {
     "skip": Entry("raylake.cli.skip", "Leave offsets out, counted as dropped."),
     "breaker": Entry("raylake.cli.breaker", "Circuit breakers: list, trip and reset them."),
     "watermark": Entry("raylake.cli.watermark", "Watermarks: show them, and repair one."),
-    "table": Entry("raylake.cli.table", "Tables: show, history, read, changes, restore."),
+    "table": Entry(
+        "raylake.cli.table", "Tables: show, history, read, changes, restore, convert, migrate."
+    ),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show and count them."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),
     "job": Entry("raylake.cli.job", "A job's entry point, as `ray job submit` starts it."),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from raylake.cli.options import taking
 from raylake.cli.output import print_json, stderr, stdout
+from raylake.cli.table_moves import ConvertOptions, MigrateOptions, convert, migrate_tables
 from raylake.cli.table_output import (
     TableOutput,
     TableOutputOption,
@@ -20,7 +20,7 @@ from raylake.cli.table_output import (
     print_fields,
     print_table,
 )
-from raylake.client.lake import Lake, connect, table_at
+from raylake.cli.table_place import FileOption, LakeOption, TableArgument, table_there
 from raylake.client.lake_table import HISTORY_COLUMNS, VERSION_COLUMNS, Table
 from raylake.client.rows import Rows
 from raylake.errors import ConfigError
@@ -29,28 +29,10 @@ MAX_ROWS = 100_000
 
 app = typer.Typer(
     add_completion=False,
-    help="Tables: show, history, read, changes, restore.",
+    help="Tables: show, history, read, changes, restore, convert, migrate.",
     no_args_is_help=True,
 )
 
-TableArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="TABLE", help="layer.name, such as silver.orders; or a table's address."
-    ),
-]
-LakeOption = Annotated[
-    str | None, typer.Option("--lake", help="The lake's folder or address.", show_default=False)
-]
-FileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--file",
-        "-f",
-        help="A pipeline file: its lake, and how stores are reached.",
-        show_default=False,
-    ),
-]
 VersionOption = Annotated[
     int | None, typer.Option(help="At this version.", min=0, show_default=False)
 ]
@@ -125,7 +107,7 @@ def show(
     output: TableOutputOption = TableOutput.table,
 ) -> None:
     """What a table is now: version, columns, files, rows; or which versions can be read."""
-    found = the_table(table, lake, file)
+    found = table_there(table, lake, file)
     if versions:
         lines = [asdict(one) for one in found.versions(limit)]
         _print_lines(found, VERSION_COLUMNS, lines, output)
@@ -150,7 +132,7 @@ def history(
     output: TableOutputOption = TableOutput.table,
 ) -> None:
     """What was done to a table, newest first."""
-    found = the_table(table, lake, file)
+    found = table_there(table, lake, file)
     lines = [asdict(one) for one in found.history(limit)]
     _print_lines(found, HISTORY_COLUMNS, lines, output)
 
@@ -159,7 +141,7 @@ def history(
 @taking(ReadOptions)
 def read(asked: ReadOptions) -> None:
     """Rows of one version; their order is not given."""
-    found = the_table(asked.table, asked.lake, asked.file)
+    found = table_there(asked.table, asked.lake, asked.file)
     columns = None if asked.columns is None else [c.strip() for c in asked.columns.split(",")]
     rows = found.read(asked.where, columns, version=asked.version, at=asked.at)
     _print_rows(found, rows, {"version": rows.version}, asked.limit, asked.output)
@@ -169,7 +151,7 @@ def read(asked: ReadOptions) -> None:
 @taking(ChangesOptions)
 def changes(asked: ChangesOptions) -> None:
     """Rows as they were inserted, updated and deleted in a range of versions."""
-    found = the_table(asked.table, asked.lake, asked.file)
+    found = table_there(asked.table, asked.lake, asked.file)
     rows = found.changes(
         from_version=asked.from_version,
         to_version=asked.to_version,
@@ -197,7 +179,7 @@ def restore(
     output: TableOutputOption = TableOutput.table,
 ) -> None:
     """Make a table again what it was, as a new version; nothing is lost by it."""
-    found = the_table(table, lake, file)
+    found = table_there(table, lake, file)
     if version is None and at is None:
         raise ConfigError(
             "restore: which version?", hint="--version N or --at TIME; `raylake table history`"
@@ -210,31 +192,8 @@ def restore(
     _print_one("result", result, output)
 
 
-def the_table(table: str, lake: str | None, file: Path | None) -> Table:
-    """The table that a command line names, which is there.
-
-    Raises:
-        ConfigError: It says not where the table lies, or says it twice.
-        TableMissing: It is not there.
-    """
-    given = [name for name, one in (("--lake", lake), ("--file", file)) if one is not None]
-    if len(given) > 1:
-        raise ConfigError("both --lake and --file are given", hint="give one of them")
-    if "/" in table:
-        if lake is not None:
-            raise ConfigError(
-                f"{table} is an address, and --lake is given", hint="write layer.name with --lake"
-            )
-        if file is not None:
-            Lake.from_pipeline(file)
-        return table_at(table)
-    if file is not None:
-        return Lake.from_pipeline(file).require(table)
-    if lake is None:
-        raise ConfigError(
-            f"{table}: in which lake?", hint="--lake ./lake, or --file with a pipeline file"
-        )
-    return connect(lake).require(table)
+app.command("convert")(taking(ConvertOptions)(convert))
+app.command("migrate")(taking(MigrateOptions)(migrate_tables))
 
 
 def _print_rows(

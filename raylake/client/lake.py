@@ -22,7 +22,6 @@ from raylake.storage.access import also_use_stores
 from raylake.storage.place import folders, place
 from raylake.tables.errors import TableMissing
 from raylake.tables.service import DirectTables, EngineChoice, TableService
-from raylake.tables.versions import missing
 
 READERS: Final = "_raylake/readers"
 _OURS: Final = re.compile(r"[_.]")
@@ -35,6 +34,7 @@ def connect(
     *,
     storage: Mapping[str, Mapping[str, Any]] | None = None,
     engine: EngineChoice = "auto",
+    tables: TableService | None = None,
 ) -> Lake:
     """A lake and its tables. Nothing is written, and nothing is asked of a cluster.
 
@@ -45,6 +45,9 @@ def connect(
         storage: How object stores are reached, as the section ``stores`` of a pipeline file; keys
             are references (``env:NAME``, ``file:/path``, ``profile:NAME``).
         engine: What writes: ``delta-rs``, ``spark``, or ``auto``, which decides for each operation.
+        tables: What reads and writes tables; None: this process does, and tables that have an owner
+            are left to it. On a Ray cluster ``actors.table_service.RayTables()`` works under the
+            owners' slots.
 
     Raises:
         ConfigError: The address is none, or ``storage`` does not fit it.
@@ -64,23 +67,20 @@ def connect(
         raise ConfigError(
             f"storage: {at}: {first['msg']}", hint="see `stores` in the README"
         ) from None
-    return Lake(where, address, stores, engine=engine)
+    return Lake(where, address, stores, tables=tables, engine=engine)
 
 
 def table_at(address: str | Path) -> Table:
-    """A table by its address alone, which is there.
+    """A table by its address alone; whether it is there is asked when it is used.
 
     Raises:
         ConfigError: The address is none.
-        TableMissing: There is no table.
     """
     try:
         root = place(normalise_table_address(str(address)))
     except Invalid as error:
         found = error.findings[0]
         raise ConfigError(f"{address}: {found.message}", hint=found.hint) from None
-    if not is_table(str(root)):
-        raise missing(str(root))
     name = f"{root.parent.name}.{root.name}"
     readers = root.parent.parent / "_raylake" / "readers" / name
     return Table(Source(name, str(root), DirectTables()), readers)

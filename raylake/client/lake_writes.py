@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from raylake.client.incoming import as_arrow
 from raylake.client.rows import Source
+from raylake.config.addresses import normalise_table_address
+from raylake.config.findings import Invalid
 from raylake.tables.errors import BadRequest
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import (
@@ -28,6 +30,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.results import OperationResult
 from raylake.tables.service import Route
+from raylake.tables.upkeep_requests import Clone
 from raylake.tables.versions import Versions
 
 
@@ -204,6 +207,28 @@ class TableWrites:
         """
         return self.run(Restore(version, at))
 
+    def clone(
+        self,
+        target: TableWrites | str,
+        *,
+        version: int | None = None,
+        at: datetime | str | None = None,
+        deep: bool = True,
+    ) -> OperationResult:
+        """Make a table of its own from a version of this one; history and a ledger stay here.
+
+        Args:
+            target: The new table, ``lake.table("silver.copy")``, or its address.
+            version: Its version; the newest unless ``version`` or ``at`` says another.
+            at: As of this time, with a zone.
+            deep: Whether the data is copied; else the clone names this table's files, and a vacuum
+                of this table takes them from it.
+        """
+        source = self._source
+        where = target.address if isinstance(target, TableWrites) else _address(target)
+        request = Clone(source.address, version, at, deep)
+        return source.tables.execute(where, request, engine=source.engine)
+
     def run(self, operation: Write) -> OperationResult:
         """Run an operation of :mod:`raylake.tables.requests`, as the other methods do.
 
@@ -224,6 +249,21 @@ class TableWrites:
 
     def _arrow(self, rows: Any, what: str) -> pa.Table:
         return as_arrow(rows, lambda: self.schema, f"{self.name}: {what}")
+
+
+def _address(text: str) -> str:
+    """A table's address; a name alone would be a folder here.
+
+    Raises:
+        BadRequest: It is no address.
+    """
+    if "/" not in text:
+        raise BadRequest(f"clone: {text!r} is no address", hint=f"give lake.table({text!r})")
+    try:
+        return normalise_table_address(text)
+    except Invalid as error:
+        found = error.findings[0]
+        raise BadRequest(f"clone: {text}: {found.message}", hint=found.hint) from None
 
 
 def listed(names: str | Sequence[str]) -> tuple[str, ...]:

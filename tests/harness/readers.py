@@ -77,18 +77,24 @@ def by_spark(tables: Mapping[str, Path], folder: Path) -> dict[str, pa.Table]:
         tables: Delta tables by name.
         folder: Takes what Spark read, as plain Parquet.
     """
-    java = _java_17()
     asked = {str(table): str(folder / name) for name, table in tables.items()}
+    in_spark("tests.integration.spark.read_tables", folder, json.dumps(asked))
+    return {name: pq.read_table(folder / name) for name in tables}
+
+
+def in_spark(module: str, folder: Path, *arguments: str) -> str:
+    """What a module prints that starts a Spark session of its own; a process of its own.
+
+    Args:
+        module: Gets Ivy's folder and then ``arguments``.
+        folder: Where it runs.
+        *arguments: The others.
+    """
+    java = _java_17()
     ivy = cache_folder() / "ivy"
     with file_lock(cache_folder() / "ivy.lock"):
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tests.integration.spark.read_tables",
-                str(ivy),
-                json.dumps(asked),
-            ],
+            [sys.executable, "-m", module, str(ivy), *arguments],
             cwd=folder,
             env={
                 **os.environ,
@@ -103,7 +109,7 @@ def by_spark(tables: Mapping[str, Path], folder: Path) -> dict[str, pa.Table]:
             check=False,
         )
     assert done.returncode == 0, done.stderr[-6000:]
-    return {name: pq.read_table(folder / name) for name in tables}
+    return done.stdout
 
 
 def _java_17() -> Java:

@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession
 _DELTA = "io.delta:delta-spark_2.12:3.3.3"
 
 
-def main(ivy: str, tables: dict[str, str]) -> None:
+def session_of(ivy: str) -> SparkSession:
+    """A session with Delta, of one thread."""
     settings = {
         "spark.jars.packages": _DELTA,
         "spark.jars.ivy": ivy,
@@ -29,7 +30,11 @@ def main(ivy: str, tables: dict[str, str]) -> None:
     builder = SparkSession.builder.master("local[1]").appName("read-tables")
     for name, value in settings.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
+    return builder.getOrCreate()
+
+
+def main(ivy: str, tables: dict[str, str]) -> None:
+    session = session_of(ivy)
     for table, out in tables.items():
         session.read.format("delta").load(table).coalesce(1).write.parquet(out)
     session.stop()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import raylake
@@ -37,6 +38,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "pipeline: orders\nlake: ./lake\nkafka: {bootstrap: 'localhost:9'}\n"
         "bronze: {orders: {topics: [orders]}}\n"
     )
+    for name in ("clicks", "sales"):
+        (tmp_path / "old" / name).mkdir(parents=True)
+        pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "old" / name / "a.parquet")
     return tmp_path
 
 
@@ -62,7 +66,15 @@ def test_the_commands_of_the_page_run(folder: Path, capsys: pytest.CaptureFixtur
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     typed = [shlex.split(line, comments=True) for line in lines]
     commands = [words[2] for words in typed if words[:2] == ["raylake", "table"]]
-    assert set(commands) == {"show", "history", "read", "changes", "restore"}
-    for words in typed:
+    assert set(commands) == {
+        "show",
+        "history",
+        "read",
+        "changes",
+        "restore",
+        "convert",
+        "migrate",
+    }
+    for words in filter(None, typed):
         assert main(words[1:]) == 0, capsys.readouterr().err
         assert capsys.readouterr().out

@@ -1,0 +1,43 @@
+"""The child process of the Spark test: one session, given and found, prints what it reads.
+
+Arguments: Ivy's folder, the lake.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import raylake
+from raylake.errors import ConfigError
+from tests.integration.spark.read_tables import session_of
+
+
+def main(ivy: str, where: str) -> None:
+    orders = raylake.connect(where).table("silver.orders")
+    try:
+        orders.read().to_spark()
+        without = "a session was found"
+    except ConfigError as error:
+        without = error.message
+    session = session_of(ivy)
+    pinned = orders.read("amount = 2 AND region = 'r1'", ["id"])
+    frame = pinned.to_spark(session)
+    feed = orders.changes(from_version=2, to_version=2, ignore_deletes=True)
+    inserts = orders.changes(from_version=1, to_version=2, ignore_changes=True)
+    orders.delete("true")
+    found = {
+        "without": without,
+        "columns": frame.columns,
+        "ids": sorted(row["id"] for row in frame.collect()),
+        "old": orders.read(version=1).to_spark().count(),
+        "feed": feed.to_spark().count(),
+        "inserts": inserts.to_spark().count(),
+        "now": orders.read().to_spark().count(),
+    }
+    print(json.dumps(found))
+    session.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
