@@ -263,7 +263,9 @@ def test_failure_24_a_host_killed_after_the_commit_is_applied_once(bench: Bench)
     assert bench.merge(EPOCH + 3, 3).version_after == 4
 
 
-def test_a_driver_killed_in_a_merge_is_told_and_another_one_is_started(bench: Bench) -> None:
+def test_a_driver_killed_in_a_merge_is_told_and_another_one_comes_up_and_is_given_back(
+    bench: Bench,
+) -> None:
     going = bench.held(EPOCH + 1, 2)
     children = psutil.Process(bench.driver.call(process)).children(recursive=True)
     (jvm,) = [one for one in children if "pyspark-shell" in one.cmdline()]
@@ -272,16 +274,23 @@ def test_a_driver_killed_in_a_merge_is_told_and_another_one_is_started(bench: Be
     with pytest.raises(SparkLost):
         going.result(120)
     assert bench.rows() == {1: "old", 2: "old", 3: "old"}
-    assert bench.merge(EPOCH + 1, 2).version_after == 2
 
-
-def test_an_idle_session_is_given_back_and_started_anew(bench: Bench) -> None:
-    bench.driver.call(close)
     bench.setup = setup(idle_timeout_s=1.0)
-    bench.merge(EPOCH + 1, 1)
+    assert bench.merge(EPOCH + 1, 2).version_after == 2
     until(lambda: bench.driver.call(status).state is State.ABSENT, "the session to be idle", 60)
     until(lambda: bench.driver.call(free_cpus) == CPUS, "the CPUs to come back", 30)
-    assert bench.merge(EPOCH + 2, 2).version_after == 3
+
+
+def test_a_session_given_back_is_started_anew_and_its_executors_follow_the_work(
+    bench: Bench,
+) -> None:
+    bench.driver.call(close)
+    bench.setup = setup(executors={"min": 1, "max": 2})
+    going = bench.held(EPOCH + 1, 2)
+    until(lambda: bench.driver.call(status).executors == 2, "a second executor", 120)
+    bench.release()
+    assert going.result(120).version_after == 2
+    assert bench.rows() == {1: "old", 2: "new", 3: "old"}
 
 
 @pytest.mark.parametrize(
