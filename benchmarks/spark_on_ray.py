@@ -128,11 +128,11 @@ class _Session:
             **os.environ,
             **driver_environment(spark_java()),
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}",
-            "RAYLAKE_RAY_DIR": str(made.folder / "ray"),
+            "RAYLAKE_RAY_DIR": str(made.folder / "r"),
         }
         said = json.dumps({"cores": chosen.cores, "memory": chosen.memory_mib * MIB})
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", kind, said, str(made.folder / "ray")],
+            [sys.executable, __file__, "--serve", kind, said, str(made.folder / "r")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
