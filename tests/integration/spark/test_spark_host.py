@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -168,6 +167,13 @@ class Bench:
         # pyspark's daemon is between the JVM and the task's process.
         return psutil.Process(json.loads(reached.read_text())["parent"]).parent()
 
+    def spark_driver(self) -> psutil.Process:
+        """The driver's JVM."""
+        children = psutil.Process(self.driver.call(process)).children(recursive=True)
+        living = [one for one in children if one.status() != psutil.STATUS_ZOMBIE]
+        (jvm,) = [one for one in living if "pyspark-shell" in one.cmdline()]
+        return jvm
+
     def rows(self) -> dict[int, str]:
         found = DeltaTable(self.table).to_pyarrow_table().to_pylist()
         assert len({row["id"] for row in found}) == len(found)
@@ -268,9 +274,7 @@ def test_a_driver_killed_in_a_merge_is_told_and_another_one_comes_up_and_is_give
     bench: Bench,
 ) -> None:
     going = bench.held(EPOCH + 1, 2)
-    children = psutil.Process(bench.driver.call(process)).children(recursive=True)
-    (jvm,) = [one for one in children if "pyspark-shell" in one.cmdline()]
-    jvm.send_signal(signal.SIGKILL)
+    bench.spark_driver().kill()
     bench.release()
     with pytest.raises(SparkLost):
         going.result(120)
