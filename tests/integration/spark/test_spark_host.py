@@ -47,7 +47,7 @@ SMALL: Mapping[str, Any] = {
     "memory_bytes": 600 * 2**20,
     "driver_memory_bytes": 600 * 2**20,
     "idle_timeout_s": 600.0,
-    "start_timeout_s": 240.0,
+    "start_timeout_s": 420.0,
 }
 
 
@@ -155,7 +155,7 @@ class Bench:
                 going.result()
             return any(self.gate.glob("reached-*"))
 
-        until(reached, "a task on an executor", 300)
+        until(reached, "a task on an executor", 450)
         return going
 
     def release(self) -> None:
