@@ -10,7 +10,15 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from actors.calls import find, result
-from actors.spark_host import CONTROL, NAME, OPERATIONS, EngineOf, HostReport, SparkHost
+from actors.spark_host import (
+    CONTROL,
+    NAME,
+    OPERATIONS,
+    EngineOf,
+    HostReport,
+    SparkHost,
+    spark_engine,
+)
 from raylake.client.cluster import NAMESPACE
 from raylake.ingest.ports import OwnerLost
 from raylake.spark.errors import SparkLost, SparkNotReady
@@ -34,7 +42,7 @@ class RaySparkHost:
         engine: Makes the engine that runs operations in its session.
     """
 
-    def __init__(self, setup: SparkSetup, engine: EngineOf) -> None:
+    def __init__(self, setup: SparkSetup, engine: EngineOf = spark_engine) -> None:
         self._setup = setup
         self._engine = engine
 

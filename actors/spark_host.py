@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import ray
@@ -36,6 +37,11 @@ ANSWERS_S = 1.0
 """Answers of calls that ended are on their way for so long."""
 
 EngineOf = Callable[[LiveSession], Any]
+
+
+def spark_engine(live: LiveSession) -> Any:
+    """The engine that runs operations in a session; loaded where pyspark is, and only there."""
+    return import_module("raylake.spark.engine").SparkEngine(live.session)
 
 
 @dataclass(frozen=True, slots=True)

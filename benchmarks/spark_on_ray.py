@@ -53,6 +53,7 @@ def main() -> int:
         sessions = {kind: _Session(made, kind, chosen) for kind in KINDS}
         try:
             for kind, session in sessions.items():
+                ready[kind].append(session.ready_s)
                 session.merge(tables[kind], _changes(made, chosen, 0))
             for n in range(1, chosen.rounds + 1):
                 source = _changes(made, chosen, n)
@@ -84,7 +85,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--changes", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--starts", type=int, default=2, help="starts beside the measured ones")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--memory-mib", type=int, default=1024)
 
@@ -128,11 +129,11 @@ class _Session:
             **os.environ,
             **driver_environment(spark_java()),
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}",
-            "RAYLAKE_RAY_DIR": str(made.folder / "ray"),
+            "RAYLAKE_RAY_DIR": str(made.folder / "r"),
         }
         said = json.dumps({"cores": chosen.cores, "memory": chosen.memory_mib * MIB})
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", kind, said, str(made.folder / "ray")],
+            [sys.executable, __file__, "--serve", kind, said, str(made.folder / "r")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -21,13 +21,13 @@ from raylake.client.launch import PACKAGE_ROOT
 from raylake.errors import RayLakeError
 from raylake.kafka.artifacts import KAFKA_VERSION, cache_folder
 from raylake.kafka.java import find_java
+from raylake.spark.jars import OWN_ENV, jar_folder, pinned_jars
 
 GIB = 1024**3
 LEAST_DISK_BYTES = GIB
 LEAST_MEMORY_BYTES = 2 * GIB
 LEAST_SHARED_BYTES = 128 * 1024**2
 LONGEST_RAY_DIR = 60
-DELTA_JAR = "io.delta_delta-spark_2.12-3.3.3.jar"
 _CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 NEEDED = ("ray", "deltalake", "pyarrow", "kafka-python", "pydantic", "numpy", "duckdb", "orjson")
 
@@ -131,13 +131,13 @@ def _jars(environ: Mapping[str, str]) -> Iterator[Check]:
         found = "not needed: Spark is not installed, and ingestion does without it"
         yield Check("jars of Delta for Spark", "ok", found)
         return
-    folders = (cache / "ivy" / "jars", Path.home() / ".ivy2" / "jars")
-    holding = [folder for folder in folders if (folder / DELTA_JAR).exists()]
-    if holding:
-        yield Check("jars of Delta for Spark", "ok", f"in {holding[0]}")
+    own_jars = environ.get(OWN_ENV)
+    folder = Path(own_jars) if own_jars else cache / jar_folder()
+    if all((folder / jar.filename).exists() for jar in pinned_jars()):
+        yield Check("jars of Delta for Spark", "ok", f"in {folder}")
     else:
-        fix = "Spark's first start fetches them, or put them there; ingestion does without them"
-        yield Check("jars of Delta for Spark", "warn", f"none in {folders[0]}", fix)
+        fix = "Spark's first start fetches them (see RAYLAKE_SPARK_JARS); ingestion needs none"
+        yield Check("jars of Delta for Spark", "warn", f"not all in {folder}", fix)
 
 
 def _ray_folder(environ: Mapping[str, str]) -> Check:

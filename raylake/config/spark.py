@@ -115,5 +115,5 @@ class Spark(Model):
     memory_bytes: Heap = Field(default=2**30, alias="memory")
     driver_memory_bytes: Heap = Field(default=2**30, alias="driver_memory")
     idle_timeout_s: DurationS = Field(default=300.0, alias="idle_timeout")
-    start_timeout_s: DurationS = Field(default=120.0, alias="start_timeout")
+    start_timeout_s: DurationS = Field(default=180.0, alias="start_timeout")
     settings: Annotated[dict[str, str], BeforeValidator(_settings)] = Field(default_factory=dict)

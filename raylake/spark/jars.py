@@ -31,7 +31,7 @@ def delta_jars(java: Java, environ: Mapping[str, str] = os.environ) -> tuple[Pat
         JarsMissing: They are not there and cannot be had, or are other files than the pinned ones.
     """
     wanted = JarSet(
-        _folder(), "the jars of Delta for Spark", pinned_jars(), f"{OWN_ENV} to a folder"
+        jar_folder(), "the jars of Delta for Spark", pinned_jars(), f"{OWN_ENV} to a folder"
     )
     own = environ.get(OWN_ENV)
     try:
@@ -51,6 +51,7 @@ def delta_jars(java: Java, environ: Mapping[str, str] = os.environ) -> tuple[Pat
     return tuple(folder / jar.filename for jar in wanted.jars)
 
 
-def _folder() -> str:
+def jar_folder() -> str:
+    """The name of their folder in the cache."""
     first = pinned_jars()[0]
     return f"spark-delta-{first.version}"

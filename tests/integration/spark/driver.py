@@ -55,7 +55,7 @@ class Driver:
         send(self._process.stdin, (number, function, arguments))
         return answer
 
-    def call(self, function: Callable[..., T], *arguments: Any, timeout_s: float = 300.0) -> T:
+    def call(self, function: Callable[..., T], *arguments: Any, timeout_s: float = 500.0) -> T:
         """The same, waiting for the answer."""
         return self.begin(function, *arguments).result(timeout_s)
 

@@ -15,6 +15,7 @@ from raylake.client.observer_checks import observer_checks
 from raylake.client.pipeline_checks import pipeline_checks as checks_of
 from raylake.client.ray_checks import ray_checks
 from raylake.config import load, load_bytes
+from raylake.spark.jars import jar_folder, pinned_jars
 
 
 def named(found: list[Check], name: str) -> Check:
@@ -66,19 +67,16 @@ def test_the_tokens_source_is_named_in_rays_own_order(tmp_path: Path) -> None:
         assert "planted-token" not in check.found + check.fix
 
 
-def test_jars_are_looked_for_where_they_are_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+def test_jars_are_looked_for_where_they_are_used(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     environ = {"RAYLAKE_CACHE": str(cache)}
     found = list(checks._jars(environ))
     assert named(found, "jars of Kafka").state == "warn"
     assert "dev up" in named(found, "jars of Kafka").fix
     jar = cache / f"kafka-{checks.KAFKA_VERSION}" / "kafka_2.13-4.1.0.jar"
-    delta = cache / "ivy" / "jars" / checks.DELTA_JAR
-    for one in (jar, delta):
-        one.parent.mkdir(parents=True)
+    delta = [cache / jar_folder() / jar.filename for jar in pinned_jars()]
+    for one in (jar, *delta):
+        one.parent.mkdir(parents=True, exist_ok=True)
         one.touch()
     assert {check.state for check in checks._jars(environ)} == {"ok"}
 
