@@ -13,7 +13,7 @@ from raylake.spark.engine_errors import translated
 from raylake.spark.engine_open import address, looked_at
 from raylake.storage.place import Place, make_folder
 from raylake.tables.creating import NewTable, new_table, without_constraint
-from raylake.tables.expressions import SPARK
+from raylake.tables.likeness import SPARK
 from raylake.tables.requests import Create
 from raylake.tables.turns import Done, ended
 

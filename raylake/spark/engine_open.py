@@ -19,7 +19,8 @@ from raylake.errors import DependencyUnreachable, NotOurTable, UnsupportedTable
 from raylake.storage.objects import StorePath
 from raylake.storage.place import Place
 from raylake.tables.errors import BadExpression, FeatureUnsupported
-from raylake.tables.expressions import SPARK, Expression, quoted
+from raylake.tables.expressions import Expression, quoted
+from raylake.tables.likeness import SPARK
 from raylake.tables.subject import Subject
 from raylake.tables.versions import missing
 

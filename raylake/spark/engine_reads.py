@@ -10,8 +10,9 @@ from pyspark.sql import SparkSession
 from raylake.spark.engine_open import load, looked_at
 from raylake.spark.engine_rows import Scratch
 from raylake.storage.place import Place
-from raylake.tables.expressions import SPARK, quoted
+from raylake.tables.expressions import quoted
 from raylake.tables.feeds import FEED_FIELDS, feed_schema, kept, require_feed, versions_of
+from raylake.tables.likeness import SPARK
 from raylake.tables.reading import wanted_of
 from raylake.tables.requests import Changes, Read
 from raylake.tables.versions import Versions

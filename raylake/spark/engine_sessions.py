@@ -22,6 +22,8 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         # As delta-rs reckons: what does not fit is an error, never a null.
         "spark.sql.ansi.enabled": "true",
         "spark.sql.storeAssignmentPolicy": "ANSI",
+        # delta-rs writes constraints on columns with capitals so: "netAmount" >= 0.
+        "spark.sql.ansi.doubleQuotedIdentifiers": "true",
         "spark.sql.session.timeZone": "UTC",
         # Every reader of Parquet knows these; days before 1582 stay the days they are.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",

@@ -18,8 +18,9 @@ from raylake.spark.engine_open import Found, address, looked_at, subject_of
 from raylake.spark.engine_rows import Scratch
 from raylake.storage.place import Place
 from raylake.tables.errors import BadRequest, FeatureUnsupported
-from raylake.tables.expressions import SPARK, Expression, quoted
+from raylake.tables.expressions import Expression, quoted
 from raylake.tables.landing import Landed
+from raylake.tables.likeness import SPARK
 from raylake.tables.requests import Append, Delete, Overwrite, Restore, Update
 from raylake.tables.results import RowCounts
 from raylake.tables.subject import Subject, assignments, overwriting, where_of, whole_rows

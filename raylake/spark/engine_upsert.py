@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from raylake.spark.engine_tasks import Task, Work, metric, spark_values
-from raylake.tables.expressions import SPARK, quoted
+from raylake.tables.expressions import quoted
 from raylake.tables.keys import key_match
 from raylake.tables.landing import Landed
+from raylake.tables.likeness import SPARK
 from raylake.tables.merging import Merge, merge_of
 from raylake.tables.requests import Upsert
 from raylake.tables.results import RowCounts

@@ -28,11 +28,10 @@ from sqlglot.errors import SqlglotError
 
 from raylake.config.findings import did_you_mean
 from raylake.tables.errors import BadExpression, TimeWithoutZone, UnknownColumn
+from raylake.tables.likeness import SPARK, differs, differs_on, with_doubles
 from raylake.tables.times import has_zone, is_time
 
 MAX_CHARACTERS: Final = 20_000
-SPARK: Final = "spark"
-"""sqlglot's name of what Spark reads."""
 _COMPARISONS: Final = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 _CONDITIONS: Final = (
     *_COMPARISONS,
@@ -106,9 +105,6 @@ _MIRRORED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _EXACT: Final = frozenset(_ALLOWED)
 
 
-_RECKONING: Final = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
-
-
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The columns that an expression may name.
@@ -140,7 +136,7 @@ class Expression:
         Args:
             dialect: sqlglot's name of it; None: what DataFusion reads.
         """
-        tree = _with_doubles(self._tree) if dialect == SPARK else self._tree
+        tree = with_doubles(self._tree) if dialect == SPARK else self._tree
         return str(tree.sql(dialect=dialect, identify=True, comments=False))
 
     def bounds(self) -> list[tuple[str, str, str]]:
@@ -206,10 +202,16 @@ def value(text: str, scope: Scope) -> Expression:
     tree = _parsed(text, scope)
     for node in tree.walk():
         _check(node, text, scope)
+        if reason := differs(node):
+            raise _bad(scope, text, f"{reason}: engines differ there")
     read: set[tuple[str, str]] = set()
     for column in list(tree.find_all(exp.Column)):
         resolved, side, name = _resolved(column, scope, text)
         _check_times(column, _type_of(scope, side, name), text, scope)
+        if isinstance(resolved, exp.Column) and (
+            reason := differs_on(column, _type_of(scope, side, name))
+        ):
+            raise _bad(scope, text, f"{reason}: engines differ there")
         read.add((side, name))
         if column is tree:
             tree = resolved
@@ -226,21 +228,6 @@ def _plain_text(tree: exp.Expr) -> str:
     sign = "-" if isinstance(tree, exp.Neg) else ""
     tree = tree.this.unnest() if sign else tree
     return f"{sign}{tree.name}" if isinstance(tree, exp.Literal) else ""
-
-
-def _with_doubles(tree: exp.Expr) -> exp.Expr:
-    """Numbers with a decimal point count as doubles where they are reckoned with, as elsewhere.
-
-    To Spark they are decimals, whose quotients end after a few digits.
-    """
-    found = tree.copy()
-    for one in list(found.find_all(exp.Literal)):
-        parent = one.parent
-        while isinstance(parent, exp.Neg | exp.Paren):
-            parent = parent.parent
-        if not one.is_string and "." in one.name and isinstance(parent, _RECKONING):
-            one.replace(exp.cast(one.copy(), exp.DataType.Type.DOUBLE))
-    return found
 
 
 def _number_fits(text: str, kind: pa.DataType) -> bool:
