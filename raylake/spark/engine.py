@@ -14,6 +14,7 @@ from raylake.spark.engine_create import create
 from raylake.spark.engine_errors import is_conflict, translated
 from raylake.spark.engine_open import ENGINE, looked_at, refuse_unwritable
 from raylake.spark.engine_rows import Scratch
+from raylake.spark.engine_scd2 import scd2_task
 from raylake.spark.engine_sessions import Sessions, name_commit, prepared
 from raylake.spark.engine_tasks import (
     Task,
@@ -38,6 +39,7 @@ from raylake.tables.requests import (
     Overwrite,
     Read,
     Restore,
+    Scd2,
     Update,
     Upsert,
     Write,
@@ -85,7 +87,8 @@ class SparkEngine:
         def work() -> Done:
             if isinstance(operation, Create):
                 refuse_slot(root, fence)
-                return create(root, prepared(self._sessions, root), operation)
+                with prepared(self._sessions, root) as session:
+                    return create(root, session, operation)
             what = type(operation).__name__.lower()
             batch = uuid.uuid4().hex
             return self._turns.until_done(
@@ -100,13 +103,15 @@ class SparkEngine:
         """See :meth:`raylake.tables.port.TableEngine.read`."""
         root = place(table)
         looked_at(root)
-        return engine_reads.read(root, prepared(self._sessions, root), self._scratch, request)
+        with prepared(self._sessions, root) as session:
+            return engine_reads.read(root, session, self._scratch, request)
 
     def changes(self, table: str, request: Changes) -> pa.RecordBatchReader:
         """See :meth:`raylake.tables.port.TableEngine.changes`."""
         root = place(table)
         looked_at(root)
-        return engine_reads.changes(root, prepared(self._sessions, root), self._scratch, request)
+        with prepared(self._sessions, root) as session:
+            return engine_reads.changes(root, session, self._scratch, request)
 
     def history(self, table: str, limit: int | None = None) -> list[TableVersion]:
         """See :meth:`raylake.tables.port.TableEngine.history`."""
@@ -117,12 +122,12 @@ class SparkEngine:
         base = found.log.version
         refuse_unwritable(found)
         refuse_write(root, operation, found.configuration, found.log.txns.get, fence)
-        session = prepared(self._sessions, root)
-        name_commit(session, batch, type(operation).__name__.lower(), fence)
-        task = _task(Work(found, session, self._scratch), operation, fenced=fence is not None)
-        if task is None:
-            return Attempt(base, lambda _: RowCounts())
-        error = ended(task.run)
+        with prepared(self._sessions, root) as session:
+            name_commit(session, batch, type(operation).__name__.lower(), fence)
+            task = _task(Work(found, session, self._scratch), operation, fenced=fence is not None)
+            if task is None:
+                return Attempt(base, lambda _: RowCounts())
+            error = ended(task.run)
         commit = landed(root, batch, base)
         if commit is None and error is None and fence is not None:
             # Spark passes over an operation whose number is not the highest, and says nothing.
@@ -137,6 +142,8 @@ def _task(work: Work, operation: Write, *, fenced: bool) -> Task | None:
         return overwrite_task(work, operation)
     if isinstance(operation, Upsert):
         return upsert_task(work, operation)
+    if isinstance(operation, Scd2):
+        return scd2_task(work, operation, fenced=fenced)
     if isinstance(operation, Delete):
         return delete_task(work, operation)
     if isinstance(operation, Update):

@@ -92,7 +92,9 @@ def _causes(error: Exception | None) -> Iterator[tuple[str, str]]:
     """
     origin: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
     if origin is None and isinstance(error, PySparkException):
-        yield type(error).__name__, str(error)
+        # delta-spark's own classes of conflicts are named as those of Java, and hold none of them.
+        package = "io." if type(error).__module__ == "delta.exceptions" else ""
+        yield f"{package}{type(error).__module__}.{type(error).__name__}", str(error)
     for _ in range(_DEEPEST):
         if origin is None:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -50,11 +50,10 @@ class Scratch:
         Its files are deleted when the reader is at its end, or dropped.
         """
         home = self._new()
-        try:
+        with ExitStack() as failed:
+            failed.callback(delete_tree, home)
             frame.write.parquet(address(home))
-        except BaseException:
-            delete_tree(home)
-            raise
+            failed.pop_all()
         return pa.RecordBatchReader.from_batches(schema, _read(home, schema))
 
     def _new(self) -> Place:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from pyspark.sql import SparkSession
 
@@ -16,6 +17,17 @@ from raylake.tables.port import Fence
 Sessions = Callable[[str], SparkSession]
 """Gives a session of its own (``newSession()``) for one operation on a table, by the table's
 address; it holds the table's credentials and is not used again."""
+
+START: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # Hadoop's files of checksums beside each file would not fit what delta-rs writes over it.
+        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+        "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+    }
+)
+"""What a session is started with, since it cannot be set later."""
 
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -50,14 +62,28 @@ def job_group(table: str) -> str:
     return f"raylake:{table}"
 
 
-def prepared(sessions: Sessions, root: Place) -> SparkSession:
-    """A session for one operation; nothing that an earlier one set is set in it."""
+@contextmanager
+def prepared(sessions: Sessions, root: Place) -> Iterator[SparkSession]:
+    """A session for one operation; nothing that an earlier one set is set in it.
+
+    It is this thread's active one meanwhile: by the active one's settings expressions are parsed.
+    """
     table = str(root)
     session = sessions(table)
     for name, value in SETTINGS.items():
         session.conf.set(name, value)
     session.sparkContext.setJobGroup(job_group(table), f"RayLake on {table}", True)
-    return session
+    java: Any = session
+    registry = java._jvm.org.apache.spark.sql.SparkSession  # noqa: SLF001
+    before = registry.getActiveSession()
+    registry.setActiveSession(java._jsparkSession)  # noqa: SLF001
+    try:
+        yield session
+    finally:
+        if before.isDefined():
+            registry.setActiveSession(before.get())
+        else:
+            registry.clearActiveSession()
 
 
 def name_commit(session: SparkSession, batch: str, operation: str, fence: Fence | None) -> None:

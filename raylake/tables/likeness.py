@@ -20,8 +20,8 @@ def differs(node: exp.Expr) -> str:
     """Why engines differ on a node, whatever its columns; empty where they do not."""
     if isinstance(node, exp.Substring):
         start = node.args.get("start")
-        plain = isinstance(start, exp.Literal) and not start.is_string
-        if not plain or not start.name.isdecimal() or int(start.name) < 1:
+        text = start.name if isinstance(start, exp.Literal) and not start.is_string else ""
+        if not text.isdecimal() or int(text) < 1:
             return "takes a substring from something else than a position of 1 or more"
     if isinstance(node, exp.Like | exp.ILike):
         pattern = node.expression

@@ -40,6 +40,8 @@ def spark() -> Iterator[SparkSession]:
     # Only who asks for the session pays for the import.
     from pyspark.sql import SparkSession
 
+    from raylake.spark.engine_sessions import START
+
     java = java_17()
     os.environ["JAVA_HOME"] = str(java.executable.resolve().parent.parent)
     os.environ["SPARK_SUBMIT_OPTS"] = " ".join(java.options)
@@ -59,8 +61,7 @@ def spark() -> Iterator[SparkSession]:
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.warehouse.dir": str(home / "warehouse"),
         "spark.local.dir": str(home / "local"),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        **START,
     }
     builder = SparkSession.builder.master("local[2]").appName("raylake-tests")
     for name, value in settings.items():

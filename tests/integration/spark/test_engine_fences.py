@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,19 @@ from raylake.spark.engine_sessions import name_commit, one_session, prepared
 from raylake.tables import errors
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.port import Fence
-from raylake.tables.requests import Append, Create, Delete, Overwrite, Restore, Update, Upsert
+from raylake.tables.requests import (
+    Append,
+    Create,
+    Delete,
+    Overwrite,
+    Restore,
+    Scd2,
+    Update,
+    Upsert,
+)
+from raylake.tables.scd2 import table_for
 from raylake.tables.turns import ended
-from tests.harness.tables import SCHEMA, Table, orders
+from tests.harness.tables import NOON, SCHEMA, Table, orders
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
@@ -120,8 +131,6 @@ def test_failure_24_a_merge_in_flight_falls_to_a_new_owner(
 ) -> None:
     """The epoch moves while Spark reads the source: its commit fails as another writer's turn."""
     before = owned.amounts()
-    session = prepared(one_session(spark), owned.path)
-    name_commit(session, "batch", "upsert", number(1))
     held = "java_method('java.lang.Thread', 'sleep', 3000L) IS NULL"
     merge = (
         f"MERGE INTO delta.`{owned.path}` AS target "
@@ -129,7 +138,13 @@ def test_failure_24_a_merge_in_flight_falls_to_a_new_owner(
         "ON target.id = source.id WHEN MATCHED THEN UPDATE SET amount = source.amount"
     )
     errors_found: list[Exception | None] = []
-    thread = threading.Thread(target=lambda: errors_found.append(ended(lambda: session.sql(merge))))
+
+    def run() -> None:
+        with prepared(one_session(spark), owned.path) as session:
+            name_commit(session, "batch", "upsert", number(1))
+            errors_found.append(ended(lambda: session.sql(merge)))
+
+    thread = threading.Thread(target=run)
     thread.start()
     # Its jobs run inside its transaction.
     until(lambda: bool(spark.sparkContext.statusTracker().getActiveJobsIds()), "the merge", 60.0)
@@ -150,6 +165,35 @@ def test_engines_take_turns_under_one_owner(owned: Table) -> None:
     assert owned.amounts(where="id = 1") == {1: 4}
     with pytest.raises(errors.SlotClosed):
         other.do(Delete("true"), number(3))
+
+
+@pytest.mark.spec("C2")
+def test_versions_of_rows_are_made_under_a_slot_as_by_delta_rs(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    schema = pa.schema([("k", pa.string()), ("v", pa.int64()), ("at", pa.timestamp("us", "UTC"))])
+
+    def changes(*rows: tuple[str, int, int]) -> Scd2:
+        found = [{"k": k, "v": v, "at": NOON + dt.timedelta(minutes=m)} for k, v, m in rows]
+        return Scd2(pa.Table.from_pylist(found, schema=schema), ("k",), ("at",), track=("v",))
+
+    steps = (
+        changes(("a", 1, 0), ("b", 1, 0)),
+        changes(("a", 2, 10), ("c", 1, 5), ("b", 1, 7)),
+        changes(("a", 3, 5), ("a", 2, 10)),
+    )
+    seen = []
+    for engine in (SparkEngine(one_session(spark)), DeltaRsEngine()):
+        table = Table(engine, tmp_path / engine.name)
+        table.do(table_for(steps[0]))
+        if engine.name == "spark":
+            with pytest.raises(errors.FeatureUnsupported, match="the version that its plan"):
+                table.do(steps[0])
+        takes_over(table.path, EPOCH)
+        counts = [table.do(step, number(at)).rows for at, step in enumerate(steps, start=1)]
+        seen.append((table.rows(), [(c.inserted, c.updated, c.source) for c in counts]))
+    assert seen[0] == seen[1]
+    assert len(seen[0][0]) == 5
 
 
 def test_rows_under_a_slot_are_checked_as_everywhere(owned: Table) -> None:
