@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from typing import Final
+from typing import Final, Protocol
 
 import pyarrow as pa
+from pyspark.sql import SparkSession
 
 from raylake.clock import Clock, SystemClock
 from raylake.ingest.retry import RetryPolicy
@@ -47,6 +48,14 @@ from raylake.tables.requests import (
 from raylake.tables.results import OperationResult, RowCounts, TableVersion
 from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended
 from raylake.tables.versions import history
+
+
+class Live(Protocol):
+    """A session that runs, as a host of it has it."""
+
+    def session(self, table: str) -> SparkSession:
+        """A new session for one operation on a table."""
+        ...
 
 
 class SparkEngine:
@@ -133,6 +142,11 @@ class SparkEngine:
             # Spark passes over an operation whose number is not the highest, and says nothing.
             refuse_closed(root, fence, looked_at(root).log.txns.get(fence.app_id))
         return Attempt(base, task.count, commit, error, is_conflict(error))
+
+
+def engine_on(live: Live) -> SparkEngine:
+    """The engine on a session that is hosted elsewhere, as by ``actors.spark_host``."""
+    return SparkEngine(live.session)
 
 
 def _task(work: Work, operation: Write, *, fenced: bool) -> Task | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pyspark.sql import SparkSession
 
+from raylake.spark.operations import job_group
 from raylake.storage.place import Place
 from raylake.tables.landing import KEY
 from raylake.tables.port import Fence
@@ -17,17 +18,6 @@ from raylake.tables.port import Fence
 Sessions = Callable[[str], SparkSession]
 """Gives a session of its own (``newSession()``) for one operation on a table, by the table's
 address; it holds the table's credentials and is not used again."""
-
-START: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        # Hadoop's files of checksums beside each file would not fit what delta-rs writes over it.
-        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
-        "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
-    }
-)
-"""What a session is started with, since it cannot be set later."""
 
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -55,11 +45,6 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 def one_session(spark: SparkSession) -> Sessions:
     """Sessions for all tables from one that runs, as in tests and notebooks."""
     return lambda _table: spark.newSession()
-
-
-def job_group(table: str) -> str:
-    """The group of Spark jobs of the operations on a table, by which they can be cancelled."""
-    return f"raylake:{table}"
 
 
 @contextmanager

@@ -18,11 +18,12 @@ import pytest
 
 from raylake.kafka.artifacts import cache_folder, file_lock
 from raylake.kafka.java import Java, find_java
+from raylake.spark.settings import DELTA
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-DELTA = "io.delta:delta-spark_2.12:3.3.3"
+PACKAGE = "io.delta:delta-spark_2.12:3.3.3"
 MEMORY = "1g"
 
 
@@ -40,15 +41,13 @@ def spark() -> Iterator[SparkSession]:
     # Only who asks for the session pays for the import.
     from pyspark.sql import SparkSession
 
-    from raylake.spark.engine_sessions import START
-
     java = java_17()
     os.environ["JAVA_HOME"] = str(java.executable.resolve().parent.parent)
     os.environ["SPARK_SUBMIT_OPTS"] = " ".join(java.options)
     os.environ["PYSPARK_PYTHON"] = sys.executable
     home = Path(tempfile.mkdtemp(prefix="rl-spark-"))
     settings = {
-        "spark.jars.packages": DELTA,
+        "spark.jars.packages": PACKAGE,
         "spark.jars.ivy": str(cache_folder() / "ivy"),
         "spark.driver.memory": MEMORY,
         "spark.driver.bindAddress": "127.0.0.1",
@@ -61,7 +60,7 @@ def spark() -> Iterator[SparkSession]:
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.warehouse.dir": str(home / "warehouse"),
         "spark.local.dir": str(home / "local"),
-        **START,
+        **DELTA,
     }
     builder = SparkSession.builder.master("local[2]").appName("raylake-tests")
     for name, value in settings.items():

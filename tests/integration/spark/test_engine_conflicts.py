@@ -19,7 +19,7 @@ from tests.harness.tables import SCHEMA, Table, orders
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ROUNDS = 12
+ROUNDS = 5
 FILES = 4
 
 
