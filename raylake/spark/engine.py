@@ -28,6 +28,7 @@ from raylake.spark.engine_tasks import (
 )
 from raylake.spark.engine_upsert import upsert_task
 from raylake.storage.place import Place, place
+from raylake.tables.errors import FeatureUnsupported
 from raylake.tables.fencing import refuse_closed
 from raylake.tables.guards import refuse_slot, refuse_write
 from raylake.tables.landing import landed
@@ -47,6 +48,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.results import OperationResult, RowCounts, TableVersion
 from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended
+from raylake.tables.upkeep_requests import Upkeep
 from raylake.tables.versions import history
 
 
@@ -99,6 +101,12 @@ class SparkEngine:
                 with prepared(self._sessions, root) as session:
                     return create(root, session, operation)
             what = type(operation).__name__.lower()
+            if isinstance(operation, Upkeep):
+                raise FeatureUnsupported(
+                    f"{root}: {what}: Spark does the upkeep of no table for RayLake",
+                    hint="engine: delta-rs does it",
+                    feature=what,
+                )
             batch = uuid.uuid4().hex
             return self._turns.until_done(
                 operation,
