@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.harness.cluster",
     "tests.harness.chaos_report",
     "tests.harness.scope",
+    "tests.harness.spark",
     "tests.harness.store",
     "tests.harness.disk",
     "tests.harness.typed",
@@ -31,15 +32,22 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 
 # The tests of such a file share a running pipeline or a built wheel.
 _WHOLE_FILES = ("tests/integration/", "tests/packaging/")
+# A test with such a parameter, or in such a file, uses the one Spark session of the suite.
+_SPARK_PARAMETER = "[spark"
+_SPARK_FILES = ("tests/integration/spark/test_engine_",)
 
 
 class WholeFiles(LoadScopeScheduling):
     """With several workers, a file of these folders stays on one; other tests go where room is.
 
+    All that use Spark stay on one worker, too, so that there is one session.
+
     The groups of pytest-xdist 3.8 do nothing with pytest 9.2: a test's id cannot be set any more.
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if _SPARK_PARAMETER in nodeid or nodeid.startswith(_SPARK_FILES):
+            return "spark"
         return nodeid.split("::", 1)[0] if nodeid.startswith(_WHOLE_FILES) else nodeid
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from raylake.config.spark import Spark
@@ -16,6 +17,16 @@ from raylake.storage.place import place
 from raylake.tables.errors import FeatureUnsupported
 
 MIB: Final = 2**20
+DELTA: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # Hadoop's checksums beside each file on a disk would not fit what delta-rs writes over it.
+        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+        "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+    }
+)
+"""What a session for Delta tables is started with, since it cannot be set later."""
 _SMALL_JVM: Final = "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 """For RayDP's two master processes, which only pass messages on."""
 _TASKS_PER_CORE: Final = 4
@@ -49,8 +60,7 @@ def session_settings(spark: Spark, jars: Sequence[Path], java: Java) -> dict[str
     cores = spark.executors.max * spark.cores
     said = {
         "spark.jars": ",".join(str(jar) for jar in jars),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        **DELTA,
         "spark.driver.memory": f"{spark.driver_memory_bytes // MIB}m",
         "spark.ui.enabled": "false",
         "spark.sql.session.timeZone": "UTC",

@@ -28,6 +28,7 @@ from sqlglot.errors import SqlglotError
 
 from raylake.config.findings import did_you_mean
 from raylake.tables.errors import BadExpression, TimeWithoutZone, UnknownColumn
+from raylake.tables.likeness import SPARK, differs, differs_on, with_doubles
 from raylake.tables.times import has_zone, is_time
 
 MAX_CHARACTERS: Final = 20_000
@@ -135,7 +136,8 @@ class Expression:
         Args:
             dialect: sqlglot's name of it; None: what DataFusion reads.
         """
-        return str(self._tree.sql(dialect=dialect, identify=True, comments=False))
+        tree = with_doubles(self._tree) if dialect == SPARK else self._tree
+        return str(tree.sql(dialect=dialect, identify=True, comments=False))
 
     def bounds(self) -> list[tuple[str, str, str]]:
         """What must hold of single columns for the whole to hold: column, operator, text.
@@ -200,10 +202,16 @@ def value(text: str, scope: Scope) -> Expression:
     tree = _parsed(text, scope)
     for node in tree.walk():
         _check(node, text, scope)
+        if reason := differs(node):
+            raise _bad(scope, text, f"{reason}: engines differ there")
     read: set[tuple[str, str]] = set()
     for column in list(tree.find_all(exp.Column)):
         resolved, side, name = _resolved(column, scope, text)
         _check_times(column, _type_of(scope, side, name), text, scope)
+        if isinstance(resolved, exp.Column) and (
+            reason := differs_on(column, _type_of(scope, side, name))
+        ):
+            raise _bad(scope, text, f"{reason}: engines differ there")
         read.add((side, name))
         if column is tree:
             tree = resolved
@@ -241,9 +249,9 @@ def _text_fits(text: str, kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind))
 
 
-def quoted(name: str, side: str = "") -> str:
-    """A column's name as engines read it."""
-    return str(exp.column(name, table=side or None, quoted=True).sql(identify=True))
+def quoted(name: str, side: str = "", dialect: str | None = None) -> str:
+    """A column's name as engines read it; ``dialect`` as in :meth:`Expression.sql`."""
+    return str(exp.column(name, table=side or None, quoted=True).sql(dialect, identify=True))
 
 
 def _parsed(text: str, scope: Scope) -> exp.Expr:

@@ -200,20 +200,24 @@ class KeyMatch:
         return f"{self.on} AND {self.pruning}" if prune and self.pruning else self.on
 
 
-def key_match(rows: pa.Table, keys: Sequence[str]) -> KeyMatch:
-    """How the rows of a source match the table's."""
-    on = " AND ".join(f"{quoted(key, 'target')} = {quoted(key, 'source')}" for key in keys)
-    return KeyMatch(on, key_range(rows, keys, "target"))
+def key_match(rows: pa.Table, keys: Sequence[str], dialect: str | None = None) -> KeyMatch:
+    """How the rows of a source match the table's, as SQL of a dialect of sqlglot's."""
+    sides = [[quoted(key, side, dialect) for side in ("target", "source")] for key in keys]
+    on = " AND ".join(f"{target} = {source}" for target, source in sides)
+    return KeyMatch(on, key_range(rows, keys, "target", dialect))
 
 
-def key_range(rows: pa.Table, keys: Sequence[str], side: str = "") -> str:
+def key_range(
+    rows: pa.Table, keys: Sequence[str], side: str = "", dialect: str | None = None
+) -> str:
     """The range that the keys of some rows lie in, as a condition; empty when types have none."""
     ranges = []
     for key in keys:
         ends = pc.min_max(rows.column(key)) if _has_range(rows.schema.field(key).type) else None
-        literals = [_literal(ends[e].as_py()) for e in ("min", "max")] if ends is not None else []
+        found = [ends[e].as_py() for e in ("min", "max")] if ends is not None else []
+        literals = [_literal(one, dialect) for one in found]
         if literals and None not in literals:
-            name = quoted(key, side)
+            name = quoted(key, side, dialect)
             ranges.append(f"{name} >= {literals[0]} AND {name} <= {literals[1]}")
     return " AND ".join(ranges)
 
@@ -227,7 +231,7 @@ def _has_range(kind: pa.DataType) -> bool:
     )
 
 
-def _literal(value: Any) -> str | None:
+def _literal(value: Any, dialect: str | None) -> str | None:
     """A value as SQL; None where there is none, or engines could not read it."""
     if isinstance(value, dt.date) and not _YEARS[0] <= value.year <= _YEARS[1]:
         return None
@@ -237,7 +241,7 @@ def _literal(value: Any) -> str | None:
     if isinstance(value, dt.date):
         return f"CAST({exp.Literal.string(value.isoformat()).sql()} AS DATE)"
     if isinstance(value, str):
-        return str(exp.Literal.string(value).sql())
+        return str(exp.Literal.string(value).sql(dialect))
     if isinstance(value, int | decimal.Decimal):
         return str(value)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,7 +14,10 @@ from raylake.tables.errors import OutcomeUnread
 from raylake.tables.results import FileCounts
 
 KEY: Final = "raylake_operation"
-"""Where a commit names the operation that made it: ``{"batch": …, "operation": …}``."""
+"""Where a commit names the operation that made it: ``{"batch": …, "operation": …}``.
+
+delta-rs puts it into commitInfo, Spark into the JSON of its ``userMetadata``.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,7 @@ def landed(root: Place, batch: str, after_version: int) -> Landed | None:
     try:
         while (actions := log_files.read_commit(root, version)) is not None:
             info = log_files.commit_info(actions)
-            mine = info.get(KEY)
-            if isinstance(mine, dict) and mine.get("batch") == batch:
+            if _mine(info).get("batch") == batch:
                 metrics = info.get("operationMetrics")
                 counted = metrics if isinstance(metrics, dict) else {}
                 return Landed(version, counted, counted_files(actions))
@@ -56,6 +59,16 @@ def landed(root: Place, batch: str, after_version: int) -> Landed | None:
             after_version=after_version,
         ) from error
     return None
+
+
+def _mine(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = info.get(KEY)
+    if found is None and KEY in str(info.get("userMetadata", "")):
+        try:
+            found = json.loads(info["userMetadata"]).get(KEY)
+        except (ValueError, AttributeError):
+            found = None
+    return found if isinstance(found, dict) else {}
 
 
 def counted_files(actions: Sequence[Mapping[str, Any]]) -> FileCounts:

