@@ -1,8 +1,4 @@
-"""An engine that does one thing: MERGE by ``id``, which can be held up on the executors.
-
-It needs no more of a host than :class:`raylake.spark.host.LiveSession`, and holds an operation
-exactly where a test wants it: in a task of the MERGE, on an executor.
-"""
+"""The product's engine, and a MERGE by ``id`` that can be held up in a task on an executor."""
 
 from __future__ import annotations
 
@@ -17,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from actors.spark_host import spark_engine
 from raylake.spark.host import LiveSession
 from raylake.tables.errors import OutcomeUnread, WriteFailed
-from raylake.tables.requests import Upsert
+from raylake.tables.requests import Upsert, Write
 from raylake.tables.results import FileCounts, OperationResult, RowCounts
 
 GATE = "gate:"
@@ -27,7 +24,7 @@ GATE_TIMEOUT_S = 120.0
 
 
 class GatedMerge:
-    """Where ``why`` is ``gate:FOLDER`` a task waits while ``FOLDER/hold`` is there."""
+    """``why`` is ``gate:FOLDER``: each task waits while ``FOLDER/hold`` is there."""
 
     def __init__(self, live: LiveSession) -> None:
         self._live = live
@@ -43,11 +40,10 @@ class GatedMerge:
             session.conf.set("spark.databricks.delta.write.txnVersion", str(fence[1]))
         try:
             source = session.createDataFrame(operation.rows.to_pylist(), "id long, v string")
-            if why.startswith(GATE):
-                # Two tasks: more than one executor of one core does at once.
-                source = source.repartition(2).mapInArrow(
-                    _gate(why.removeprefix(GATE)), "id long, v string"
-                )
+            # Two tasks: more than one executor of one core does at once.
+            source = source.repartition(2).mapInArrow(
+                _gate(why.removeprefix(GATE)), "id long, v string"
+            )
             source.createOrReplaceTempView("source")
             session.sql(
                 f"MERGE INTO delta.`{table}` t USING source s ON t.id = s.id"
@@ -64,9 +60,16 @@ class GatedMerge:
         return OperationResult("upsert", table, "spark", why, before, after, rows, files, 0.0)
 
 
-def engine(live: LiveSession) -> GatedMerge:
-    """What a host is given."""
-    return GatedMerge(live)
+class Either:
+    """The product's engine, but for operations that are to be held up."""
+
+    def __init__(self, live: LiveSession) -> None:
+        self._gated, self._product = GatedMerge(live), spark_engine(live)
+
+    def execute(self, table: str, operation: Write, *, why: str, fence: Any) -> OperationResult:
+        chosen = self._gated if why.startswith(GATE) else self._product
+        result: OperationResult = chosen.execute(table, operation, why=why, fence=fence)
+        return result
 
 
 def _gate(folder: str) -> Any:

@@ -31,13 +31,14 @@ from raylake.spark.errors import (
 from raylake.spark.host import HostStatus
 from raylake.spark.life import State
 from raylake.spark.settings import SparkSetup
-from raylake.tables.errors import TableError, WriteFailed
+from raylake.tables.errors import SlotClosed, TableError, WriteFailed
+from raylake.tables.port import Fence
 from raylake.tables.requests import Upsert
 from raylake.tables.results import OperationResult
 from tests.harness.cluster import LiveCluster, end, start
 from tests.harness.waiting import until
 from tests.integration.spark.driver import Driver
-from tests.integration.spark.gated_merge import GATE, engine
+from tests.integration.spark.gated_merge import GATE, Either
 
 OWNER = "raylake/owner"
 EPOCH = 1 << 32
@@ -58,7 +59,7 @@ def setup(**changes: Any) -> SparkSetup:
 
 
 def host(made: SparkSetup) -> RaySparkHost:
-    return RaySparkHost(made, engine)
+    return RaySparkHost(made, Either)
 
 
 # What the driver process is told to call.
@@ -68,7 +69,7 @@ def merge(
     made: SparkSetup, table: str, rows: list[dict[str, Any]], number: int, why: str = ""
 ) -> OperationResult:
     request = Upsert(pa.Table.from_pylist(rows), ("id",))
-    return host(made).execute(table, request, why=why, fence=(OWNER, number))
+    return host(made).execute(table, request, why=why, fence=Fence(OWNER, number))
 
 
 def status() -> HostStatus:
@@ -208,7 +209,8 @@ def test_a_session_comes_up_on_demand_merges_on_executors_and_stays_warm(bench: 
     assert "Spark" in DeltaTable(bench.table).history(1)[0]["engineInfo"]
 
     host_process = bench.driver.call(process)
-    bench.merge(EPOCH + 2, 3)
+    result = bench.merge(EPOCH + 2, 3, 4)
+    assert (result.engine, result.rows.updated, result.rows.inserted) == ("spark", 1, 1)
     assert bench.driver.call(process) == host_process
     assert executor.is_running(), "the second operation found the session warm"
     now = bench.driver.call(status)
@@ -218,7 +220,8 @@ def test_a_session_comes_up_on_demand_merges_on_executors_and_stays_warm(bench: 
 @pytest.mark.spec("C6")
 def test_failure_24_the_same_number_is_applied_once(bench: Bench) -> None:
     assert bench.merge(EPOCH + 1, 2).changed
-    assert not bench.merge(EPOCH + 1, 3).changed
+    with pytest.raises(SlotClosed):
+        bench.merge(EPOCH + 1, 3)
     assert bench.rows() == {1: "old", 2: "new", 3: "old"}
 
 
@@ -229,8 +232,8 @@ def test_a_merge_in_flight_while_the_epoch_moves_changes_nothing(bench: Bench) -
     with pytest.raises(WriteFailed, match="Concurrent"):
         going.result(120)
     assert bench.rows() == {1: "old", 2: "old", 3: "old"}
-    late = bench.merge(EPOCH + 2, 3)
-    assert not late.changed, "an old owner's number is skipped"
+    with pytest.raises(SlotClosed, match="newer owner"):
+        bench.merge(EPOCH + 2, 3)
     assert bench.merge(2 * EPOCH + 1, 3).changed
     assert bench.rows() == {1: "old", 2: "old", 3: "new"}
 
@@ -264,8 +267,9 @@ def test_failure_24_a_host_killed_after_the_commit_is_applied_once(bench: Bench)
         bench.merge(EPOCH + 2, 2)
     assert told.value.table_changed is None
     assert bench.version() == 3, "it had landed"
-    again = bench.merge(EPOCH + 2, 2, value="twice")
-    assert not again.changed
+    with pytest.raises(SlotClosed):
+        bench.merge(EPOCH + 2, 2, value="twice")
+    assert bench.version() == 3
     assert bench.rows() == {1: "new", 2: "new", 3: "old"}
     assert bench.merge(EPOCH + 3, 3).version_after == 4
 
