@@ -18,8 +18,8 @@ from raylake.tables import errors
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Append, Create, Delete, Update
 from raylake.tables.upkeep_requests import Compact, Vacuum, ZOrder
-from tests.contract.test_table_engines import SCHEMA, Table, orders
 from tests.contract.test_table_upkeep import checksum
+from tests.harness.tables import SCHEMA, Table, orders
 from tests.harness.waiting import until
 
 RUN = """
@@ -137,6 +137,19 @@ def test_failure_23_a_file_that_a_delete_took_is_not_brought_back(tmp_path: Path
     table.do(Delete("id = 5"))
     assert int(frozen.goes_on()[2]) == 2
     assert table.ids() == [n for n in range(40) if n != 5]
+    assert len(DeltaTable(table.path).file_uris()) == 1
+
+
+def test_failure_27_a_writer_paused_between_upload_and_commit_keeps_its_files(
+    tmp_path: Path,
+) -> None:
+    table = made(tmp_path)
+    before = checksum(table)
+    frozen = Frozen(table, "compact", tmp_path / "faults", "rewrite.written")
+    assert len(list(table.path.glob("*.parquet"))) == 5
+    assert table.do(Vacuum(orphans=True)).paths == ()
+    assert int(frozen.goes_on()[1]) == 5
+    assert checksum(table) == before
     assert len(DeltaTable(table.path).file_uris()) == 1
 
 
