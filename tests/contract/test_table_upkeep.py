@@ -7,7 +7,7 @@ import decimal
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from raylake.delta.ledger import OWNER_APP
 from raylake.errors import LogDamaged
 from raylake.tables import errors
 from raylake.tables.delta_rs import DeltaRsEngine
-from raylake.tables.port import Fence
+from raylake.tables.port import Fence, TableEngine
 from raylake.tables.requests import (
     Append,
     Changes,
@@ -29,6 +29,7 @@ from raylake.tables.requests import (
     Restore,
     Update,
     Upsert,
+    Write,
 )
 from raylake.tables.service import DirectTables
 from raylake.tables.upkeep_requests import (
@@ -47,17 +48,42 @@ from raylake.tables.upkeep_requests import (
     WidenColumns,
     ZOrder,
 )
-from tests.contract.test_table_engines import hundred, refused, table, templates
 from tests.harness.tables import FEED, SCHEMA, Table, orders
 from tests.harness.vectors import delete_by_vector
 
-__all__ = ["hundred", "table", "templates"]
+# Spark joins with its native commands; what these tests ask it must do, or refuse by name.
+ENGINES: dict[str, Callable[[], TableEngine]] = {"delta-rs": DeltaRsEngine}
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def engine(request: pytest.FixtureRequest) -> TableEngine:
+    return ENGINES[request.param]()
 
 
 @pytest.fixture
-def engine() -> DeltaRsEngine:
-    """Spark does no upkeep yet, and says so by name."""
-    return DeltaRsEngine()
+def table(engine: TableEngine, tmp_path: Path) -> Table:
+    """An empty table with a change feed."""
+    made = Table(engine, tmp_path / "orders")
+    made.do(Create(SCHEMA, properties=FEED))
+    return made
+
+
+@pytest.fixture
+def hundred(table: Table) -> Table:
+    """The ids 0 to 99, in version 1."""
+    table.do(Append(orders(range(100))))
+    return table
+
+
+def refused(table: Table, kind: type[errors.TableError], operation: Write) -> errors.TableError:
+    """The error of an operation that leaves the table as it is, and says so."""
+    before, rows = table.version, table.rows()
+    with pytest.raises(kind) as caught:
+        table.do(operation)
+    assert type(caught.value) is kind
+    assert caught.value.to_dict()["table_changed"] is False
+    assert (table.version, table.rows()) == (before, rows)
+    return caught.value
 
 
 def checksum(table: Table, **request: Any) -> Counter[str]:

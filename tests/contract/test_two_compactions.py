@@ -140,6 +140,19 @@ def test_failure_23_a_file_that_a_delete_took_is_not_brought_back(tmp_path: Path
     assert len(DeltaTable(table.path).file_uris()) == 1
 
 
+def test_failure_27_a_writer_paused_between_upload_and_commit_keeps_its_files(
+    tmp_path: Path,
+) -> None:
+    table = made(tmp_path)
+    before = checksum(table)
+    frozen = Frozen(table, "compact", tmp_path / "faults", "rewrite.written")
+    assert len(list(table.path.glob("*.parquet"))) == 5
+    assert table.do(Vacuum(orphans=True)).paths == ()
+    assert int(frozen.goes_on()[1]) == 5
+    assert checksum(table) == before
+    assert len(DeltaTable(table.path).file_uris()) == 1
+
+
 def test_failure_23_a_new_owner_s_epoch_in_between_fences_a_compaction(tmp_path: Path) -> None:
     table = made(tmp_path)
     own(table, 7)
