@@ -210,6 +210,13 @@ def changes_of(request: Scd2, layout: Layout, where: str) -> pa.Table:
             hint="a change is a whole row: without the column nobody could tell what it became",
             columns=lost,
         )
+    extra = [n for n in request.rows.schema.names if n not in schema.names and n not in ignored]
+    if extra:
+        raise SchemaMismatch(
+            f"{where}: the table has no column {', '.join(map(repr, extra))}",
+            hint="leave it out of the changes, or make a table that has it",
+            columns=extra,
+        )
     rows = aligned(request.rows, Shape(where.partition(":")[0], schema, ignored=ignored))
     refuse_null_keys(rows, layout.keys, where)
     time = layout.sequence[0]
