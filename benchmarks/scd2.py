@@ -166,7 +166,7 @@ def _same(mine: Path, other: Path) -> None:
             connection.register("rows", reader)
             columns = ", ".join(SHOWN)
             query = f"SELECT count(*), sum(hash({columns})::HUGEINT) FROM rows"
-            found.append(connection.sql(query).fetchone())
+            found.append(connection.sql(query).fetchall()[0])
     if found[0] != found[1]:
         raise SystemExit(f"the tables differ: {found}")
 
