@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raylake.tables.requests import Scd2, Upsert
@@ -114,6 +114,7 @@ DELETED_TWICE = [change(1, "D"), change(2, "D"), change(0), change(4, "D"), chan
 
 
 @pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=50)
 @given(CHANGES, st.randoms(use_true_random=False), st.lists(st.integers(0, 20), max_size=4))
 @example(LATE_BETWEEN, None, [1, 2])
 @example(DELETED_TWICE, None, [1, 2, 3, 4])
