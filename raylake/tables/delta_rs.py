@@ -117,6 +117,8 @@ class DeltaRsEngine:
         task: Task | Unneeded | None
         if isinstance(operation, Upsert):
             task = self._upsert_task(root, handle, operation)
+        elif isinstance(operation, Scd2):
+            task = scd2_task(root, handle, operation, self._upsert_task)
         else:
             task = _task(root, handle, operation)
         if task is None or isinstance(task, Unneeded):
@@ -145,8 +147,6 @@ def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | Unneeded 
         return append_task(root, handle, operation)
     if isinstance(operation, Overwrite):
         return overwrite_task(root, handle, operation)
-    if isinstance(operation, Scd2):
-        return scd2_task(root, handle, operation)
     if isinstance(operation, Delete):
         return delete_task(root, handle, operation)
     if isinstance(operation, Update):

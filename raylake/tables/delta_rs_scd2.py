@@ -7,7 +7,7 @@ the engine begins again with the read.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -19,46 +19,41 @@ from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place
 from raylake.tables.delta_rs_tasks import Metrics, Task
 from raylake.tables.keys import key_range
-from raylake.tables.requests import Scd2
+from raylake.tables.requests import Scd2, Upsert
 from raylake.tables.results import RowCounts
-from raylake.tables.scd2 import changes_of, layout_of
-from raylake.tables.scd2_plan import plan
-from raylake.tables.upserting import upsert_task
+from raylake.tables.scd2_plan import planned
 
 CHUNK_ROWS: Final = 1 << 18
 """How many rows of the table are looked through at a time."""
 
 
-def scd2_task(root: Place, handle: DeltaTable, request: Scd2) -> Task | None:
+def scd2_task(
+    root: Place,
+    handle: DeltaTable,
+    request: Scd2,
+    upsert_task: Callable[[Place, DeltaTable, Upsert], Task | None],
+) -> Task | None:
     """Changes are brought into a table of versions; None when it knows them all."""
-    where = f"{root}: scd2"
-    layout = layout_of(request, arrow_schema(handle.schema()), where)
-    changes = changes_of(request, layout, where)
-    if not changes.num_rows:
-        return None
-    stored = versions_of(handle, changes, layout.keys)
-    found = plan(layout, stored, changes, where)
-    merge = found.upsert(layout)
-    task = None if merge is None else upsert_task(root, handle, merge)
-    if task is None:
-        return None
-    merged = task.count
-
-    def count(metrics: Metrics) -> RowCounts:
-        return replace(merged(metrics), source=changes.num_rows, duplicates=found.superseded)
-
-    return replace(task, count=count)
-
-
-def versions_of(handle: DeltaTable, changes: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """The table's rows with the keys of some changes, in its own types."""
     schema = arrow_schema(handle.schema())
-    wanted = changes.select(list(keys))
-    where = key_range(wanted, keys)
+    merge = planned(root, schema, request, functools.partial(_rows_of, handle, schema))
+    task = None if merge is None else upsert_task(root, handle, merge.upsert)
+    if merge is None or task is None:
+        return None
+    count, superseded = task.count, merge.superseded
+
+    def counted(metrics: Metrics) -> RowCounts:
+        return replace(count(metrics), source=request.rows.num_rows, duplicates=superseded)
+
+    return replace(task, count=counted)
+
+
+def _rows_of(handle: DeltaTable, schema: pa.Schema, keys: pa.Table) -> pa.Table:
+    """The table's rows with some keys, in its own types."""
+    where = key_range(keys, keys.column_names)
     found = pa.RecordBatchReader.from_stream(
         handle.scan(columns=schema.names, predicate=where or None)
     )
-    kept = [_of_keys(chunk, wanted) for chunk in _chunks(found, schema)]
+    kept = [_of_keys(chunk, keys) for chunk in _chunks(found, schema)]
     return pa.concat_tables([schema.empty_table(), *kept])
 
 

@@ -25,20 +25,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import duckdb
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raylake.config.findings import did_you_mean
-from raylake.tables.conditions import holds
+from raylake.tables.cow_conditions import Judge
 from raylake.tables.errors import (
     BadColumnName,
+    BadExpression,
     BadRequest,
     SchemaMismatch,
     UnknownColumn,
     ValuesRefused,
 )
 from raylake.tables.expressions import Expression, Scope, condition, quoted
-from raylake.tables.keys import check_keys, refuse_null_keys
+from raylake.tables.keys import Mask, check_keys, refuse_null_keys
 from raylake.tables.requests import Create, Scd2
 from raylake.tables.rows import Shape, aligned, plain, refuse_nulls, without_views
 
@@ -208,6 +210,13 @@ def changes_of(request: Scd2, layout: Layout, where: str) -> pa.Table:
             hint="a change is a whole row: without the column nobody could tell what it became",
             columns=lost,
         )
+    extra = [n for n in request.rows.schema.names if n not in schema.names and n not in ignored]
+    if extra:
+        raise SchemaMismatch(
+            f"{where}: the table has no column {', '.join(map(repr, extra))}",
+            hint="leave it out of the changes, or make a table that has it",
+            columns=extra,
+        )
     rows = aligned(request.rows, Shape(where.partition(":")[0], schema, ignored=ignored))
     refuse_null_keys(rows, layout.keys, where)
     time = layout.sequence[0]
@@ -220,13 +229,13 @@ def changes_of(request: Scd2, layout: Layout, where: str) -> pa.Table:
             column=time,
             rows=missing,
         )
-    deleted = _deleted(request.rows, condition_read)
+    deleted = _deleted(request.rows, condition_read, where)
     required = pa.schema([layout.table.field(name) for name in (*layout.keys, *layout.values)])
     if any(not field.nullable for field in required):
-        kept = rows.filter(pc.invert(deleted))
+        kept = rows.filter(pa.array(~deleted))
         refuse_nulls(kept, required, where)
     columns = [rows.column(name) for name in (*layout.keys, *layout.values, *layout.sequence)]
-    return pa.table([*columns, deleted], schema=layout.change_schema)
+    return pa.table([*columns, pa.array(deleted)], schema=layout.change_schema)
 
 
 def _delete_when(request: Scd2, where: str) -> Expression | None:
@@ -240,10 +249,18 @@ def _read(expression: Expression | None) -> set[str]:
     return set() if expression is None else {name for _, name in expression.columns}
 
 
-def _deleted(rows: pa.Table, expression: Expression | None) -> pa.ChunkedArray:
+def _deleted(rows: pa.Table, expression: Expression | None, where: str) -> Mask:
+    """For each change whether it deletes its key; what is unknown does not."""
     if expression is None:
-        return pa.chunked_array([pa.repeat(pa.scalar(False), rows.num_rows)])
-    return holds(rows.select(sorted(_read(expression)) or rows.column_names[:1]), expression)
+        return np.zeros(rows.num_rows, dtype=bool)
+    read = rows.select(sorted(_read(expression)))
+    try:
+        with Judge() as judge:
+            return judge.holds(expression.sql(), rows.num_rows, {"": read})
+    except duckdb.Error as error:
+        raise BadExpression(
+            f"{where} delete_when: cannot be computed: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _tracked(request: Scd2, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ a stretch of that order. So what a table becomes depends on the set of changes a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylake.storage.place import Place
 from raylake.tables.errors import ValuesRefused
 from raylake.tables.keys import Mask, Places, alike, repeats
-from raylake.tables.requests import Upsert
-from raylake.tables.scd2 import DELETED, Layout
+from raylake.tables.requests import Scd2, Upsert
+from raylake.tables.scd2 import DELETED, Layout, changes_of, layout_of
 from raylake.tables.scd2_events import BEGINS, ORIGIN, known_changes
 
 GONE: Final = "raylake_gone"
@@ -30,13 +31,11 @@ class Plan:
     Attributes:
         written: Versions that are new or other than they were, in the table's columns.
         gone: Keys and begin of versions that are no more.
-        inserted: How many of the written ones are new.
         superseded: Changes that are known already, or lose against another of their time.
     """
 
     written: pa.Table
     gone: pa.Table
-    inserted: int
     superseded: int
 
     def upsert(self, layout: Layout) -> Upsert | None:
@@ -67,7 +66,7 @@ def plan(layout: Layout, stored: pa.Table, changes: pa.Table, where: str) -> Pla
     Args:
         layout: Which column is what.
         stored: All rows of the table with these keys, in any order; rows of other keys stay.
-        changes: The changes (:func:`raylake.tables.scd2.changes_of`).
+        changes: One or more changes (:func:`raylake.tables.scd2.changes_of`).
         where: For messages.
 
     Raises:
@@ -85,14 +84,12 @@ def plan(layout: Layout, stored: pa.Table, changes: pa.Table, where: str) -> Pla
     gone = ~np.isin(places, stretches.first)
     origin = order.rows.column(ORIGIN).to_numpy()[begins]
     written = stretches.only(~kept_as_is)
-    new = int((~np.isin(written.first, places)).sum())
     winners = int((states.column(ORIGIN).to_numpy() < 0).sum())
     _refuse_tombstones(layout, written, where)
     lost = known.versions.select([*layout.keys, layout.valid_from])
     return Plan(
         _rows(layout, states, written),
         lost.take(pa.array(origin[gone])),
-        new,
         changes.num_rows - winners,
     )
 
@@ -102,6 +99,43 @@ def changes_only(changes: pa.Table) -> pa.Table:
     nowhere = pa.repeat(pa.scalar(-1, pa.int64()), changes.num_rows)
     begins = pa.repeat(pa.scalar(False), changes.num_rows)
     return changes.append_column(ORIGIN, nowhere).append_column(BEGINS, begins)
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What brings changes into a table, on any engine that merges.
+
+    Attributes:
+        upsert: The merge. It holds for the version that its rows were planned on and for no other.
+        superseded: Changes that are known already, or lose against another of their time.
+    """
+
+    upsert: Upsert
+    superseded: int
+
+
+def planned(
+    root: Place, table: pa.Schema, request: Scd2, rows_of: Callable[[pa.Table], pa.Table]
+) -> Merge | None:
+    """The merge that brings changes into a table; None when it knows them all.
+
+    Args:
+        root: The table.
+        table: Its schema.
+        request: The changes.
+        rows_of: Reads all rows of the table with the keys in some rows, in the table's types.
+
+    Raises:
+        TableError: The request is wrong, or the table's rows are.
+    """
+    where = f"{root}: scd2"
+    layout = layout_of(request, table, where)
+    changes = changes_of(request, layout, where)
+    if not changes.num_rows:
+        return None
+    found = plan(layout, rows_of(changes.select(list(layout.keys))), changes, where)
+    upsert = found.upsert(layout)
+    return None if upsert is None else Merge(upsert, found.superseded)
 
 
 @dataclass(frozen=True, slots=True)
