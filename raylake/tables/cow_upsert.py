@@ -110,6 +110,8 @@ def _planned(target: Target, merge: Merge) -> _Plan:
             if rewrite.changes:
                 rewrites.append(rewrite)
         inserted = _inserted(target, merge, ~seen, judge)
+    # What the keys took is to be there for the rows.
+    pa.default_memory_pool().release_unused()
     scanned_s = time.monotonic() - began_s
     return _Plan(rewrites, inserted, len(files), total - len(files), scanned_s)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
@@ -247,3 +248,21 @@ def test_statistics_that_are_missing_or_cut_hide_no_row(
     assert "max.x" not in adds
     result = engine.execute(address, Upsert(one(long + "a", 1_999, 3.0), ("k", "t")))
     assert (result.rows.updated, result.rows.inserted) == (0, 1)
+
+
+def test_times_in_sparks_old_form_are_read_as_they_are_meant(
+    engine: DeltaRsEngine, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "t")
+    engine.execute(address, Create(SCHEMA))
+    engine.execute(address, Append(rows(1, 2)))
+    file = next(Path(address).glob("*.parquet"))
+    size = file.stat().st_size
+    old = pq.read_table(file)
+    pq.write_table(old, file, use_deprecated_int96_timestamps=True)
+    entry = Path(address, "_delta_log", f"{1:020d}.json")
+    entry.write_text(entry.read_text().replace(f'"size":{size}', f'"size":{file.stat().st_size}'))
+    result = engine.execute(address, Upsert(rows(2, n=7), ("id",), columns=("n",)))
+    assert result.why.endswith(WHY)
+    read = engine.read(address, Read()).read_all().to_pylist()
+    assert {(r["id"], r["n"], r["at"].timestamp()) for r in read} == {(1, 1, 0.0), (2, 7, 0.0)}
