@@ -28,7 +28,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.routing import DELTA_RS, Load
 from raylake.tables.table_properties import needs_spark
-from raylake.tables.upkeep_requests import Apart
+from raylake.tables.upkeep_requests import Apart, Compact, Repartition, WidenColumns, ZOrder
 
 Bound = tuple[str, str, Any]
 """Column, operator, value: what rows must fulfil to be touched."""
@@ -40,7 +40,10 @@ _COMPARED: Final = {
     ">": (("max", pc.greater),),
     ">=": (("max", pc.greater_equal),),
 }
-_REWRITES: Final = (Upsert, Scd2, Delete, Update, Overwrite)
+_REWRITES: Final = (
+    *(Upsert, Scd2, Delete, Update, Overwrite),
+    *(Compact, ZOrder, Repartition, WidenColumns),
+)
 
 
 def load(table: str, operation: Write) -> Load:
@@ -75,6 +78,7 @@ def load(table: str, operation: Write) -> Load:
         total_bytes=int(pc.sum(sizes).as_py() or 0),
         total_files=adds.num_rows,
         source_bytes=source_bytes,
+        sorts=isinstance(operation, ZOrder),
     )
 
 

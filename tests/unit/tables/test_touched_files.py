@@ -25,6 +25,7 @@ from raylake.tables.requests import (
 from raylake.tables.routing import Load
 from raylake.tables.service import DirectTables
 from raylake.tables.touched import load
+from raylake.tables.upkeep_requests import Compact, SetProperties, ZOrder
 
 SCHEMA = pa.schema(
     [
@@ -87,6 +88,9 @@ ALL = 4
         (Update({"name": "'x'"}, where="id <= 10"), 2),
         (Update({"name": "'x'"}), ALL),
         (Delete("no_such_column = 1"), ALL),
+        (Compact(), ALL),
+        (ZOrder(("id",)), ALL),
+        (SetProperties({"delta.logRetentionDuration": "interval 9 days"}), 0),
     ],
 )
 def test_files_are_counted_by_their_statistics(table: str, operation: Write, files: int) -> None:
@@ -101,6 +105,11 @@ def test_no_file_that_holds_such_rows_is_left_out(table: str, where: str) -> Non
     read = DeltaRsEngine().read(table, Read(where=where)).read_all()
     days = set(read.column("day").to_pylist())
     assert load(table, Delete(where)).touched_files >= len(days) > 0
+
+
+def test_only_z_order_sorts(table: str) -> None:
+    assert load(table, ZOrder(("id",))).sorts
+    assert not load(table, Compact()).sorts
 
 
 def test_a_new_table_touches_nothing(tmp_path: Path) -> None:
