@@ -43,7 +43,7 @@ from raylake.tables.routing import (
 )
 from raylake.tables.running import MemoryExceeded, Order, Runner, RunnerLost, under_slot
 from raylake.tables.touched import load
-from raylake.tables.upkeep_requests import Apart
+from raylake.tables.upkeep_requests import Clone, Convert
 from raylake.telemetry.metrics import Metrics
 
 MEMORY: Final = "memory"
@@ -164,7 +164,7 @@ class RayTables:
             runner: Runner = _WorkerRunner(worker, route.limit_bytes)
             if route.engine == SPARK and self._cluster.spark is not None:
                 runner = _SparkRunner(self._cluster.spark)
-            if isinstance(order.operation, Create | Apart):
+            if isinstance(order.operation, Create | Clone | Convert):
                 return runner.run(order)
             return self._owned(order, runner, worker)
         finally:

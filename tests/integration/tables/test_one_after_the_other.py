@@ -14,6 +14,7 @@ from raylake.errors import LogDamaged
 from raylake.tables import errors
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Append, Create, Delete, Restore, Update, Upsert
+from raylake.tables.upkeep_requests import Compact, Vacuum
 from tests.integration.tables.client import Client
 from tests.integration.tables.conftest import SCHEMA, rows
 
@@ -97,6 +98,19 @@ def test_a_new_table_is_made_without_an_owner_and_gets_one_with_its_first_rows(
     assert "touches at most 0 of 0 files" in result.why
     with pytest.raises(errors.OwnerOnly, match="has an owner"):
         DeltaRsEngine().execute(address, Append(rows(2)))
+
+
+def test_upkeep_goes_the_same_way(clients: Two, table: str, held: Held) -> None:
+    client = clients[0]
+    client.do("execute", table, Append(rows(4)))
+    compacted = client.do("execute", table, Compact())
+    assert (compacted.files.added, compacted.files.removed) == (1, 2)
+    assert DeltaTable(table).transaction_version(OWNER_APP) == owner_number(1, 2)
+    # What makes no version leaves its number to the next one.
+    assert not client.do("execute", table, Vacuum(dry_run=True)).changed
+    assert client.do("execute", table, Append(rows(5))).changed
+    assert DeltaTable(table).transaction_version(OWNER_APP) == owner_number(1, 3)
+    assert set(held()) == {1, 2, 3, 4, 5}
 
 
 def _restore(table: str) -> None:
