@@ -184,7 +184,8 @@ def test_a_child_ends_by_its_limit_and_not_before(wide: str) -> None:
     assert not Path(f"/proc/{pid}").exists()
     assert unchanged(wide) == (WIDE, 0)
     done = LimitedRunner(2048 * MIB).run(Order(wide, merge, "tried"))
-    assert (done.rows.updated, done.why) == (1_000, "tried")
+    assert done.rows.updated == 1_000
+    assert done.why.startswith("tried")
 
 
 def test_a_child_that_somebody_else_ends_is_lost_and_not_out_of_memory(
