@@ -149,11 +149,13 @@ class Supervisor:
         finally:
             self._endpoints.close()
             self._table_watch.close()
-            with contextlib.suppress(Fenced):  # the document is the run's that took over
-                self._write_last()
-            self._kafka.submit(self._discovery.close)
-            self._kafka.shutdown(wait=False)
-            self._ended.set()
+            try:
+                with contextlib.suppress(Fenced):  # the document is the run's that took over
+                    self._write_last()
+            finally:
+                self._kafka.submit(self._discovery.close)
+                self._kafka.shutdown(wait=False)
+                self._ended.set()
 
     def _write_last(self) -> None:
         """Say how the run ended, also to the places that metrics are sent to."""

@@ -20,6 +20,7 @@ from actors.table_slots import SILENT_S, SlotSetup, TableSlots
 from actors.table_worker import TableWorker
 from raylake.client.cluster import NAMESPACE
 from raylake.delta.identity import COURTEOUS, Claim
+from raylake.delta.ledger import owner_epoch
 from raylake.delta.owner_slots import Grant, Verdict
 from raylake.delta.settling import settled_in_log
 from raylake.errors import DependencyUnreachable, RayLakeError
@@ -29,7 +30,7 @@ from raylake.storage.place import place
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import NoEngine, OutOfMemory, TableReplaced
-from raylake.tables.fencing import refuse_accounted
+from raylake.tables.fencing import refuse_accounted, refuse_fed
 from raylake.tables.requests import Changes, Create, Read, Write
 from raylake.tables.results import OperationResult, TableVersion
 from raylake.tables.routing import (
@@ -174,7 +175,9 @@ class RayTables:
     def _owned(self, order: Order, runner: Runner, worker: Any) -> OperationResult:
         root = place(order.table)
         handle = opened(root)
-        refuse_accounted(root, handle.metadata().configuration, order.operation)
+        configuration = handle.metadata().configuration
+        refuse_accounted(root, configuration, order.operation)
+        refuse_fed(root, configuration)
         table_id = str(handle.metadata().id)
         self._refuse_another(order.table, table_id)
         slots = _RaySlots(self._setup(order.table), table_id, worker)
@@ -280,7 +283,10 @@ class _RaySlots:
         return verdict
 
     def settled_by_epoch(self, grant: Grant) -> Verdict:
-        result(self._owner().start.remote(), START_S)
+        epoch = result(self._owner().start.remote(), START_S)
+        if epoch <= owner_epoch(grant.number):
+            # It did not answer, and lives: no epoch of a new owner keeps the runner out.
+            return self.ended(grant.request, for_sure=False)
         return settled_in_log(place(self._setup.path), grant)
 
     def _owner(self) -> Any:

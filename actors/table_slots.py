@@ -72,12 +72,25 @@ class TableSlots:
         self._idle = IdleExit(self._leave)
 
     async def start(self) -> int:
-        """Take the table's epoch, once; returns it. Raises as :meth:`SlotTable.attach`."""
+        """Take the table's epoch, once; returns it.
+
+        Raises:
+            OwnerLost: This owner has stopped and leaves; the next one begins with what is there.
+            RayLakeError: As :meth:`SlotTable.attach`.
+        """
         self._idle.touch()
         async with self._turn:
+            if self._failure is not None:
+                # Those who waited are told why; who comes now asks the next owner.
+                raise OwnerLost(f"{self._setup.path}: the owner has stopped, and leaves")
             if self._owner is None:
                 await self._cancel_spark()
-                self._table = await asyncio.to_thread(self._attach)
+                try:
+                    self._table = await asyncio.to_thread(self._attach)
+                except RayLakeError as error:
+                    # Who asks next may have another claim, or stores that answer.
+                    self._stop(error)
+                    raise
                 self._owner = SlotOwner(self._table)
         return self._table.epoch
 
@@ -111,7 +124,15 @@ class TableSlots:
             if request not in self._watches:
                 watch = asyncio.create_task(self._watch(request, runner))
                 self._watches[request] = watch
-            await self._advance()
+            advanced = False
+            try:
+                await self._advance()
+                advanced = True
+            finally:
+                if not advanced:
+                    # Who is told of an error does not come back: nobody would end its slot.
+                    async with self._turn:
+                        owner.queue.ended(request, for_sure=True)
             if owner.queue.ask(request) is None:
                 await self._until_moved()
 
@@ -126,7 +147,11 @@ class TableSlots:
         owner = await self._started()
         if not owner.queue.knows(request):
             raise OwnerLost(f"{self._setup.path}: this owner did not grant that slot")
-        found = owner.queue.ended(request, for_sure=for_sure)
+        if not for_sure and owner.queue.has_slot(request):
+            # A commit of Spark's and the one that closes the slot must not be under way at once.
+            await self._cancel_spark()
+        async with self._turn:
+            found = owner.queue.ended(request, for_sure=for_sure)
         while found is None:
             try:
                 await self._advance()
@@ -182,7 +207,6 @@ class TableSlots:
                 log.warning("%s: a runner is lost: %s", self._setup.path, type(error).__name__)
                 break
         while self._failure is None and owner.queue.verdict(request) is None:
-            await self._cancel_spark()
             try:
                 await self.ended(request, for_sure=False)
             except RayLakeError as error:

@@ -68,6 +68,7 @@ def commit_after(root: Place, version: int, commit: LogCommit) -> None:
     """
     base = log_files.commit_path(root, version)
     place_entry(base, log_files.commit_path(root, version + 1), commit.text())
+    log_files.sync_commit(root, version + 1)
 
 
 def commit_first(root: Place, commit: LogCommit) -> None:
@@ -79,6 +80,7 @@ def commit_first(root: Place, commit: LogCommit) -> None:
     """
     make_folder(log_files.log_folder(root))
     place_first(log_files.commit_path(root, 0), commit.text())
+    log_files.sync_commit(root, 0)
 
 
 def add_line(file: DataFile, now_s: float, *, data_change: bool) -> dict[str, Any]:

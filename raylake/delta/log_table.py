@@ -142,6 +142,7 @@ def put_entry(root: Place, version: int, actions: Sequence[dict[str, Any]]) -> N
     """
     base = log_files.commit_path(root, version - 1)
     place_entry(base, log_files.commit_path(root, version), "\n".join(map(_json, actions)))
+    log_files.sync_commit(root, version)
 
 
 def _reached(root: Place, *, refused: bool = False) -> Reached | None:

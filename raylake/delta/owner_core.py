@@ -132,10 +132,7 @@ class OwnerCore:
             DependencyUnreachable: The log could not be read.
         """
         self._settle()
-        with readable(self.root):
-            self._update()
-            version = log_files.find_foreign_txn(self.root, OWNER_APP, number, after_version)
-        stored = self.stored_number()
+        version, stored = _slot_version(self, self._update, number, after_version)
         if version is None and stored == number:
             # Then it was a commit of this owner's that closed the slot.
             self._check_number()
@@ -296,6 +293,20 @@ class OwnerCore:
             stored=stored,
             expected=self.number,
         )
+
+
+def _slot_version(
+    core: OwnerCore, update: Callable[[], None], number: int, after: int
+) -> tuple[int | None, int | None]:
+    """The version that carries a slot's number, and the number that the handle now has."""
+    with readable(core.root):
+        version = log_files.find_foreign_txn(core.root, OWNER_APP, number, after)
+        update()
+        stored = core.stored_number()
+        if version is None and stored == number:
+            # It may have landed between the two looks.
+            version = log_files.find_foreign_txn(core.root, OWNER_APP, number, after)
+    return version, stored
 
 
 def _fenced(core: OwnerCore, stored: int) -> Fenced:

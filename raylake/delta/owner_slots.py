@@ -92,7 +92,7 @@ class SlotQueue:
         """
         if request in self._verdicts:
             return self._verdicts[request]
-        if self.open is not None and self.open.request == request:
+        if self.open is not None and self.has_slot(request):
             return self.open
         if request not in self._waiting:
             if len(self._waiting) >= self._max_waiting:
@@ -103,10 +103,13 @@ class SlotQueue:
             self._waiting[request] = None
         return None
 
+    def has_slot(self, request: str) -> bool:
+        """Whether the open slot is this request's."""
+        return self.open is not None and self.open.request == request
+
     def knows(self, request: str) -> bool:
         """Whether this request was asked for here, and is not forgotten."""
-        is_open = self.open is not None and self.open.request == request
-        return is_open or request in self._waiting or request in self._verdicts
+        return self.has_slot(request) or request in self._waiting or request in self._verdicts
 
     def next(self) -> str | None:
         """Whose turn it is; None while a slot is open or nobody waits."""
@@ -136,7 +139,7 @@ class SlotQueue:
         Returns:
             Its verdict where there is one; None: the slot is to be settled, or is not known.
         """
-        if self.open is not None and self.open.request == request:
+        if self.has_slot(request):
             self._ended_for_sure = for_sure or self.ended_for_sure
             return None
         if request in self._waiting:

@@ -19,7 +19,7 @@ from raylake.delta.owner_slots import Grant
 from raylake.delta.probe import probe_store
 from raylake.delta.reading import readable
 from raylake.delta.spec import Durability
-from raylake.errors import UnsupportedTable
+from raylake.errors import LogDamaged, UnsupportedTable
 from raylake.storage.place import Place, place
 
 _IN_COMMIT_TIMES: Final = "delta.enableInCommitTimestamps"
@@ -131,7 +131,14 @@ class _Closing:
             return
         self.found = self.core.slot_landed(self.grant.number, self.grant.base_version)
         if self.found is None:
-            self.core.refresh()
+            try:
+                self.core.refresh()
+            except LogDamaged:
+                # The runner's commit may have come between the two looks.
+                self.found = self.core.slot_landed(self.grant.number, self.grant.base_version)
+                if self.found is None:
+                    raise
+                return
             extra = {"request": self.grant.request}
             self.core.write(Draft("slot_closed", extra=extra), lambda _version: None)
 

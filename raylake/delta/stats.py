@@ -171,6 +171,9 @@ def _bounds(footer: pq.FileMetaData, leaf: Leaf) -> tuple[Any, Any] | None:
     if not _comparable(leaf.type):
         return None
     raw = pa.types.is_timestamp(leaf.type) or pa.types.is_date32(leaf.type)
+    scale = _scale(footer, leaf)
+    if scale is None:
+        return None
     lows, highs = [], []
     for chunk in _chunks(footer, leaf):
         found = chunk.statistics
@@ -180,11 +183,22 @@ def _bounds(footer: pq.FileMetaData, leaf: Leaf) -> tuple[Any, Any] | None:
             if found.has_null_count and found.null_count == chunk.num_values:
                 continue
             return None
-        lows.append(found.min_raw if raw else found.min)
-        highs.append(found.max_raw if raw else found.max)
+        lows.append(found.min_raw * scale if raw else found.min)
+        highs.append(found.max_raw * scale if raw else found.max)
     if not lows:
         return None
     return _low(min(lows), leaf.type), _high(max(highs), leaf.type)
+
+
+def _scale(footer: pq.FileMetaData, leaf: Leaf) -> int | None:
+    """What a file's raw value is multiplied by to be in the leaf's unit; None: it is not known.
+
+    Files of other writers, which a conversion takes as they are, may count milliseconds.
+    """
+    if not pa.types.is_timestamp(leaf.type):
+        return 1
+    logical = json.loads(footer.schema.column(leaf.index).logical_type.to_json())
+    return {"microseconds": 1, "milliseconds": 1000}.get(logical.get("timeUnit"))
 
 
 def _comparable(kind: pa.DataType) -> bool:

@@ -43,7 +43,8 @@ def prepare_table(setup: OwnerSetup, clock: Clock) -> str:
         holders = {name for name, _ in admitted_partitions(setup.spec.root)} - {pipeline}
         newest = last_metadata(setup.spec.root) or {}
     last = newest.get("identity", {}).get("pipeline", pipeline)
-    if not holders and last != pipeline:
+    # An owner of table operations has no pipeline.
+    if not holders and last and last != pipeline:
         holders = {last}
     if holders:
         raise Refused(

@@ -20,8 +20,10 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
+from raylake.delta import log_files
 from raylake.delta.files import WriteOptions, write_data_files
 from raylake.delta.verify_log import table_path
+from raylake.errors import RayLakeError
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place, sync_path
 from raylake.tables.cow_commit import Counts, commit
@@ -259,9 +261,21 @@ def _run(target: Target, merge: Merge, plan: _Plan, properties: CommitProperties
     try:
         commit(target, merge, changes, counts, properties)
     except CommitFailedError:
-        # The version is another's.
-        keep.close()
+        # A store may also say so of this very entry, put again after its answer was lost.
+        if _is_anothers(target, written.files):
+            keep.close()
         raise
+
+
+def _is_anothers(target: Target, files: Sequence[DataFile]) -> bool:
+    """Whether the version after the target's certainly names none of these files."""
+    try:
+        actions = log_files.read_commit(target.root, target.version + 1)
+    except (OSError, RayLakeError):
+        return False
+    mine = {file.path for file in files}
+    adds = [action["add"] for action in actions or [] if "add" in action]
+    return actions is not None and not any(add["path"] in mine for add in adds)
 
 
 def _write(target: Target, merge: Merge, plan: _Plan, written: _Written) -> None:

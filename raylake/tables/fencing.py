@@ -66,10 +66,7 @@ def refuse_accounted(root: Place, configuration: Mapping[str, str], operation: W
     if isinstance(operation, Rearrange):
         # The rows stay as they are, and so does the account.
         return
-    what = account(list_txns(root))
-    if not what and configuration.get("delta.appendOnly") == "true":
-        holder = (last_metadata(root) or {}).get("identity") or {}
-        what = f"what pipeline {holder['pipeline']!r} reads" if holder.get("pipeline") else ""
+    what = _counted(root, configuration)
     if not what:
         return
     if isinstance(operation, Restore):
@@ -83,6 +80,30 @@ def refuse_accounted(root: Place, configuration: Mapping[str, str], operation: W
         "the account",
         hint="read from it, and write to a table of your own",
     )
+
+
+def refuse_fed(root: Place, configuration: Mapping[str, str]) -> None:
+    """Refuse to be the owner of a table that a pipeline feeds, whatever is to be done.
+
+    Raises:
+        OwnerOnly: It has an owner of its own, which a foreign epoch would end.
+    """
+    what = _counted(root, configuration)
+    if what:
+        raise OwnerOnly(
+            f"{root}: the table's log counts {what}: its pipeline's owner writes it alone, and "
+            "grants no slots to others",
+            hint="nothing was changed; read from it, and write to a table of your own",
+        )
+
+
+def _counted(root: Place, configuration: Mapping[str, str]) -> str:
+    """What the log of a table counts its rows by; empty for nothing."""
+    what = account(list_txns(root))
+    if not what and configuration.get("delta.appendOnly") == "true":
+        holder = (last_metadata(root) or {}).get("identity") or {}
+        return f"what pipeline {holder['pipeline']!r} reads" if holder.get("pipeline") else ""
+    return what
 
 
 def account(txns: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from raylake.tables.errors import BadRequest, UnknownColumn
 from raylake.tables.expressions import Expression, Scope, condition
 from raylake.tables.keys import check_keys, one_row_a_key, refuse_null_keys
 from raylake.tables.requests import DeleteUnmatched, Upsert
-from raylake.tables.rows import Shape, aligned, without_views
+from raylake.tables.rows import Shape, aligned, as_partitioned, without_views
 from raylake.tables.subject import Subject, assignments
 
 
@@ -92,7 +92,7 @@ def merge_of(subject: Subject, request: Upsert) -> Merge | None:
     unmatched = _unmatched(subject, request)
     ignored = _ignored(request, clauses, target)
     shape = Shape(str(subject.root), target, adds=request.schema == "merge", ignored=ignored)
-    rows = aligned(request.rows, shape)
+    rows = as_partitioned(aligned(request.rows, shape), subject.partition_by)
     refuse_null_keys(rows, request.keys, where)
     single = one_row_a_key(rows, request.keys, request.sequence_by, where)
     if not single.num_rows and unmatched is None:

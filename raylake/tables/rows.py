@@ -103,6 +103,21 @@ def aligned(rows: pa.Table, shape: Shape) -> pa.Table:
     return pa.table(columns, schema=pa.schema([one.with_nullable(True) for one in fields]))
 
 
+def as_partitioned(rows: pa.Table, partition_by: Iterable[str]) -> pa.Table:
+    """The rows as a table with these partition columns will have them.
+
+    Empty text in a partition column is no value: the protocol writes both as an empty text.
+    """
+    for name in partition_by:
+        if name not in rows.schema.names:
+            continue
+        column, field = rows.column(name), rows.schema.field(name)
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, field.type), column)
+            rows = rows.set_column(rows.schema.get_field_index(name), field, filled)
+    return rows
+
+
 def refuse_nulls(rows: pa.Table, schema: pa.Schema, where: str) -> None:
     """Refuse rows without a value in a column that is NOT NULL.
 

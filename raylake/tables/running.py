@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -121,13 +122,17 @@ def under_slot(slots: Slots, runner: Runner, order: Order) -> OperationResult:
         RayLakeError: The owner was lost before anything was begun.
     """
     request = uuid.uuid4().hex
-    grant = slots.take(request)
     result: OperationResult | None = None
     failure: RayLakeError | None = None
-    try:
-        result = runner.run(replace(order, fence=Fence(OWNER_APP, grant.number)))
-    except RayLakeError as error:
-        failure = error
+    with ExitStack() as interrupted:
+        # Also where somebody presses Ctrl-C: nobody else would end the request.
+        interrupted.callback(_give_back, slots, request)
+        grant = slots.take(request)
+        try:
+            result = runner.run(replace(order, fence=Fence(OWNER_APP, grant.number)))
+        except RayLakeError as error:
+            failure = error
+        interrupted.pop_all()
     # Only who ran it knows that it has stopped; not of a process that went away.
     for_sure = failure is None or _unchanged(failure)
     try:
@@ -193,6 +198,11 @@ def from_log(order: Order, version: int) -> OperationResult:
         files=counted_files(actions or []),
         duration_s=0.0,
     )
+
+
+def _give_back(slots: Slots, request: str) -> None:
+    with suppress(RayLakeError):
+        slots.ended(request, for_sure=False)
 
 
 def _unchanged(failure: RayLakeError) -> bool:

@@ -18,7 +18,7 @@ from raylake.tables.errors import (
 )
 from raylake.tables.expressions import Expression, Scope, condition, value
 from raylake.tables.requests import Overwrite
-from raylake.tables.rows import Shape, aligned, lossy, plain, refuse_nulls
+from raylake.tables.rows import Shape, aligned, as_partitioned, lossy, plain, refuse_nulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def whole_rows(subject: Subject, rows: pa.Table, *, adds: bool) -> pa.Table:
         ValuesRefused: A value of a column that is NOT NULL is missing.
     """
     root, schema = str(subject.root), subject.schema
-    fitted = aligned(rows, Shape(root, schema, adds=adds))
+    fitted = as_partitioned(aligned(rows, Shape(root, schema, adds=adds)), subject.partition_by)
     refuse_nulls(fitted, schema, root)
     new = [field for field in fitted.schema if field.name not in schema.names]
     fields = [*schema, *new]
@@ -140,7 +140,8 @@ def _refuse_unfit(kind: pa.DataType, column: pa.Field, expression: Expression, w
 def _new_shape(subject: Subject, rows: pa.Table) -> pa.Table:
     """The rows in a schema of their own; comments and NOT NULL of columns that stay are kept."""
     root, old = subject.root, subject.schema
-    fitted = aligned(rows, Shape(str(root), pa.schema([]), adds=True))
+    shape = Shape(str(root), pa.schema([]), adds=True)
+    fitted = as_partitioned(aligned(rows, shape), subject.partition_by)
     lost = [c for c in subject.partition_by if c not in fitted.schema.names]
     if lost:
         raise SchemaMismatch(

@@ -69,6 +69,22 @@ def hive(folder: Path) -> Path:
 
 
 @pytest.mark.spec("C4")
+@pytest.mark.parametrize("unit", ["ms", "us"])
+def test_files_that_count_milliseconds_are_found_by_their_times(tmp_path: Path, unit: str) -> None:
+    folder = written(tmp_path / "t", {"a.parquet": rows(0, 3)}, coerce_timestamps=unit)
+    ENGINE.execute(str(folder), Convert())
+    assert ids(folder, where="at >= timestamp '2026-01-31 12:00:00Z'") == [0, 1, 2]
+    assert ids(folder, where="at > timestamp '2026-01-31 12:00:00Z'") == []
+    adds = [json.loads(line).get("add") for line in _log(folder, 0)]
+    bounds = [json.loads(add["stats"])["minValues"].get("at") for add in adds if add]
+    assert [one[:19] for one in bounds] == ["2026-01-31T12:00:00"]
+
+
+def _log(folder: Path, version: int) -> list[str]:
+    return (folder / "_delta_log" / f"{version:020}.json").read_text().splitlines()
+
+
+@pytest.mark.spec("C4")
 def test_a_folder_becomes_a_table_where_it_is(tmp_path: Path) -> None:
     folder = hive(tmp_path / "t")
     (folder / "_SUCCESS").touch()

@@ -10,7 +10,9 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from raylake.clock import ManualClock
+from raylake.delta import log_table
 from raylake.ingest.retry import RetryPolicy
+from raylake.storage.place import Place
 from raylake.tables import delta_rs, errors
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_tasks import Task
@@ -181,3 +183,48 @@ def test_files_out_of_the_range_of_the_sources_keys_are_passed_over(
     metrics = engine.history(table, 1)[0].metrics
     skipped, scanned = ("num_target_files_skipped_during_scan", "num_target_files_scanned")
     assert (metrics[skipped], metrics[scanned]) == ((2, 1) if prunes else (0, 3))
+
+
+@pytest.mark.spec("C6")
+def test_an_entry_that_a_store_says_is_anothers_and_that_is_ours_keeps_its_files(
+    engine: DeltaRsEngine, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place_first = log_table.place_first
+
+    def twice(path: Place, text: str) -> None:
+        place_first(path, text)
+        # The first answer was lost, and the client's second put finds what the first one made.
+        place_first(path, text)
+
+    monkeypatch.setattr(log_table, "place_first", twice)
+    result = engine.execute(table, Upsert(rows(2, 4, n=7), ("id",)))
+    assert result.attempts == 1
+    assert found(engine, table) == {1: 1, 2: 7, 3: 1, 4: 7}
+
+
+def test_files_of_an_entry_that_lost_are_taken_away(
+    engine: DeltaRsEngine, table: str, interfere: Callable[[int], None]
+) -> None:
+    interfere(1)
+    engine.execute(table, Upsert(rows(2, 4, n=7), ("id",)))
+    assert found(engine, table) == {1: 1, 2: 7, 3: 1, 4: 7, 100: 1}
+    live = {Path(one).name for one in DeltaTable(table).file_uris()}
+    left = {one.name for one in Path(table).glob("*.parquet")} - live
+    # What the upsert replaced stays for readers of older versions.
+    assert len(left) == 1
+
+
+@pytest.mark.spec("C2")
+def test_empty_text_of_a_partition_column_is_no_key(engine: DeltaRsEngine, tmp_path: Path) -> None:
+    schema = pa.schema([("region", pa.string()), ("id", pa.int64())])
+    address = str(tmp_path / "p")
+    engine.execute(address, Create(schema, partition_by=("region",)))
+    rows = pa.table({"region": ["", "no"], "id": [7, 8]}, schema=schema)
+    with pytest.raises(errors.NullMergeKeys, match="region"):
+        engine.execute(address, Upsert(rows, ("region", "id")))
+    for _ in range(2):
+        engine.execute(address, Upsert(rows, ("id",)))
+    assert sorted(engine.read(address, Read()).read_all().to_pylist(), key=lambda r: r["id"]) == [
+        {"region": None, "id": 7},
+        {"region": "no", "id": 8},
+    ]
