@@ -79,7 +79,9 @@ def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Va
             chosen[path] = size
     if request.dry_run:
         return Vacuumed(tuple(sorted(chosen)), sum(chosen.values()))
-    return _deleted(root, chosen)
+    # Asking a store for the age of each file takes a while; a restore may have brought some back.
+    needed = _Log(root, horizon_ms).needed()
+    return _deleted(root, {path: size for path, size in chosen.items() if path not in needed})
 
 
 def _deleted(root: Place, chosen: dict[str, int]) -> Vacuumed:
