@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from raylake.config.spark import Spark
-from raylake.spark.errors import TooFewResources
+from raylake.spark.errors import SparkUnavailable, TooFewResources
 
 MIB: Final = 2**20
 _HINT: Final = (
@@ -73,6 +73,32 @@ def refuse_too_few(
         executors=count,
         nodes=[dict(node) for node in nodes],
     )
+
+
+def refuse_other_machines(
+    executor: Executor, nodes: Sequence[tuple[str, Mapping[str, float]]], own: str
+) -> None:
+    """Refuse a cluster in which executors may be started on another machine than the driver.
+
+    Rows reach Spark, and come back, through a folder of the driver's machine (ADR 25).
+
+    Args:
+        executor: One of them.
+        nodes: Address and all resources of each node that lives.
+        own: The address of the driver's node.
+
+    Raises:
+        SparkUnavailable: Naming such a node.
+    """
+    others = sorted({address for address, has in nodes if address != own and executor.room(has)})
+    if others:
+        raise SparkUnavailable(
+            f"Spark's executors may be started on {others[0]}, and its driver is on {own}: rows "
+            "are handed over through a folder of the driver's machine",
+            hint="use engine: delta-rs; Spark over several machines comes later. `spark: memory` "
+            "larger than those nodes have keeps executors away from them",
+            nodes=others,
+        )
 
 
 def not_free(

@@ -14,7 +14,7 @@ from raylake.errors import RayLakeError
 from raylake.spark.errors import SparkNotInstalled, SparkNotReady, SparkUnavailable
 from raylake.spark.jars import delta_jars
 from raylake.spark.java import check_node_java, driver_environment, spark_java
-from raylake.spark.resources import Executor, not_free, refuse_too_few
+from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
 from raylake.spark.settings import SparkSetup, session_settings, store_settings
 from raylake.storage.access import use_stores
 
@@ -104,6 +104,7 @@ def start_session(setup: SparkSetup, clock: Clock) -> RayDPSession:
     jars = delta_jars(java)
     executor, count = Executor.of(setup.spark), setup.spark.executors.min
     refuse_too_few(executor, count, _nodes(), _growth())
+    refuse_other_machines(executor, _machines(), _own_address())
     os.environ.update(driver_environment(java))
     use_stores(setup.stores)
     settings = session_settings(setup.spark, jars, java)
@@ -208,6 +209,18 @@ def _nodes() -> list[dict[str, float]]:
     import ray
 
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def _machines() -> list[tuple[str, dict[str, float]]]:
+    import ray
+
+    return [(n["NodeManagerAddress"], dict(n["Resources"])) for n in ray.nodes() if n["Alive"]]
+
+
+def _own_address() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address())
 
 
 def _growth() -> dict[str, float] | None:

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess
 from raylake.kafka.java import Java
-from raylake.spark.errors import JarsMissing, TooFewResources
+from raylake.spark.errors import JarsMissing, SparkUnavailable, TooFewResources
 from raylake.spark.jars import delta_jars, pinned_jars
 from raylake.spark.java import driver_environment
-from raylake.spark.resources import Executor, not_free, refuse_too_few
+from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
 from raylake.spark.settings import session_settings, store_settings
 from raylake.storage.access import use_stores
 from raylake.tables.errors import FeatureUnsupported
@@ -59,6 +59,14 @@ def test_failure_37_executors_that_do_not_fit_are_refused_with_both_sides(
         refuse_too_few(executor, count, nodes, growth)
     assert told.value.context["asked"] == executor.bundle
     assert "not come free" in not_free(executor, count, NODE, 5.0).message
+
+
+def test_executors_on_another_machine_than_the_driver_are_refused_by_name() -> None:
+    small = {"CPU": 1.0, "memory": 8.0 * GIB}
+    refuse_other_machines(EXECUTOR, [("10.0.0.1", NODE), ("10.0.0.1", NODE)], "10.0.0.1")
+    refuse_other_machines(EXECUTOR, [("10.0.0.1", NODE), ("10.0.0.2", small)], "10.0.0.1")
+    with pytest.raises(SparkUnavailable, match=r"10\.0\.0\.2.*driver is on 10\.0\.0\.1"):
+        refuse_other_machines(EXECUTOR, [("10.0.0.1", NODE), ("10.0.0.2", NODE)], "10.0.0.1")
 
 
 def test_an_executor_is_counted_as_spark_counts_it() -> None:
