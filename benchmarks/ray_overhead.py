@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=4_000_000)
+    parser.add_argument("--count", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3)
 
 
