@@ -133,8 +133,10 @@ def filling(root: Place, *, keep_mark: bool = False) -> Iterator[None]:
         keep_mark: Whether what is in it stays nobody's after the block.
 
     Raises:
+        TableExists: Another work made a table there since the address was looked at.
         DependencyUnreachable: A file could not be read or written.
     """
+    refuse_taken(root)
     delete_tree(root)
     make_folder(root)
     write_whole(root / MARK, "", sync=True)

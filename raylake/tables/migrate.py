@@ -105,6 +105,8 @@ def roll_back(
     for entry in reversed(entries):
         if entry.now.state == "rolled_back":
             continue
+        # The deletions before it took a while.
+        _refuse_used(entry)
         target = place(entry.now.target)
         if log_files.commit_versions(target):
             # First what makes it a table.
