@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import psutil
 import pyarrow as pa
@@ -46,6 +47,8 @@ from raylake.tables.running import MemoryExceeded, Order, Runner, RunnerLost, un
 from raylake.tables.touched import load
 from raylake.tables.upkeep_requests import Clone, Convert
 from raylake.telemetry.metrics import Metrics
+
+T = TypeVar("T")
 
 MEMORY: Final = "memory"
 OPERATIONS: Final = "raylake_table_operations_total"
@@ -264,26 +267,21 @@ class _RaySlots:
         self._runner = runner
 
     def take(self, request: str) -> Grant:
-        for left in reversed(range(TAKES)):
-            try:
-                owner = self._owner()
-                result(owner.start.remote(), START_S)
-                grant: Grant = result(owner.take.remote(request, self._runner), None)
-            except OwnerLost:
-                # It left: the next one begins with what is in the log. Nothing was begun.
-                if not left:
-                    raise
-                time.sleep(TAKE_AGAIN_S)
-            else:
-                return grant
-        raise OwnerLost(f"{self._setup.path}: no owner could be had")
+        def once() -> Grant:
+            owner = self._owner()
+            result(owner.start.remote(), START_S)
+            grant: Grant = result(owner.take.remote(request, self._runner), None)
+            return grant
+
+        # Where it left nothing was begun: the next one begins with what is in the log.
+        return _of_some_owner(once)
 
     def ended(self, request: str, *, for_sure: bool) -> Verdict:
         verdict: Verdict = result(self._there().ended.remote(request, for_sure), None)
         return verdict
 
     def settled_by_epoch(self, grant: Grant) -> Verdict:
-        epoch = result(self._owner().start.remote(), START_S)
+        epoch = _of_some_owner(lambda: result(self._owner().start.remote(), START_S))
         if epoch <= owner_epoch(grant.number):
             # It did not answer, and lives: no epoch of a new owner keeps the runner out.
             return self.ended(grant.request, for_sure=False)
@@ -302,6 +300,19 @@ class _RaySlots:
             return ray.get_actor(self._name, namespace=NAMESPACE)
         except ValueError as error:
             raise OwnerLost(f"no actor is named {self._name}") from error
+
+
+def _of_some_owner(ask: Callable[[], T]) -> T:
+    """What an owner answers; one that leaves is followed by the next.
+
+    Raises:
+        OwnerLost: Each of them left.
+    """
+    for _ in range(TAKES - 1):
+        with suppress(OwnerLost):
+            return ask()
+        time.sleep(TAKE_AGAIN_S)
+    return ask()
 
 
 def environment(
