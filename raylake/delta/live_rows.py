@@ -162,19 +162,20 @@ def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = []
     for one in schema:
         if one.name in batch.schema.names:
-            columns.append(_cast(batch.column(one.name), one.type))
+            columns.append(cast_column(batch.column(one.name), one.type))
         else:
             columns.append(pa.nulls(batch.num_rows, one.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def cast_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column in another type; fields of a struct that an older file lacks are null."""
     if column.type.equals(kind):
         return column
     if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
         have = {field.name: place for place, field in enumerate(column.type)}
         children = [
-            _cast(column.field(have[one.name]), one.type)
+            cast_column(column.field(have[one.name]), one.type)
             if one.name in have
             else pa.nulls(len(column), one.type)
             for one in kind

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from deltalake import Schema
 from sqlglot import exp
 
+from raylake.delta.live_rows import cast_column
 from raylake.delta.log_reader import LogReader, TableMetadata
 from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place, open_input, place
@@ -151,23 +152,7 @@ def _column(field: pa.Field, batch: pa.RecordBatch, file: LiveFile) -> pa.Array:
     at = batch.schema.get_field_index(field.name)
     if at < 0:
         return pa.nulls(batch.num_rows, field.type)
-    return _cast(batch.column(at), field.type)
-
-
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    if column.type.equals(kind):
-        return column
-    if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
-        # A file that is older than a field of the struct.
-        there = {field.name: at for at, field in enumerate(column.type)}
-        children = [
-            _cast(column.field(there[field.name]), field.type)
-            if field.name in there
-            else pa.nulls(len(column), field.type)
-            for field in kind
-        ]
-        return pa.StructArray.from_arrays(children, fields=list(kind), mask=column.is_null())
-    return column.cast(kind)
+    return cast_column(batch.column(at), field.type)
 
 
 def _constant(text: str | None, kind: pa.DataType, rows: int) -> pa.Array:
