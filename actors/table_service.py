@@ -31,7 +31,7 @@ from raylake.storage.place import place
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import NoEngine, OutOfMemory, TableReplaced
-from raylake.tables.fencing import refuse_accounted, refuse_fed
+from raylake.tables.fencing import refuse_fed
 from raylake.tables.requests import Changes, Create, Read, Write
 from raylake.tables.results import OperationResult, TableVersion
 from raylake.tables.routing import (
@@ -178,9 +178,7 @@ class RayTables:
     def _owned(self, order: Order, runner: Runner, worker: Any) -> OperationResult:
         root = place(order.table)
         handle = opened(root)
-        configuration = handle.metadata().configuration
-        refuse_accounted(root, configuration, order.operation)
-        refuse_fed(root, configuration)
+        refuse_fed(root, handle.metadata().configuration, order.operation)
         table_id = str(handle.metadata().id)
         self._refuse_another(order.table, table_id)
         slots = _RaySlots(self._setup(order.table), table_id, worker)

@@ -63,12 +63,33 @@ def refuse_accounted(root: Place, configuration: Mapping[str, str], operation: W
     Raises:
         OwnerOnly: The log counts these rows; the message says what counts them.
     """
-    if isinstance(operation, Rearrange):
-        # The rows stay as they are, and so does the account.
-        return
+    # Where rows are only rearranged they stay as they are, and so does the account.
+    if not isinstance(operation, Rearrange):
+        refuse_fed(root, configuration, operation)
+
+
+def refuse_fed(root: Place, configuration: Mapping[str, str], operation: Write) -> None:
+    """Refuse any operation, one that changes no row too, on a table that a pipeline feeds.
+
+    It has an owner of its own, which a foreign epoch would end.
+
+    Args:
+        root: A table.
+        configuration: Its properties.
+        operation: What is asked for.
+
+    Raises:
+        OwnerOnly: The log counts its rows; the message says what counts them.
+    """
     what = _counted(root, configuration)
     if not what:
         return
+    if isinstance(operation, Rearrange):
+        raise OwnerOnly(
+            f"{root}: the table's log counts {what}: its pipeline's owner writes it alone, and "
+            "grants no slots to others",
+            hint="nothing was changed; read from it, and write to a table of your own",
+        )
     if isinstance(operation, Restore):
         raise OwnerOnly(
             f"{root}: the table's log counts {what}: a restore would bring rows back, or take "
@@ -80,21 +101,6 @@ def refuse_accounted(root: Place, configuration: Mapping[str, str], operation: W
         "the account",
         hint="read from it, and write to a table of your own",
     )
-
-
-def refuse_fed(root: Place, configuration: Mapping[str, str]) -> None:
-    """Refuse to be the owner of a table that a pipeline feeds, whatever is to be done.
-
-    Raises:
-        OwnerOnly: It has an owner of its own, which a foreign epoch would end.
-    """
-    what = _counted(root, configuration)
-    if what:
-        raise OwnerOnly(
-            f"{root}: the table's log counts {what}: its pipeline's owner writes it alone, and "
-            "grants no slots to others",
-            hint="nothing was changed; read from it, and write to a table of your own",
-        )
 
 
 def _counted(root: Place, configuration: Mapping[str, str]) -> str:
