@@ -25,6 +25,7 @@ from raylake.spark.errors import SparkLost, SparkNotReady
 from raylake.spark.host import CANCEL_S, LEAVING, HostStatus
 from raylake.spark.life import State
 from raylake.spark.settings import SparkSetup
+from raylake.storage.access import stores_json, used_stores
 from raylake.tables.requests import Write
 from raylake.tables.results import OperationResult
 
@@ -38,7 +39,8 @@ class RaySparkHost:
     """The Spark host of the cluster as a table's owner sees it.
 
     Args:
-        setup: For a host that has to be made; one that is there keeps its own.
+        setup: For a host that has to be made; one that is there keeps its own. Its stores go with
+            each operation.
         engine: Makes the engine that runs operations in its session.
     """
 
@@ -64,7 +66,8 @@ class RaySparkHost:
                 asking again with the same number applies it once.
             TableError: As :meth:`raylake.tables.port.TableEngine.execute`.
         """
-        found: OperationResult = self._call("execute", table, operation, why, fence)
+        stores = {**stores_json(self._setup.stores), **used_stores()}
+        found: OperationResult = self._call("execute", table, operation, why, fence, stores)
         return found
 
     def warm(self) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -20,6 +20,7 @@ from raylake.spark.host import HostStatus, LiveSession, SparkHosting
 from raylake.spark.life import Limits
 from raylake.spark.session import start_session
 from raylake.spark.settings import SparkSetup
+from raylake.storage.access import stores_from_json, stores_of_request
 from raylake.tables.requests import Write
 from raylake.tables.results import OperationResult
 
@@ -65,21 +66,36 @@ class SparkHost:
         os.environ.update(setup.environment)
         self._engine = engine
         limits = Limits(
-            setup.spark.idle_timeout_s, setup.spark.start_timeout_s + START_GRACE_S, ALONE_S
+            setup.spark.idle_timeout_s,
+            setup.spark.start_timeout_s + START_GRACE_S,
+            ALONE_S,
+            setup.silent_s,
         )
         clock = SystemClock()
         self._host = SparkHosting(limits, lambda: start_session(setup, clock), self._leave, clock)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
-    def execute(self, table: str, operation: Write, why: str, fence: Any) -> OperationResult:
-        """Run an operation; see :meth:`raylake.spark.host.SparkHosting.execute`."""
+    def execute(
+        self, table: str, operation: Write, why: str, fence: Any, stores: Mapping[str, Any]
+    ) -> OperationResult:
+        """Run an operation; see :meth:`raylake.spark.host.SparkHosting.execute`.
+
+        Args:
+            table: The table's address.
+            operation: What to do.
+            why: Why Spark was chosen.
+            fence: The slot's number.
+            stores: How who asks reaches object stores, references instead of secrets; this host
+                serves others too, who may reach the same store with other keys.
+        """
 
         def work(session: LiveSession) -> OperationResult:
             engine = self._engine(session)
             result: OperationResult = engine.execute(table, operation, why=why, fence=fence)
             return result
 
-        result = self._host.execute(table, type(operation).__name__.lower(), work)
+        with stores_of_request(stores_from_json(stores)):
+            result = self._host.execute(table, type(operation).__name__.lower(), work)
         faults.reach("spark.committed", table=table)
         return result
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
@@ -15,7 +15,11 @@ from actors.begin import begin
 from actors.calls import RayDeadLetters
 from actors.idle import IdleExit
 from actors.process import ActorProcess
+from actors.turns import OwnerTurns
 from raylake.clock import SystemClock
+from raylake.delta.owner_slots import Grant, Verdict
+from raylake.delta.owner_turns import RewriteTurns
+from raylake.delta.rewritten import Rewritten
 from raylake.ingest.build_owner import attach_owner, build_owner_loop
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.ports import Answer, TableView
@@ -77,6 +81,11 @@ class TableOwner:
         self._table = attach_owner(self._setup, self._clock)
         dead_letters = RayDeadLetters(self._setup.run.config.pipeline)
         self._loop = build_owner_loop(self._setup, self._table, dead_letters, self._clock)
+        loop, table = self._loop, self._table
+        rewrites = table.rewrites(lambda o: loop.count_files(len(o.added) - len(o.removed)))
+        self._turns = OwnerTurns(
+            RewriteTurns(rewrites), self._between_commits, table.path, busy=self._idle.touch
+        )
         switches.apply_to_stores(self._setup.table.name, self._loop.stores)
         self._thread = threading.Thread(target=self._loop.run, name="owner", daemon=True)
         self._thread.start()
@@ -84,6 +93,26 @@ class TableOwner:
     async def view(self) -> TableView:
         """The table's id and schema."""
         return await self._between_commits(self._view)
+
+    async def take_turn(self, request: str, worker: Any) -> Grant:
+        """Wait for a turn of rewriting the table; see :meth:`actors.turns.OwnerTurns.take`."""
+        await self._attached.wait()
+        return await self._turns.take(request, worker)
+
+    async def commit_turn(self, one: Rewritten) -> Verdict:
+        """Commit what a turn led to; see :meth:`actors.turns.OwnerTurns.commit`."""
+        await self._attached.wait()
+        return await self._turns.commit(one)
+
+    async def end_turn(self, request: str) -> Verdict | None:
+        """End a turn; see :meth:`actors.turns.OwnerTurns.ended`."""
+        await self._attached.wait()
+        return await self._turns.ended(request)
+
+    async def turns(self) -> tuple[Grant | None, tuple[str, ...]]:
+        """The turn that is open, and who waits."""
+        await self._attached.wait()
+        return await self._turns.open()
 
     def _view(self) -> TableView:
         table = self._table

@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol, TypeVar
 import psutil
 import pyarrow as pa
 import ray
+from deltalake import DeltaTable
 from ray.exceptions import GetTimeoutError, RayError
 
 from actors.calls import owner_name, result
+from actors.fed_tables import RayTurns, WorkerProposer
 from actors.metrics import RayMetrics
 from actors.table_slots import SILENT_S, SlotSetup, TableSlots
 from actors.table_worker import TableWorker
@@ -31,7 +33,8 @@ from raylake.storage.place import place
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import NoEngine, OutOfMemory, TableReplaced
-from raylake.tables.fencing import refuse_fed
+from raylake.tables.fencing import is_fed
+from raylake.tables.proposals import refuse_unproposable
 from raylake.tables.requests import Changes, Create, Read, Write
 from raylake.tables.results import OperationResult, TableVersion
 from raylake.tables.routing import (
@@ -43,8 +46,10 @@ from raylake.tables.routing import (
     Route,
     decide,
 )
+from raylake.tables.rows import plain_text
 from raylake.tables.running import MemoryExceeded, Order, Runner, RunnerLost, under_slot
 from raylake.tables.touched import load
+from raylake.tables.under_turn import under_turn
 from raylake.tables.upkeep_requests import Clone, Convert
 from raylake.telemetry.metrics import Metrics
 
@@ -56,6 +61,8 @@ START_S: Final = 120.0
 TAKES: Final = 5
 TAKE_AGAIN_S: Final = 0.3
 NO_SPARK: Final = "this connection has no Spark host"
+_NEW: Final = (Create, Clone, Convert)
+"""They make a table, which has no owner before."""
 
 
 class SparkSide(Protocol):
@@ -113,21 +120,23 @@ class RayTables:
         self, table: str, operation: Write, *, engine: EngineChoice = "auto"
     ) -> OperationResult:
         """See :meth:`raylake.tables.service.TableService.execute`."""
-        route = self.explain(table, operation, engine=engine)
+        operation = _sendable(operation)
+        handle = None if isinstance(operation, _NEW) else opened(place(table))
+        route = self._route(table, operation, engine, handle)
         order = Order(table, operation, route.why, stores=used_stores())
         try:
-            return self._counted(order, route)
+            return self._counted(order, route, handle)
         except OutOfMemory as error:
             if not route.otherwise_spark:
                 raise
             why = f"delta-rs did not do with its memory ({error.message}); Spark took it over"
             again = Route(SPARK, why, "out_of_memory", route.load)
-            return self._counted(replace(order, why=why), again)
+            return self._counted(replace(order, why=why), again, handle)
 
-    def _counted(self, order: Order, route: Route) -> OperationResult:
+    def _counted(self, order: Order, route: Route, handle: DeltaTable | None) -> OperationResult:
         outcome = "done"
         try:
-            return self._routed(order, route)
+            return self._routed(order, route, handle)
         except RayLakeError as error:
             outcome = error.code
             raise
@@ -137,11 +146,16 @@ class RayTables:
 
     def explain(self, table: str, operation: Write, *, engine: EngineChoice = "auto") -> Route:
         """See :meth:`raylake.tables.service.TableService.explain`."""
+        return self._route(table, operation, engine)
+
+    def _route(
+        self, table: str, operation: Write, engine: EngineChoice, handle: DeltaTable | None = None
+    ) -> Route:
         here = int(psutil.virtual_memory().available)
         free = min(here, int(ray.available_resources().get(MEMORY, here)))
         no_spark = "" if self._cluster.spark is not None else self._cluster.no_spark
         resources = Resources(free, no_spark, self._cluster.allowance)
-        return decide(load(table, operation), resources, engine)
+        return decide(load(table, operation, handle), resources, engine)
 
     def read(self, table: str, request: Read) -> pa.RecordBatchReader:
         """See :meth:`raylake.tables.service.TableService.read`."""
@@ -161,26 +175,39 @@ class RayTables:
             ray.kill(self._light)
             self._light = None
 
-    def _routed(self, order: Order, route: Route) -> OperationResult:
+    def _routed(self, order: Order, route: Route, handle: DeltaTable | None) -> OperationResult:
         heavy = self._heavy(order, route) if route.limit_bytes else None
         worker = heavy if heavy is not None else self._worker()
         try:
             runner: Runner = _WorkerRunner(worker, route.limit_bytes)
             if route.engine == SPARK and self._cluster.spark is not None:
                 runner = _SparkRunner(self._cluster.spark)
-            if isinstance(order.operation, Create | Clone | Convert):
+            if handle is None:
                 return runner.run(order)
-            return self._owned(order, runner, worker)
+            return self._owned(order, runner, (worker, route.limit_bytes), handle)
         finally:
             if heavy is not None:
                 ray.kill(heavy)
 
-    def _owned(self, order: Order, runner: Runner, worker: Any) -> OperationResult:
+    def _owned(
+        self, order: Order, runner: Runner, by: tuple[Any, int], handle: DeltaTable
+    ) -> OperationResult:
         root = place(order.table)
-        handle = opened(root)
-        refuse_fed(root, handle.metadata().configuration, order.operation)
+        worker, limit_bytes = by
+        fed = is_fed(root, handle.metadata().configuration)
         table_id = str(handle.metadata().id)
         self._refuse_another(order.table, table_id)
+        if fed:
+            refuse_unproposable(root, order.operation)
+            if isinstance(runner, _SparkRunner):
+                raise NoEngine(
+                    f"{order.table}: {order.name}: a table that a pipeline feeds is rewritten by "
+                    f"delta-rs alone ({order.why})",
+                    hint="nothing was changed; choose engine: delta-rs, and do a part at a time "
+                    "where memory is short",
+                )
+            turns = RayTurns(self._setup(order.table), table_id, worker)
+            return under_turn(turns, WorkerProposer(worker, limit_bytes), order)
         slots = _RaySlots(self._setup(order.table), table_id, worker)
         return under_slot(slots, runner, order)
 
@@ -311,6 +338,16 @@ def _of_some_owner(ask: Callable[[], T]) -> T:
             return ask()
         time.sleep(TAKE_AGAIN_S)
     return ask()
+
+
+def _sendable(operation: Write) -> Write:
+    """The operation with rows that Ray can pickle: it knows no string views."""
+    rows: Any = getattr(operation, "rows", None)
+    if not isinstance(rows, pa.Table):
+        return operation
+    schema = pa.schema([f.with_type(plain_text(f.type)) for f in rows.schema])
+    found: Any = operation
+    return operation if schema.equals(rows.schema) else replace(found, rows=rows.cast(schema))
 
 
 def environment(

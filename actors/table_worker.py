@@ -10,9 +10,10 @@ from typing import Any, Final
 import ray
 
 from raylake import faults
-from raylake.storage.access import stores_from_json, use_stores
+from raylake.storage.access import also_use_stores, stores_from_json, use_stores
 from raylake.tables.child import LimitedRunner
 from raylake.tables.delta_rs import DeltaRsEngine
+from raylake.tables.proposals import Proposal, carry_out
 from raylake.tables.results import OperationResult
 from raylake.tables.running import Order
 
@@ -38,7 +39,7 @@ class TableWorker:
         """This process, and the child processes that it has started."""
         return os.getpid(), tuple(self._children)
 
-    async def run(self, order: Order, limit_bytes: int) -> OperationResult:
+    async def run(self, order: Order, limit_bytes: int) -> OperationResult | Proposal:
         """Run an order; in a child process where it has a limit.
 
         Raises:
@@ -47,12 +48,12 @@ class TableWorker:
         """
         return await asyncio.to_thread(self._run, order, limit_bytes)
 
-    def _run(self, order: Order, limit_bytes: int) -> OperationResult:
+    def _run(self, order: Order, limit_bytes: int) -> OperationResult | Proposal:
         if limit_bytes:
-            return LimitedRunner(limit_bytes, self._children.append).run(order)
+            return LimitedRunner(limit_bytes, self._children.append).answer(order)
+        # Its client may have been told of further stores since this process began.
+        also_use_stores(stores_from_json(order.stores))
         faults.reach("tables.before_operation", table=order.table)
-        result = self._engine.execute(
-            order.table, order.operation, why=order.why, fence=order.fence
-        )
+        result = carry_out(self._engine, order)
         faults.reach("tables.after_operation", table=order.table)
         return result

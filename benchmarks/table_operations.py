@@ -3,12 +3,16 @@
 Each side runs each operation in a fresh process, by turns, on the same files (a copy of the table
 by hard links), after a small operation of the same kind. Medians over the rounds; the first round
 warms up the disk's cache and does not count. Memory is the process's peak, with the source in it.
+All but Spark have the environment of a child process of RayLake's, where heavy merges run
+(``raylake.tables.child``). Each finds a disk without unwritten pages of the one before, and memory
+that another process is just giving up (``warm_memory.py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,8 +21,11 @@ from statistics import median
 
 import pyarrow.parquet as pq
 import table_bed
-from bed import ROOT, BenchFailed, bed, closing, options, table
+from bed import ROOT, Bed, BenchFailed, bed, closing, options, table
 from spark_peer import environment
+from warm_memory import warm_memory
+
+from raylake.tables import child
 
 FOLDER = Path(__file__).parent
 LIMIT_S = 900
@@ -66,7 +73,7 @@ def main() -> int:
                     if side == SPARK and chosen.no_spark:
                         continue
                     copy = table_bed.copy(base, made.folder / "copy")
-                    took = _one(operation, side, copy, sources[operation])
+                    took = _one(made, (operation, side), copy, sources[operation])
                     subprocess.run(["rm", "-rf", str(copy)], check=True)
                     if number:
                         found.setdefault((operation, side), []).append(took)
@@ -87,15 +94,26 @@ def _more(operation: str) -> tuple[str, ...]:
     return (RANGED,) if operation.startswith("upsert") else ()
 
 
-def _one(operation: str, side: str, target: Path, source: Path) -> Took:
+def _one(made: Bed, kind: tuple[str, str], target: Path, source: Path) -> Took:
+    operation, side = kind
     script = [str(FOLDER / "table_side.py"), operation.split("_", maxsplit=1)[0], side]
     if side == SPARK:
         script = [str(FOLDER / "table_spark.py")]
-    environ = environment() if side == SPARK else None
-    command = [sys.executable, *script, str(target), str(source)]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=LIMIT_S, env=environ, cwd=ROOT, check=False
-    )
+    environ = environment() if side == SPARK else {**os.environ, **child.ENVIRONMENT}
+    clock = target.parent / "clock"
+    clock.unlink(missing_ok=True)
+    command = [sys.executable, *script, str(target), str(source), str(clock)]
+    os.sync()
+    with warm_memory(made, clock):
+        ended = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            env=environ,
+            cwd=ROOT,
+            check=False,
+        )
     for line in ended.stdout.splitlines():
         if line.startswith('{"answer"'):
             return Took(**json.loads(line)["answer"])

@@ -1,7 +1,8 @@
 """An upsert by plain delta-spark, ``local[2]``, in a process of its own; prints what it took.
 
-``table_operations.py`` starts it: ``table_spark.py TABLE SOURCE``. The session is up and has merged
-into a small table before the clock runs. Memory is that of the Python process and of the JVM.
+``table_operations.py`` starts it: ``table_spark.py TABLE SOURCE CLOCK``. The session is up and has
+merged into a small table before the clock runs; the file CLOCK appears when it starts. Memory is
+that of the Python process and of the JVM.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def peak_bytes() -> int:
 
 
 def main() -> None:
-    table, source = sys.argv[1:]
+    table, source, clock = sys.argv[1:]
     session = session_with({})
     with tempfile.TemporaryDirectory() as folder:
         small = str(Path(folder, "t"))
@@ -50,6 +51,7 @@ def main() -> None:
         merge(session, small, source)
     tree = Tree(os.getpid())
     before = tree.sample()
+    Path(clock).touch()
     began = time.perf_counter()
     merge(session, table, source)
     seconds = time.perf_counter() - began

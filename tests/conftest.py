@@ -34,7 +34,7 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 _WHOLE_FILES = ("tests/integration/", "tests/packaging/")
 # A test with such a parameter, or in such a file, uses the one Spark session of the suite.
 _SPARK_PARAMETER = "[spark"
-_SPARK_FILES = ("tests/integration/spark/test_engine_",)
+_SPARK_FILES = ("tests/contract/test_mixed_engines.py", "tests/integration/spark/test_engine_")
 
 
 class WholeFiles(LoadScopeScheduling):

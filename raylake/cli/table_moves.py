@@ -87,6 +87,13 @@ class MigrateOptions:
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Take away what the migration made.")
     ] = False
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Take journal and targets from another work, when you know that it has ended.",
+        ),
+    ] = False
     status: Annotated[bool, typer.Option("--status", help="How far it is; do nothing.")] = False
     output: TableOutputOption = TableOutput.table
 
@@ -117,9 +124,14 @@ def migrate_tables(asked: MigrateOptions) -> None:
     if asked.status:
         found = migration(journal)
     elif asked.rollback:
-        found = roll_back(journal)
+        found = roll_back(journal, take_over=asked.take_over)
     else:
-        found = migrate(_requests(asked), journal, switch=not asked.validate_only)
+        found = migrate(
+            _requests(asked),
+            journal,
+            switch=not asked.validate_only,
+            take_over=asked.take_over,
+        )
     _print_moved(found, asked.output)
 
 

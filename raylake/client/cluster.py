@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 
-from raylake.errors import DependencyUnreachable
+from raylake.client.environment import prepare_ray
+from raylake.errors import ConfigError, DependencyUnreachable
 
 NAMESPACE = "raylake"
 SUBMITTED_ENV = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -88,6 +89,46 @@ def connect(
         context = ray.init(**options)
     info = context.address_info
     return ClusterHandle(str(info["gcs_address"]), not address, Path(str(info["session_dir"])))
+
+
+def join(address: str | None) -> None:
+    """Let this process be connected to a cluster; to which one, stays as it is where it is to one.
+
+    Args:
+        address: The cluster, as ``ray.init`` takes it; None: that of ``RAY_ADDRESS``, or an
+            embedded one.
+
+    Raises:
+        ConfigError: The address is no driver's.
+        DependencyUnreachable: No cluster answers.
+    """
+    if address is not None and address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"{address} is the address of Ray's Jobs API: this needs a driver's",
+            hint="give connect() an address such as head:6379 or auto, within a job on the "
+            "cluster or on one of its machines",
+        )
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            f"{address} is the address of Ray's client server, which RayLake does not use",
+            hint="give connect() an address such as head:6379 or auto, within a job on the "
+            "cluster or on one of its machines",
+        )
+    _prepare(address)
+    import ray
+
+    if not ray.is_initialized():
+        connect(address=address)
+
+
+def _prepare(address: str | None) -> None:
+    if address is None:
+        prepare_ray()
+        return
+    environment = {**os.environ, "RAY_ADDRESS": address}
+    prepare_ray(environment)
+    del environment["RAY_ADDRESS"]
+    os.environ.update(environment)
 
 
 class Reaching:

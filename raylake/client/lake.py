@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from raylake.client.cluster_tables import ClusterTables
+from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_table import Table
 from raylake.client.rows import Source
 from raylake.client.shown import Listing
@@ -16,11 +18,13 @@ from raylake.client.tables import is_table
 from raylake.config import Pipeline, load
 from raylake.config.addresses import check_name, normalise_table_address, table_path
 from raylake.config.findings import Invalid, did_you_mean
+from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess, Stores, check_stores
 from raylake.errors import ConfigError
 from raylake.storage.access import also_use_stores
 from raylake.storage.place import folders, place
 from raylake.tables.errors import TableMissing
+from raylake.tables.held_versions import HeldVersion
 from raylake.tables.service import DirectTables, EngineChoice, TableService
 
 READERS: Final = "_raylake/readers"
@@ -34,24 +38,37 @@ def connect(
     *,
     storage: Mapping[str, Mapping[str, Any]] | None = None,
     engine: EngineChoice = "auto",
+    spark: Mapping[str, Any] | None = None,
     tables: TableService | None = None,
+    hot_bytes: int | None = None,
 ) -> Lake:
-    """A lake and its tables. Nothing is written, and nothing is asked of a cluster.
+    """A lake and its tables. Nothing is written, and nothing is asked of a cluster yet.
 
     Args:
         lake: The lake's folder or address: ``./lake``, ``s3://bucket/folder``.
-        address: The Ray cluster that ``to_ray()`` uses, as ``ray.init`` takes it; None: the one
-            that this process is connected to, that of ``RAY_ADDRESS``, or an embedded one.
+        address: A Ray cluster, as ``ray.init`` takes it (``auto``, ``head:6379``), which this
+            process joins when it first needs it. Tables are written there, under their owners'
+            slots, and ``to_ray()`` reads there. None: this process writes itself, and tables that
+            have an owner are left to it; ``to_ray()`` takes the cluster that this process is
+            connected to, that of ``RAY_ADDRESS``, or an embedded one.
         storage: How object stores are reached, as the section ``stores`` of a pipeline file; keys
             are references (``env:NAME``, ``file:/path``, ``profile:NAME``).
         engine: What writes: ``delta-rs``, ``spark``, or ``auto``, which decides for each operation.
-        tables: What reads and writes tables; None: this process does, and tables that have an owner
-            are left to it. On a Ray cluster ``actors.table_service.RayTables()`` works under the
-            owners' slots.
+        spark: Executors and memory of Spark on the cluster, as the section ``spark`` of a pipeline
+            file; a Spark host that is there keeps its own.
+        tables: Another service that reads and writes tables; None: as ``address`` says.
+        hot_bytes: How much of the cluster's object store versions of this lake's tables may take
+            (:meth:`Table.hold`), from this client's next ``hold`` on; None: what it was, or a
+            quarter of a node's store.
 
     Raises:
-        ConfigError: The address is none, or ``storage`` does not fit it.
+        ConfigError: The address is none, ``storage`` does not fit it, or ``spark`` or ``hot_bytes``
+            is wrong.
     """
+    if hot_bytes is not None and hot_bytes < 1:
+        raise ConfigError(f"hot_bytes: {hot_bytes} is no size", hint="give bytes: 2 * 1024**3")
+    if tables is None and address is not None:
+        tables = ClusterTables(address, _spark(spark or {}))
     try:
         where = normalise_table_address(str(lake)).rstrip("/")
         stores = check_stores(
@@ -67,7 +84,16 @@ def connect(
         raise ConfigError(
             f"storage: {at}: {first['msg']}", hint="see `stores` in the README"
         ) from None
-    return Lake(where, address, stores, tables=tables, engine=engine)
+    return Lake(where, address, stores, tables=tables, engine=engine, hot_bytes=hot_bytes)
+
+
+def _spark(settings: Mapping[str, Any]) -> Spark:
+    try:
+        return Spark.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        at = ".".join(("spark", *(str(part) for part in first["loc"])))
+        raise ConfigError(f"{at}: {first['msg']}", hint="see `spark` in the README") from None
 
 
 def table_at(address: str | Path) -> Table:
@@ -91,11 +117,12 @@ class Lake:
 
     Args:
         where: Its normalised address.
-        address: The Ray cluster.
+        address: The Ray cluster; None: none is used for tables.
         stores: How object stores are reached.
-        pipeline: Where tables lie that a pipeline file puts elsewhere.
-        tables: What reads and writes them.
+        pipeline: Where tables lie that a pipeline file puts elsewhere, and its Spark.
+        tables: What reads and writes them; None: as ``address`` says.
         engine: The engine that writes, or ``auto``.
+        hot_bytes: As for :func:`connect`.
     """
 
     def __init__(
@@ -106,17 +133,19 @@ class Lake:
         pipeline: Pipeline | None = None,
         tables: TableService | None = None,
         engine: EngineChoice = "auto",
+        hot_bytes: int | None = None,
     ) -> None:
         also_use_stores(stores or {})
         self.where = where
         self._ray_address = address
         self._pipeline = pipeline
-        self._tables: TableService = tables or DirectTables()
+        self._tables: TableService = tables or _service(address, pipeline)
         self._engine: EngineChoice = engine
+        self._held = HeldRows(where, address, hot_bytes)
 
     @classmethod
     def from_pipeline(cls, file: str | Path, address: str | None = None) -> Lake:
-        """The lake of a pipeline file, reached as its ``stores`` say.
+        """The lake of a pipeline file, reached as its ``stores`` say, by its ``engine``.
 
         Args:
             file: The pipeline file.
@@ -127,7 +156,7 @@ class Lake:
         """
         config = load(Path(file)).config
         where = normalise_table_address(config.lake).rstrip("/")
-        return cls(where, address, config.stores, config)
+        return cls(where, address, config.stores, config, engine=config.engine)
 
     def table(self, name: str) -> Table:
         """A table by its name; whether it is there is asked when it is used.
@@ -143,7 +172,9 @@ class Lake:
         except Invalid as error:
             found = error.findings[0]
             raise ConfigError(found.message, hint=found.hint) from None
-        source = Source(name, self._address_of(name), self._tables, self._engine, self._ray_address)
+        source = Source(
+            name, self._address_of(name), self._tables, self._engine, self._ray_address, self._held
+        )
         return Table(source, place(f"{self.where}/{READERS}/{name}"))
 
     def tables(self, layer: str | None = None) -> Listing[Table]:
@@ -183,6 +214,20 @@ class Lake:
             )
         return found
 
+    def held(self) -> Listing[HeldVersion]:
+        """What the cluster holds in its object store, the least recently used first.
+
+        Raises:
+            HoldingNeedsCluster: The lake has no cluster.
+            DependencyUnreachable: It does not answer.
+        """
+        found = self._held.held()
+        return Listing(f"held versions of {self.where}", found, HELD_COLUMNS)
+
+    def release_all(self) -> None:
+        """Let go of all that is held of this lake, whoever holds it; raises as :meth:`held`."""
+        self._held.end()
+
     def __repr__(self) -> str:
         return f"<lake {self.where}>"
 
@@ -204,6 +249,12 @@ class Lake:
             return table_path(self._pipeline, name)
         layer, _, short = name.partition(".")
         return f"{self.where}/{layer}/{short}"
+
+
+def _service(address: str | None, pipeline: Pipeline | None) -> TableService:
+    if address is None:
+        return DirectTables()
+    return ClusterTables(address, None if pipeline is None else pipeline.spark)
 
 
 def _check(name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypedDict, Unpack
 from rich.table import Table as RichTable
 
 from raylake.client.descriptions import RestorePlan, TableDescription, described, restore_plan
+from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_writes import TableWrites, names_of
 from raylake.client.rows import ChangeReading, Reading, Source
 from raylake.client.shown import Listing, html_table, rich_table
@@ -17,7 +18,9 @@ from raylake.config.addresses import check_name
 from raylake.config.findings import Invalid
 from raylake.storage.place import Place
 from raylake.tables.errors import BadRequest
+from raylake.tables.held_versions import HeldVersion
 from raylake.tables.lifetimes import ReadableVersion, readable_versions
+from raylake.tables.pins import pinned
 from raylake.tables.reader_places import ReaderPlaces
 from raylake.tables.requests import Changes, Read
 from raylake.tables.results import TableVersion
@@ -141,11 +144,57 @@ class Table(TableWrites):
             ignore_changes=ignore_changes,
         )
 
+    def hold(
+        self,
+        version: int | None = None,
+        *,
+        at: datetime | str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> HeldVersion:
+        """Hold a version in the object store of the lake's cluster, for every process that reads.
+
+        From then on :meth:`read` of that version and of columns that are held takes the rows from
+        there, in each process that is connected to the cluster. What is held already is not read
+        again; what is used least recently leaves first.
+
+        Args:
+            version: The version; the newest by default.
+            at: The version at this time, with a zone; text is ISO 8601.
+            columns: Only these columns.
+
+        Raises:
+            HoldingNeedsCluster: The lake has no cluster.
+            TooLargeToHold: The rows are larger than what may be held.
+            TableError: The request is wrong, or there is no such version.
+            DependencyUnreachable: No cluster answers.
+        """
+        pin = pinned(self._source.root, Read(None, names_of(columns, "columns"), version, at))
+        return self._held.hold(self.name, self.address, pin)
+
+    def release(self, version: int | None = None) -> Listing[HeldVersion]:
+        """Let go of what is held of this table; says what it was.
+
+        Args:
+            version: Only of this version.
+
+        Raises:
+            HoldingNeedsCluster: The lake has no cluster.
+            TableMissing: There is no such table.
+            DependencyUnreachable: No cluster answers.
+        """
+        table_id = pinned(self._source.root, Read()).table_id
+        gone = self._held.release(self.name, table_id, version)
+        return Listing(f"released of {self.name}", gone, HELD_COLUMNS)
+
     def plan_restore(
         self, version: int | None = None, *, at: datetime | str | None = None
     ) -> RestorePlan:
         """What :meth:`restore` would do; nothing is changed."""
         return restore_plan(self._source, version, at)
+
+    @property
+    def _held(self) -> HeldRows:
+        return self._source.held or HeldRows(self.address, None)
 
     def __repr__(self) -> str:
         return f"<table {self.name} at {self.address}>"

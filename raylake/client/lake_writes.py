@@ -214,6 +214,7 @@ class TableWrites:
         version: int | None = None,
         at: datetime | str | None = None,
         deep: bool = True,
+        take_over: bool = False,
     ) -> OperationResult:
         """Make a table of its own from a version of this one; history and a ledger stay here.
 
@@ -223,10 +224,12 @@ class TableWrites:
             at: As of this time, with a zone.
             deep: Whether the data is copied; else the clone names this table's files, and a vacuum
                 of this table takes them from it.
+            take_over: Take the address from another clone or migration that fills it, when you
+                know that it has ended.
         """
         source = self._source
         where = target.address if isinstance(target, TableWrites) else _address(target)
-        request = Clone(source.address, version, at, deep)
+        request = Clone(source.address, version, at, deep, take_over)
         return source.tables.execute(where, request, engine=source.engine)
 
     def run(self, operation: Write) -> OperationResult:

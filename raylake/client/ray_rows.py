@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
 
-from raylake.client.cluster import connect
-from raylake.client.environment import prepare_ray
+from raylake.client.cluster import join
 from raylake.errors import ConfigError
 from raylake.storage.access import also_use_stores, stores_from_json, used_stores
 from raylake.storage.place import place
@@ -112,6 +110,20 @@ def dataset_of_table(rows: pa.Table, address: str | None) -> Any:
     return _ray_data(address).from_arrow(rows)
 
 
+def dataset_of_pieces(
+    pieces: Sequence[Any], choose: Callable[[pa.Table], pa.Table], address: str | None
+) -> Any:
+    """A dataset of rows that lie in the object store as Arrow tables.
+
+    Args:
+        pieces: References to them.
+        choose: The rows and columns of a piece that are wanted; run by tasks.
+        address: As for :func:`dataset_of_files`.
+    """
+    whole = _ray_data(address).from_arrow_refs(list(pieces))
+    return whole.map_batches(choose, batch_size=None, batch_format="pyarrow")
+
+
 def grouped(files: Sequence[LiveFile], groups: int) -> list[list[LiveFile]]:
     """Files by task, about the same size each: the largest first, each to the smallest group."""
     found: list[list[LiveFile]] = [[] for _ in range(min(groups, len(files)))]
@@ -139,7 +151,7 @@ def _blocks_of_files(
 ) -> Iterator[pa.Table]:
     also_use_stores(stores_from_json(stores))
     batches = (batch for file in files for batch in read_file(scan, file))
-    yield from _blocks(batches, scan.wanted)
+    yield from blocks_of(batches, scan.wanted)
 
 
 def _blocks_of_rows(
@@ -148,10 +160,10 @@ def _blocks_of_rows(
     also_use_stores(stores_from_json(stores))
     root = place(table)
     found = read(root, request) if isinstance(request, Read) else changes(root, request)
-    yield from _blocks(found, found.schema)
+    yield from blocks_of(found, found.schema)
 
 
-def _blocks(batches: Any, schema: pa.Schema) -> Iterator[pa.Table]:
+def blocks_of(batches: Any, schema: pa.Schema) -> Iterator[pa.Table]:
     """Batches put together to blocks; one without rows where there are none, for the columns."""
     held: list[pa.RecordBatch] = []
     size, some = 0, False
@@ -172,17 +184,7 @@ def _ray_data(address: str | None) -> Any:
         ConfigError: Its packages are not installed, or the address is no driver's.
         DependencyUnreachable: No cluster answers.
     """
-    if address is not None and address.startswith(("http://", "https://")):
-        raise ConfigError(
-            f"{address} is the address of Ray's Jobs API: a dataset needs a driver's",
-            hint="give connect() an address such as ray://head:10001 or head:6379, or do this "
-            "within a job on the cluster",
-        )
-    _prepare(address)
-    import ray
-
-    if not ray.is_initialized():
-        connect(address=address)
+    join(address)
     try:
         import ray.data
     except ImportError as error:
@@ -190,13 +192,3 @@ def _ray_data(address: str | None) -> Any:
             f"Ray Data cannot be used: {error}", hint="pip install 'raylake[readers]'"
         ) from error
     return ray.data
-
-
-def _prepare(address: str | None) -> None:
-    if address is None:
-        prepare_ray()
-        return
-    environment = {**os.environ, "RAY_ADDRESS": address}
-    prepare_ray(environment)
-    del environment["RAY_ADDRESS"]
-    os.environ.update(environment)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 from rich.table import Table as RichTable
 
+from raylake.client.held_rows import HeldRows
 from raylake.client.ray_rows import dataset_of_files, dataset_of_rows
 from raylake.client.shown import html_table, rich_table
 from raylake.client.spark_rows import spark_changes, spark_rows
@@ -46,6 +47,7 @@ class Source:
         tables: What reads and writes it.
         engine: The engine that writes, or ``auto``.
         ray_address: The Ray cluster of the lake; None: what is there, or an embedded one.
+        held: What is held of the lake on its cluster.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Source:
     tables: TableService
     engine: EngineChoice = "auto"
     ray_address: str | None = None
+    held: HeldRows | None = None
 
     @property
     def root(self) -> Place:
@@ -200,13 +203,18 @@ class Reading(Rows):
         """The rows as a ``ray.data.Dataset`` that reads this version file by file, when used.
 
         Each file is read by a task of its own. Tables with deletion vectors or column mapping,
-        and conditions with more than comparisons, are streamed by one task.
+        and conditions with more than comparisons, are streamed by one task. A version that is held
+        in the cluster's object store is taken from there.
 
         Raises:
             ConfigError: Ray Data's packages are not installed, or the lake's address is no
                 driver's.
             DependencyUnreachable: No Ray cluster answers.
         """
+        held = None if self._source.held is None else self._source.held.dataset(self._pin)
+        if held is not None:
+            self._given = True
+            return held
         found = file_scan(self._source.root, self._pin.request)
         self._given = True
         if found is None:
@@ -217,10 +225,11 @@ class Reading(Rows):
         """The rows as a Spark ``DataFrame`` of this version.
 
         Args:
-            session: A session with Delta; None: the one that is active in this process.
+            session: A session with Delta that reaches the lake; None: the active one of this
+                thread, or else the one that the process began with. None is started.
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: There is none, or it has no Delta.
         """
         self._given = True
         source = self._source
@@ -232,6 +241,9 @@ class Reading(Rows):
 
     def _stream(self) -> pa.RecordBatchReader:
         pin, source = self._pin, self._source
+        held = None if source.held is None else source.held.stream(pin)
+        if held is not None:
+            return held
         found = source.tables.read(source.address, pin.request)
         return watched(found, partial(_why_broken, source, pin))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from raylake.errors import ConfigError
 from raylake.storage.place import place
 from raylake.tables.expressions import Scope, condition
 from raylake.tables.pins import Pin, schema_at
 from raylake.tables.requests import Changes
+
+_NO_DELTA: Final = "Failed to find the data source: delta"
 
 
 def spark_rows(table: str, pin: Pin, session: Any = None) -> Any:
@@ -17,13 +19,13 @@ def spark_rows(table: str, pin: Pin, session: Any = None) -> Any:
     Args:
         table: The table's address.
         pin: The version, columns and condition.
-        session: A session with Delta; None: the active one.
+        session: A session with Delta; None: the active one, or the process's first one.
 
     Raises:
-        ConfigError: There is no session.
+        ConfigError: There is no session, or it has no Delta.
     """
     spark = _session(session)
-    frame = spark.read.format("delta").option("versionAsOf", pin.version).load(_address(table))
+    frame = _loaded(spark.read.format("delta").option("versionAsOf", pin.version), table)
     if pin.request.where is not None:
         schema = schema_at(place(table), pin.version)
         found = condition(pin.request.where, Scope({"": schema}, f"{table}: where"))
@@ -45,7 +47,7 @@ def spark_changes(table: str, request: Changes, session: Any = None) -> Any:
         )
     reader = spark.read.format("delta").option("readChangeFeed", "true")
     reader = reader.option("startingVersion", request.from_version)
-    frame = reader.option("endingVersion", request.to_version).load(_address(table))
+    frame = _loaded(reader.option("endingVersion", request.to_version), table)
     left_out = ["delete"] if request.ignore_deletes else []
     if request.ignore_changes:
         left_out = ["delete", "update_preimage", "update_postimage"]
@@ -56,19 +58,43 @@ def _session(given: Any) -> Any:
     if given is not None:
         return given
     try:
+        from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise ConfigError(
             "pyspark is not installed", hint="pip install 'raylake[spark]'"
         ) from error
-    found = SparkSession.getActiveSession()
-    if found is None:
+    try:
+        # That of this thread, or else the one that the process began with.
+        return SparkSession.active()
+    except PySparkException:
         raise ConfigError(
-            "no Spark session is active in this process",
-            hint="start one with Delta (delta-spark's configure_spark_with_delta_pip) and give it "
-            "as to_spark(session)",
-        )
-    return found
+            "no Spark session is there in this process, and none is started for a reading",
+            hint="start one with Delta for Spark, and to_spark() finds it: "
+            "`from delta import configure_spark_with_delta_pip`; a session that is not the active "
+            "one is given as to_spark(session). Without Spark: to_arrow(), to_polars(), to_ray()",
+        ) from None
+
+
+def _loaded(reader: Any, table: str) -> Any:
+    """The frame of a reader that is told everything.
+
+    Raises:
+        ConfigError: The session knows no Delta.
+    """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        return reader.load(_address(table))
+    except (PySparkException, Py4JError) as error:
+        if _NO_DELTA not in str(error):
+            raise
+        raise ConfigError(
+            f"{table}: this Spark session has no Delta: {_NO_DELTA}",
+            hint="start it with delta-spark's configure_spark_with_delta_pip, or with the jar "
+            "io.delta:delta-spark and its two settings",
+        ) from None
 
 
 def _address(table: str) -> str:

@@ -7,13 +7,14 @@ from typing import Any
 
 from raylake.client.orders import give_order
 from raylake.client.quiet_tables import newest_run, own_table, refuse_living_owner
-from raylake.client.tables import pipeline_tables
+from raylake.client.tables import is_table, pipeline_tables
 from raylake.clock import Clock
 from raylake.config import Pipeline, status_path
 from raylake.delta.metadata import last_metadata
 from raylake.delta.txn_listing import admitted_partitions
 from raylake.errors import ConfigError, Refused
 from raylake.storage.place import Place, place
+from raylake.tables.versions import missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ def move_watermark(
 
     Raises:
         ConfigError: There is no such table, or the value cannot be one.
+        TableMissing: Its folder is gone, or holds no table.
         AlreadyRunning: Another run owns the table; nothing was changed.
         RayLakeError: Why it was not done.
     """
@@ -109,6 +111,9 @@ def move_watermark(
         said = give_order(status_file, "watermark.set", arguments, clock, timeout_s)
         return Moved(table, said["was_ms"], value_ms, "run", dry_run)
     root = _place(_places(config), table)
+    if not is_table(str(root)):
+        # A run may have named it in its status, and somebody taken it away since.
+        raise missing(str(root))
     holders = {name for name, _ in admitted_partitions(root)} - {config.pipeline}
     if holders:
         raise Refused(f"{table}: the table at {root} belongs to pipeline {min(holders)!r}")

@@ -109,6 +109,11 @@ class Attempts:
             ) from error
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether Rust code panicked; such an error is no ``Exception``, and does not pickle."""
+    return type(error).__module__ == "pyo3_runtime"
+
+
 class Ending:
     """Hands whatever ended a write to one who reads in the log what became of it (I4).
 
@@ -130,6 +135,8 @@ class Ending:
     ) -> bool:
         """True when the commit is in the log in spite of the error."""
         if error is not None and not isinstance(error, Exception):
-            return False
+            if not is_panic(error):
+                return False
+            error = RuntimeError(f"delta-rs panicked: {error}")
         self._ended(error)
         return True

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raylake.arrow import without_views
 from raylake.delta.files import WriteOptions, write_data_files
 from raylake.delta.log_reader import LogReader
 from raylake.delta.spec import Durability
@@ -112,7 +113,8 @@ def keep_the_rest(root: Place, cut: Cut, options: WriteOptions) -> tuple[DataFil
         return ()
     place = root / table_path(cut.file.path)
     with open_input(place) as opened, pq.ParquetFile(opened) as parquet:
-        rows = parquet.read(use_threads=False).filter(pa.array(~cut.doomed))
+        plain = without_views(parquet.schema_arrow)
+        rows = parquet.read(use_threads=False).cast(plain).filter(pa.array(~cut.doomed))
     below, slash, _ = cut.file.path.rpartition("/")
     folder = root / table_path(below) if below else root
     written = write_data_files(folder, rows, rows.schema, options=options)

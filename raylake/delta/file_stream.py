@@ -37,7 +37,7 @@ class DataFileStream:
     def __init__(
         self, root: Place, below: str, values: Mapping[str, str | None], options: WriteOptions
     ) -> None:
-        name = f"part-{uuid.uuid4()}.{options.compression}.parquet"
+        name = f"{options.prefix}-{uuid.uuid4()}.{options.compression}.parquet"
         self._below = f"{below}/{name}" if below else name
         self._path = root / self._below
         self._values = dict(values)

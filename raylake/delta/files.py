@@ -36,6 +36,7 @@ class WriteOptions:
         target_file_bytes: Arrow bytes above which the rows of one partition value are split.
         stats_columns: Top-level columns to keep statistics of; None for the first 32 leaves.
         row_group_rows: Rows in a row group, at most.
+        prefix: What the files' names begin with.
     """
 
     durability: Durability = "sync"
@@ -43,6 +44,7 @@ class WriteOptions:
     target_file_bytes: int = 512 * 1024 * 1024
     stats_columns: tuple[str, ...] | None = None
     row_group_rows: int = 1_000_000
+    prefix: str = "part"
 
 
 DEFAULT_OPTIONS = WriteOptions()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,8 @@ class OwnerIdentity:
         pid: Process id.
         pid_created_s: When the process started, in seconds since the epoch; tells a reused pid.
         boot_id: The host's boot, empty when unknown.
+        stands_in_for: What the newest commit of a pipeline's owner says of that one, where this
+            owner only takes its place while it is away; None: it is an owner in its own right.
     """
 
     pipeline: str
@@ -30,6 +33,7 @@ class OwnerIdentity:
     pid: int
     pid_created_s: float
     boot_id: str = ""
+    stands_in_for: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @classmethod
     def of_this_process(cls, pipeline: str, run_id: str) -> Self:

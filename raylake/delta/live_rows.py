@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 import orjson
@@ -19,6 +20,7 @@ from raylake.errors import LogDamaged
 from raylake.storage.place import Place, open_input, place
 
 BATCH_ROWS: Final = 65_536
+_ALIASES: Final = {"s3a://": "s3://", "s3n://": "s3://", "gcs://": "gs://"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,38 @@ def file_place(root: Place, log_path: str) -> Place:
     if log_path.startswith(("file:", "/")):
         return place(unquote(urlsplit(log_path).path))
     return place(unquote(log_path))
+
+
+def path_below(root: Place, log_path: str) -> str:
+    """A file of the log as it lies in the table's folder; its address where it lies elsewhere.
+
+    A log may name a file of its own table by an address, in more than one way of writing it.
+    """
+    if not is_absolute(log_path):
+        return unquote(log_path)
+    at = file_place(root, log_path)
+    if isinstance(root, Path) and isinstance(at, Path):
+        return next(
+            (
+                one.relative_to(folder).as_posix()
+                for folder, one in ((root.absolute(), at), (root.resolve(), at.resolve()))
+                if one.is_relative_to(folder)
+            ),
+            str(at),
+        )
+    begins, address = f"{root}/", str(at)
+    for alias, name in _ALIASES.items():
+        if address.startswith(alias):
+            address = f"{name}{address.removeprefix(alias)}"
+    return address.removeprefix(begins)
+
+
+def file_address(root: Place, log_path: str) -> str:
+    """The address by which the log of another table names a file."""
+    if is_absolute(log_path):
+        return log_path
+    at = file_place(root, log_path)
+    return f"file://{quote(str(at.absolute()))}" if isinstance(at, Path) else quote(str(at), ":/")
 
 
 def is_absolute(log_path: str) -> bool:

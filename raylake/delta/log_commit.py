@@ -131,12 +131,16 @@ def metadata_line(
 
 
 def new_metadata_line(
-    schema_json: str, partition_by: Sequence[str], configuration: Mapping[str, str]
+    schema_json: str,
+    partition_by: Sequence[str],
+    configuration: Mapping[str, str],
+    description: str = "",
 ) -> dict[str, Any]:
     """The ``metaData`` action of a new table."""
     return {
         "metaData": {
             "id": str(uuid.uuid4()),
+            **({"description": description} if description else {}),
             "format": {"provider": "parquet", "options": {}},
             "schemaString": schema_json,
             "partitionColumns": list(partition_by),

@@ -111,6 +111,8 @@ class LogTable(DeltaTable):  # type: ignore[misc]
         added: Sequence[AddAction],
         operation: str,
         properties: CommitProperties,
+        told: Mapping[str, Any] | None = None,
+        others: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Commit removed and added files as the version after this handle's, or not at all.
 
@@ -119,6 +121,8 @@ class LogTable(DeltaTable):  # type: ignore[misc]
             added: Files that take their place.
             operation: The commit's operation.
             properties: Its metadata and txns.
+            told: What else its ``commitInfo`` says.
+            others: Further actions.
 
         Raises:
             CommitFailedError: Another commit has that version.
@@ -127,8 +131,9 @@ class LogTable(DeltaTable):  # type: ignore[misc]
         version = int(self.version())
         base = log_files.commit_path(self._root, version)
         lines = [
-            *_lines(added, [], properties, operation),
+            *_lines(added, [], properties, operation, told),
             *(_json({"remove": r}) for r in removed),
+            *map(_json, others),
         ]
         place_entry(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
 
@@ -165,6 +170,7 @@ def _lines(
     partition_by: list[str] | str,
     properties: CommitProperties | None,
     operation: str = "WRITE",
+    told: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
     columns = [partition_by] if isinstance(partition_by, str) else partition_by
     parameters = {"mode": "Append", "partitionBy": json.dumps(columns)}
@@ -173,6 +179,7 @@ def _lines(
         "operation": operation,
         "operationParameters": parameters if operation == "WRITE" else {},
         "engineInfo": ENGINE,
+        **(told or {}),
         **((properties and properties.custom_metadata) or {}),
     }
     yield _json({"commitInfo": info})
@@ -190,7 +197,7 @@ def _lines(
         yield _json({"txn": {"appId": txn.app_id, "version": txn.version}})
 
 
-def _json(action: dict[str, Any]) -> str:
+def _json(action: Mapping[str, Any]) -> str:
     return json.dumps(action, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 

@@ -29,23 +29,38 @@ def last_metadata(root: Place) -> dict[str, Any] | None:
     return None
 
 
+def count_data_commits(root: Place, after_version: int, before_version: int) -> int:
+    """How many versions between two of them brought rows; those without a log file are left out.
+
+    Raises:
+        LogDamaged: A log file is empty or torn.
+        OSError: One cannot be read.
+    """
+    found = (log_files.read_commit(root, v) for v in range(after_version + 1, before_version))
+    return sum((log_files.our_metadata(one or []) or {}).get("kind") == "data" for one in found)
+
+
 def base(kind: str, batch: str, number: int, identity: OwnerIdentity) -> dict[str, Any]:
     """The part that every commit of ours carries.
 
     Args:
         kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``watermark``, ``adopt``,
-            ``skip``, ``rewind``, ``append_only``, ``dead_letters``, ``withdraw``, ``release``.
+            ``skip``, ``rewind``, ``rewrite``, ``append_only``, ``slot_closed``, ``dead_letters``,
+            ``withdraw``, ``release``.
         batch: The batch uuid, by which a commit is found again (I4).
         number: The value of ``raylake/owner`` in this commit.
         identity: The owner.
     """
-    return {
+    made = {
         "format": FORMAT,
         "kind": kind,
         "batch": batch,
         "owner": number,
         "identity": identity.to_json(),
     }
+    if identity.stands_in_for is not None:
+        made["stands_in_for"] = dict(identity.stands_in_for)
+    return made
 
 
 def of_units(units: Sequence[Unit], pipelines: Mapping[SourcePartition, str]) -> dict[str, Any]:

@@ -172,6 +172,8 @@ def refuse_claim(
         AlreadyRunning: Another run committed less than ``claim.after_s`` ago, did not release the
             table, and its process is not provably dead.
     """
+    # Who stands in for a pipeline's owner makes way for the pipeline: judged is whom it stands for.
+    last = last.get("stands_in_for") or last
     holder = OwnerIdentity.from_json(last.get("identity") or {})
     mine = {identity.run_id, claim.replaces or identity.run_id}
     if last.get("kind", "create") == "create" or holder.run_id in mine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self, Unpack
 
 import pyarrow as pa
@@ -13,8 +13,10 @@ from raylake.delta.checkpointer import Checkpointer
 from raylake.delta.identity import OwnerIdentity
 from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import OwnerCore
+from raylake.delta.owner_rewrites import OwnerRewrites
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
 from raylake.delta.reading import readable
+from raylake.delta.rewritten import Rewritten
 from raylake.delta.spec import TableSpec
 from raylake.delta.table_state import TableState
 from raylake.ingest.retry import RetryCounters
@@ -193,6 +195,14 @@ class OwnedTable:
             Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
         """
         return owner_moves.move(self._core, self._state, order)
+
+    def rewrites(self, told: Callable[[Rewritten], None] = lambda _one: None) -> OwnerRewrites:
+        """What commits files in the place of others, between this owner's other commits.
+
+        Args:
+            told: Called once with each rewrite that has landed.
+        """
+        return OwnerRewrites(self._core, self._state, told)
 
     def set_watermark(self, value_ms: int) -> None:
         """Move the watermark by decision, back as well as forward, in a commit of its own.

@@ -338,15 +338,15 @@ def _properties(draft: Draft, number: int, core: OwnerCore) -> CommitProperties:
     )
 
 
-def add_action(file: DataFile, clock: Clock) -> AddAction:
-    """A file as delta-rs adds it."""
+def add_action(file: DataFile, clock: Clock, *, data_change: bool = True) -> AddAction:
+    """A file as delta-rs adds it; ``data_change``: whether its rows are not in the table yet."""
     # delta-rs encodes the path itself, so it gets the one on the disk.
     return AddAction(
         unquote(file.path),
         file.size_bytes,
         dict(file.partition_values),
         int(clock.now() * 1000),
-        True,
+        data_change,
         file.stats,
     )
 

@@ -12,11 +12,12 @@ from deltalake import CommitProperties
 from raylake.delta.attempts import Draft
 from raylake.delta.cutting import Cut, write_the_rest
 from raylake.delta.ledger import LIFTED_APP, app_id, changed_values
+from raylake.delta.log_commit import metadata_line
 from raylake.delta.log_reader import LogReader
 from raylake.delta.log_table import LogTable
 from raylake.delta.metadata import range_json
 from raylake.delta.moves import Adopt, Skip, adopted, skipped
-from raylake.delta.owner_core import NO_HOOKS, Contended, OwnerCore, add_action
+from raylake.delta.owner_core import Contended, OwnerCore, add_action
 from raylake.delta.owner_steps import refresh
 from raylake.delta.prepared import PreparedRewind, prepare, refuse_changed, refuse_missing
 from raylake.delta.rewinding import Rewind, TakenBack
@@ -44,9 +45,11 @@ def move(core: OwnerCore, state: TableState, order: Order) -> tuple[str, ...]:
     landed: list[int] = []
     left: list[str] = []
     failed: RayLakeError | OSError | None = None
+    lift_open = takes_rows
     try:
         if takes_rows:
             core.until_landed(lambda: lift_append_only_once(core))
+            lift_open = False
         core.until_landed(lambda: _move_once(core, state, order, landed.append))
         core.sync()
     except (RayLakeError, OSError) as error:
@@ -56,7 +59,7 @@ def move(core: OwnerCore, state: TableState, order: Order) -> tuple[str, ...]:
             core.refresh()
     finally:
         if takes_rows:
-            left += _closed_again(core)
+            left += _closed_again(core, lift_open=lift_open)
     if failed is not None:
         if not landed:
             raise failed
@@ -71,9 +74,9 @@ def finish_interrupted(core: OwnerCore) -> None:
         core.until_landed(lambda: restore_append_only_once(core))
 
 
-def _closed_again(core: OwnerCore) -> list[str]:
+def _closed_again(core: OwnerCore, *, lift_open: bool) -> list[str]:
     try:
-        core.until_landed(lambda: restore_append_only_once(core))
+        core.until_landed(lambda: restore_append_only_once(core, lift_open=lift_open))
         core.sync()
     except (RayLakeError, OSError) as error:
         # It must not hide how the move ended.
@@ -183,9 +186,7 @@ def replace_files(
     Raises:
         Contended, DependencyUnreachable, OutcomeUnknown: As :meth:`OwnerCore.write`.
     """
-    table = core.table
-    if not isinstance(table, LogTable):
-        raise UnsupportedTable(f"{core.root}: rows leave only tables whose log is written here")
+    table = log_table_of(core)
     added = [add_action(file, core.clock) for file in kept]
     removed = [cut.remove_action(core.clock.now()) for cut in cuts]
 
@@ -193,6 +194,17 @@ def replace_files(
         table.rewrite(removed, added, "DELETE", properties)
 
     core.evolve_with(commit, draft, landed)
+
+
+def log_table_of(core: OwnerCore) -> LogTable:
+    """The handle, where it writes its log itself.
+
+    Raises:
+        UnsupportedTable: It does not.
+    """
+    if not isinstance(core.table, LogTable):
+        raise UnsupportedTable(f"{core.root}: rows leave only tables whose log is written here")
+    return core.table
 
 
 def lift_append_only_once(core: OwnerCore) -> None:
@@ -205,13 +217,20 @@ def lift_append_only_once(core: OwnerCore) -> None:
         _set_append_only(core, "false")
 
 
-def restore_append_only_once(core: OwnerCore) -> None:
+def restore_append_only_once(core: OwnerCore, *, lift_open: bool = False) -> None:
     """Make a table append-only again that a rewind of ours opened, this one or an interrupted one.
 
     The txn is in every checkpoint, so that clean-up does not lose it.
+
+    Args:
+        core: The table's handle.
+        lift_open: Whether a lift was begun of which it is not known that it ended: a store may put
+            it yet, until its version is another commit's.
     """
     core.refresh()
     if core.table.transaction_version(LIFTED_APP) != 1:
+        if lift_open:
+            core.write(Draft("slot_closed"), lambda _version: None)
         return
     if core.table.metadata().configuration.get(APPEND_ONLY) == "false":
         _set_append_only(core, "true")
@@ -221,10 +240,13 @@ def restore_append_only_once(core: OwnerCore) -> None:
 
 
 def _set_append_only(core: OwnerCore, to: str) -> None:
+    table = log_table_of(core)
+    configuration = {**table.metadata().configuration, APPEND_ONLY: to}
+    # delta-rs's ``alter`` adds features that nobody asked for, which we then refuse (ADR 29).
+    line = metadata_line(table, configuration=configuration)
+
     def commit(properties: CommitProperties) -> None:
-        core.table.alter.set_table_properties(
-            {APPEND_ONLY: to}, commit_properties=properties, post_commithook_properties=NO_HOOKS
-        )
+        table.rewrite([], [], "SET TBLPROPERTIES", properties, others=[line])
 
     lifted = int(to == "false")
     core.evolve_with(commit, Draft("append_only", {LIFTED_APP: lifted}, {APPEND_ONLY: to}))

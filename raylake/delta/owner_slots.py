@@ -124,8 +124,9 @@ class SlotQueue:
         request = self.next()
         if request is None:
             raise ValueError("a slot is open, or nobody waits for one")
-        del self._waiting[request]
+        # In this order: who looks from another thread finds it in one of the two.
         self.open = Grant(request, number, base_version)
+        del self._waiting[request]
         self._ended_for_sure = None
         return self.open
 

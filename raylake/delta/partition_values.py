@@ -58,5 +58,9 @@ def folder(values: Mapping[str, str | None]) -> str:
 
 
 def log_path(disk_path: str) -> str:
-    """A path below the table as the Delta log has it: URL-encoded once more."""
-    return quote(disk_path, safe="/=._-~")
+    """A path below the table as the Delta log has it: URL-encoded once more.
+
+    In the spelling that delta-rs writes into a ``remove``, which must be that of the ``add``; but
+    for ``:``, which Java takes for the end of a scheme.
+    """
+    return quote(disk_path, safe="/!$&'()+,-.;=@_~")

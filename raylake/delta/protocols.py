@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from deltalake import DeltaTable
+
+from raylake.delta.log_reader import TableProtocol
 
 _LEGACY_READER: Final[Mapping[str, int]] = {"columnMapping": 2}
 _LEGACY_WRITER: Final[Mapping[str, int]] = {
@@ -23,6 +26,7 @@ _BY_PROPERTY: Final = {
     "delta.enableChangeDataFeed": "changeDataFeed",
     "delta.enableDeletionVectors": "deletionVectors",
 }
+_NOT_NULL: Final = re.compile(r'"nullable"\s*:\s*false')
 
 
 def asked_for(configuration: Mapping[str, str], schema_json: str) -> set[str]:
@@ -36,6 +40,9 @@ def asked_for(configuration: Mapping[str, str], schema_json: str) -> set[str]:
         found.add("checkConstraints")
     if '"timestamp_ntz"' in schema_json:
         found.add("timestampNtz")
+    if _NOT_NULL.search(schema_json):
+        # Spark opens no table with such a column that names its features, and not this one.
+        found.add("invariants")
     return found
 
 
@@ -97,3 +104,16 @@ def new_protocol(configuration: Mapping[str, str], schema_json: str) -> dict[str
 
 def _numbered(reader: int, writer: int) -> dict[str, Any]:
     return {"protocol": {"minReaderVersion": reader, "minWriterVersion": writer}}
+
+
+def protocol_of(found: TableProtocol) -> dict[str, Any]:
+    """The ``protocol`` action of a table, for another one that is to be like it."""
+    action: dict[str, Any] = {
+        "minReaderVersion": found.min_reader,
+        "minWriterVersion": found.min_writer,
+    }
+    if found.min_reader >= 3:
+        action["readerFeatures"] = sorted(found.reader_features)
+    if found.min_writer >= 7:
+        action["writerFeatures"] = sorted(found.writer_features)
+    return {"protocol": action}

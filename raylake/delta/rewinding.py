@@ -9,9 +9,9 @@ from raylake.delta import log_files
 from raylake.delta.cutting import Cut, find_cuts
 from raylake.delta.ledger import app_id
 from raylake.delta.log_reader import LogReader, LogSnapshot
-from raylake.delta.metadata import range_from_json
 from raylake.delta.moves import States, state_of
 from raylake.delta.offset_tally import Tally
+from raylake.delta.others_told import Told, others_told
 from raylake.delta.pending import Withdrawal
 from raylake.delta.verify_data import ROW_COLUMNS, live_files
 from raylake.delta.withdrawing import find_letters, is_behind
@@ -117,7 +117,7 @@ def survey(order: Rewind, states: States, reader: LogReader) -> Survey:
     rows = Tally(order.ends)
     cuts = tuple(find_cuts(reader, live_files(snapshot.files), ROW_COLUMNS, rows.doomed))
     letters = find_letters(order.letters, order.withdrawal).tally
-    told = _history(reader, snapshot, order)
+    told = others_told(reader, snapshot.version, order.ends)
     partitions = {
         source: _taken_back(source, order, states[source], (rows, letters), told[source])
         for source in sorted(order.ends)
@@ -187,24 +187,16 @@ def _taken_back(
     order: Rewind,
     state: PartitionState,
     tallies: tuple[Tally, Tally],
-    told: Counts | None,
+    told: Told,
 ) -> TakenBack:
     key, end = (source.topic, source.partition), order.ends[source]
     rows, letters = tallies
     origin = min(state.origin, end)
     totals = state.totals
     kept_rows, kept_dead = rows.kept[key], letters.kept[key]
+    here = Counts(kept_rows + rows.taken[key], kept_dead + letters.taken[key])
     others = max(end, state.origin) - state.origin - kept_rows - kept_dead
-    kept = _others_told(totals, others, told)
-    here = (kept_rows + rows.taken[key], kept_dead + letters.taken[key])
-    if here != (totals.rows, totals.dead) and not kept:
-        raise Refused(
-            f"{source}: the tables hold {here[0]} rows and {here[1]} dead letters, the ledger "
-            f"counts {totals.rows} and {totals.dead}",
-            hint="`raylake verify --level data` says more; an offset before the damage at which a "
-            "commit begins can be gone back to",
-        )
-    kept = kept or _others_kept(source, totals, others)
+    kept = _others(source, state, end, (here, others), told)
     now = replace(
         state, origin=origin, next=end, totals=replace(kept, rows=kept_rows, dead=kept_dead)
     )
@@ -218,16 +210,65 @@ def _taken_back(
     return TakenBack(state, now, taken, rows.taken[key], letters.taken[key])
 
 
-def _others_told(totals: Counts, kept: int, told: Counts | None) -> Counts | None:
+def _others(
+    source: SourcePartition,
+    state: PartitionState,
+    end: int,
+    found: tuple[Counts, int],
+    told: Told,
+) -> Counts:
+    """The absent, lost and dropped offsets before the end, which stay.
+
+    Args:
+        source: The partition.
+        state: Its account.
+        end: Where it goes back to.
+        found: The rows and dead letters in the tables, and how many offsets before the end have
+            neither.
+        told: What the commits say.
+    """
+    here, others = found
+    totals = state.totals
+    whole = (here.rows, here.dead) == (totals.rows, totals.dead)
+    if end <= state.origin:
+        # All others leave, whatever has become of the rows.
+        kept = None if others else Counts()
+    elif told.all is not None:
+        # What the commits say is held against the rows that stay, also where the sums are right.
+        kept = _told_kept(totals, others, told.all)
+    elif whole and told.ingested is not None:
+        kept = _told_kept(totals, others, _with_deleted(totals, others, told.ingested))
+        kept = kept or _others_kept(source, totals, others)
+    else:
+        kept = _others_kept(source, totals, others) if whole else None
+    if kept is None:
+        raise Refused(
+            f"{source}: the tables hold {here.rows} rows and {here.dead} dead letters, and neither "
+            f"for {others} offsets before {end}; the ledger counts {totals.rows} and {totals.dead}",
+            hint="`raylake verify --level data` says more; an offset before the damage at which a "
+            "commit begins, and on both sides of which no delete took rows, can be gone back to, "
+            f"and {state.origin}, the first of all",
+        )
+    return kept
+
+
+def _told_kept(totals: Counts, kept: int, told: Counts) -> Counts | None:
     """The absent, lost and dropped offsets that stay, by what the commits say that leaves.
 
-    None where they don't say, or where it does not fill what rows and letters leave open.
+    None where it does not fill what rows and letters leave open.
     """
-    if told is None:
-        return None
     absent, lost = totals.absent - told.absent, totals.lost - told.lost
     left = Counts(absent=absent, lost=lost, dropped=totals.dropped - told.dropped)
     return left if left.total == kept and min(absent, lost, left.dropped) >= 0 else None
+
+
+def _with_deleted(totals: Counts, kept: int, told: Counts) -> Counts:
+    """What leaves, with deleted rows of which the commits do not say on which side they were.
+
+    Where the tables hold what the ledger counts, they are what nothing else accounts for.
+    """
+    deleted = totals.absent + totals.lost + totals.dropped - told.total - kept
+    return replace(told, dropped=told.dropped + max(0, deleted))
 
 
 def _others_kept(source: SourcePartition, totals: Counts, kept: int) -> Counts:
@@ -246,72 +287,3 @@ def _others_kept(source: SourcePartition, totals: Counts, kept: int) -> Counts:
         hint="choose another offset: the first one of a commit, or one that the retained commits "
         "reach back to",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """A range of a commit, and its absent, lost and dropped offsets; None when not certain."""
-
-    start: int
-    end: int
-    others: Counts | None
-
-    def part(self, start: int, end: int) -> _Span:
-        """The part of it within two offsets."""
-        low, high = max(self.start, start), min(self.end, end)
-        known = self.others
-        if (low, high) != (self.start, self.end) and known is not None and known.total:
-            of_one_kind = known.total == self.end - self.start and known.total in (
-                known.absent,
-                known.lost,
-                known.dropped,
-            )
-            size = high - low
-            known = (
-                Counts(
-                    absent=size * bool(known.absent),
-                    lost=size * bool(known.lost),
-                    dropped=size * bool(known.dropped),
-                )
-                if of_one_kind
-                else None
-            )
-        return _Span(low, high, known)
-
-
-def _history(
-    reader: LogReader, snapshot: LogSnapshot, order: Rewind
-) -> dict[SourcePartition, Counts | None]:
-    """What the retained commits say that they counted from the new ends on.
-
-    None where they do not reach back, or one of them holds both sides of an end and rows beside
-    offsets without one.
-    """
-    spans: dict[SourcePartition, list[_Span]] = {source: [] for source in order.ends}
-    for commit in reader.commits(reader.first_retained(), snapshot.version):
-        ours = commit.raylake or {}
-        for data in ours.get("rewound") or ():
-            source = SourcePartition(data["topic"], data["topic_id"], int(data["partition"]))
-            if source in spans:
-                earlier = [one for one in spans[source] if one.start < data["to"]]
-                spans[source] = [one.part(one.start, data["to"]) for one in earlier]
-        for data in ours.get("ranges") or ():
-            one = range_from_json(data)
-            if one.source in spans and one.end > one.start:
-                counts = replace(one.counts, rows=0, dead=0)
-                spans[one.source].append(_Span(one.start, one.end, counts))
-    return {source: _from(order.ends[source], found) for source, found in spans.items()}
-
-
-def _from(end: int, spans: list[_Span]) -> Counts | None:
-    """The sum from an offset on; None when the spans do not reach back to it or one is unsure."""
-    if not spans or min(one.start for one in spans) > end:
-        return None
-    total = Counts()
-    for one in spans:
-        if one.end > end:
-            counts = one.part(end, one.end).others
-            if counts is None:
-                return None
-            total = total + counts
-    return total

@@ -20,6 +20,8 @@ from raylake.delta.verify_model import DIFFERENCE, NOTICE, Finding, FindingList
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile, OffsetRange, SourcePartition
 
+_TAKES: Mapping[object, str] = {"rewind": "rows_found", "rewrite": "rows"}
+"""Kinds of commits that may take rows away, and where they say how many."""
 _COUNTS = ("rows", "dead", "absent", "lost", "dropped")
 _STOP = "stop every writer of this table; find out what wrote this version, then restore or rewind"
 
@@ -96,6 +98,7 @@ class HistoryWalk:
         ranges = _ranges(commit)
         self._check_ranges(commit, ranges)
         self._check_rewound(commit)
+        self._check_rewritten(commit)
         self._check_files(commit, ranges)
         history.values.update(commit.txns)
         files = (commit.raylake or {}).get("dead_letters") or ()
@@ -229,6 +232,25 @@ class HistoryWalk:
                     where = f"version {commit.version}, {app}"
                     self._add("chain", where, "a rewind of it in the commit", "its next alone")
 
+    def _check_rewritten(self, commit: Commit) -> None:
+        """Rows that a rewrite took are dropped ones now: its words against the txns."""
+        values = self.history.values
+        for one in _taken(commit):
+            source = SourcePartition(one["topic"], one["topic_id"], int(one["partition"]))
+            rows, where = int(one["rows"]), f"version {commit.version}, {source}"
+            moves = {"rows": -rows, "dropped": rows}
+            # Commits from before they were told do not have them.
+            first, last = one.get("first", 0), one.get("last", rows - 1)
+            if last - first + 1 < rows:
+                self._add("chain", where, f"{rows} rows within", f"[{first}, {last}]")
+            for name in ("next", *_COUNTS):
+                app = app_id(str(one["pipeline"]), source, name)
+                before = values.get(app, 0 if self.history.first == 0 else None)
+                after = commit.txns.get(app, before)
+                if before is not None and after != before + moves.get(name, 0):
+                    wanted = before + moves.get(name, 0)
+                    self._add("chain", where, f"{name} {wanted}", f"{name} {after}")
+
     def _check_files(self, commit: Commit, ranges: list[tuple[OffsetRange, str]]) -> None:
         where = f"version {commit.version}"
         removed = [r["path"] for r in commit.removes()]
@@ -249,15 +271,19 @@ class HistoryWalk:
             counted = sum(r.counts.rows for r, _ in ranges)
             if total != counted:
                 self._add("commit_rows", where, f"{counted} rows, by its ranges", f"{total}")
-        elif commit.raylake.get("kind") == "rewind" and None not in taken:
+        elif None not in taken:
             left = sum(rows or 0 for rows in taken) - total
-            counted = sum(int(one["rows_found"]) for one in _rewound(commit))
+            self._check_left(commit, left, rewritten=bool(removed and added) and not changes)
+
+    def _check_left(self, commit: Commit, left: int, *, rewritten: bool) -> None:
+        """The rows that a commit took away against its own words."""
+        where, kind = f"version {commit.version}", (commit.raylake or {}).get("kind")
+        if kind in _TAKES:
+            counted = sum(int(one[_TAKES[kind]]) for one in (*_rewound(commit), *_taken(commit)))
             if left != counted:
-                self._add("commit_rows", where, f"{counted} rows taken back", f"{left}")
-        elif removed and added and not changes and None not in taken:
-            before = sum(rows or 0 for rows in taken)
-            if total != before:
-                self._add("commit_rows", where, f"{before} rows, as rewritten", f"{total}")
+                self._add("commit_rows", where, f"{counted} rows taken away", f"{left}")
+        elif rewritten and left:
+            self._add("commit_rows", where, "as many rows as were rewritten", f"{left} fewer")
 
 
 def _ranges(commit: Commit) -> list[tuple[OffsetRange, str]]:
@@ -267,6 +293,10 @@ def _ranges(commit: Commit) -> list[tuple[OffsetRange, str]]:
 
 def _rewound(commit: Commit) -> Sequence[Mapping[str, Any]]:
     return (commit.raylake or {}).get("rewound") or ()
+
+
+def _taken(commit: Commit) -> Sequence[Mapping[str, Any]]:
+    return (commit.raylake or {}).get("taken") or ()
 
 
 def _rows(add: Mapping[str, Any]) -> int | None:

@@ -64,6 +64,27 @@ class OffsetSet:
                 found[where] = (block[inside >> 3] >> (inside & 7).astype(np.uint8)) & 1
         return found
 
+    def extents(self, plane: Hashable, without: Hashable) -> dict[Hashable, tuple[int, int]]:
+        """By key the least and the greatest offset that is in one plane and not in another.
+
+        Of the blocks of this pass.
+        """
+        found: dict[Hashable, tuple[int, int]] = {}
+        for (key, number), planes in self._blocks.items():
+            block, other = planes.get(plane), planes.get(without)
+            if block is None:
+                continue
+            left = block if other is None else block & ~other
+            places = np.flatnonzero(left)
+            if len(places):
+                low, high = int(places[0]), int(places[-1])
+                lowest = low * 8 + (int(left[low]) & -int(left[low])).bit_length() - 1
+                highest = high * 8 + int(left[high]).bit_length() - 1
+                first = number * BLOCK_OFFSETS
+                known = found.get(key, (first + lowest, first + highest))
+                found[key] = (min(known[0], first + lowest), max(known[1], first + highest))
+        return found
+
     def next_pass(self) -> bool:
         """Free what this pass held; whether another one is needed, over the same input."""
         self._done.update(self._blocks)

@@ -136,5 +136,6 @@ def build_owner_loop(
         moments=Moments(setup.table.name, setup.table.config.commit_interval_s),
     )
     stored = dead_letters.stored_version(table.table_id)
-    loop.redo(stored, live_files=table.count_live_files())
+    loop.count_files(table.count_live_files())
+    loop.redo(stored)
     return loop

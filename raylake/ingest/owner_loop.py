@@ -227,12 +227,12 @@ class OwnerLoop:
                 watermark_ms=self._table.watermark_ms,
             )
 
-    def redo(self, stored: int, *, live_files: int = 0) -> None:
-        """Find the dead letters after ``stored`` (-1: all) that an earlier owner left undone (I5).
+    def count_files(self, more: int) -> None:
+        """So many more data files are in the table; before the start or from a :meth:`call`."""
+        self._state.add_live_files(more)
 
-        Before the start; the table has ``live_files`` data files then.
-        """
-        self._state.add_live_files(live_files)
+    def redo(self, stored: int) -> None:
+        """Before the start: find the dead letters after ``stored`` (-1: all) left undone (I5)."""
         self._letters.begin(stored, self._table.pending_dead_letters(stored))
 
     def close(self, timeout_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Final, Protocol
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from raylake.spark.engine_errors import is_conflict, translated
 from raylake.spark.engine_open import ENGINE, looked_at, refuse_unwritable
 from raylake.spark.engine_rows import Scratch
 from raylake.spark.engine_scd2 import scd2_task
-from raylake.spark.engine_sessions import Sessions, name_commit, prepared
+from raylake.spark.engine_sessions import Sessions, name_commit, prepared, signature
 from raylake.spark.engine_tasks import (
     Task,
     Work,
@@ -26,9 +27,11 @@ from raylake.spark.engine_tasks import (
     restore_task,
     update_task,
 )
+from raylake.spark.engine_upkeep import NO_ENGINE, upkeep_task
 from raylake.spark.engine_upsert import upsert_task
 from raylake.storage.place import Place, place
-from raylake.tables.errors import FeatureUnsupported
+from raylake.tables.delta_rs_apart import run_apart
+from raylake.tables.delta_rs_tasks import Unneeded
 from raylake.tables.fencing import refuse_closed
 from raylake.tables.guards import refuse_slot, refuse_write
 from raylake.tables.landing import landed
@@ -48,7 +51,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.results import OperationResult, RowCounts, TableVersion
 from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended
-from raylake.tables.upkeep_requests import Upkeep
+from raylake.tables.upkeep_requests import Alter, Apart, Rearrange
 from raylake.tables.versions import history
 
 
@@ -101,12 +104,9 @@ class SparkEngine:
                 with prepared(self._sessions, root) as session:
                     return create(root, session, operation)
             what = type(operation).__name__.lower()
-            if isinstance(operation, Upkeep):
-                raise FeatureUnsupported(
-                    f"{root}: {what}: Spark does the upkeep of no table for RayLake",
-                    hint="engine: delta-rs does it",
-                    feature=what,
-                )
+            if isinstance(operation, Apart):
+                done = run_apart(root, operation, fence, self._turns.clock)
+                return replace(done, why=NO_ENGINE)
             batch = uuid.uuid4().hex
             return self._turns.until_done(
                 operation,
@@ -141,15 +141,17 @@ class SparkEngine:
         refuse_write(root, operation, found.configuration, found.log.txns.get, fence)
         with prepared(self._sessions, root) as session:
             name_commit(session, batch, type(operation).__name__.lower(), fence)
-            task = _task(Work(found, session, self._scratch), operation, fenced=fence is not None)
-            if task is None:
-                return Attempt(base, lambda _: RowCounts())
+            work = Work(found, session, self._scratch, signature(batch, operation, fence))
+            task = _task(work, operation, fence)
+            if task is None or isinstance(task, Unneeded):
+                note = "" if task is None else task.note
+                return Attempt(base, lambda _: RowCounts(), note=note)
             error = ended(task.run)
         commit = landed(root, batch, base)
         if commit is None and error is None and fence is not None:
             # Spark passes over an operation whose number is not the highest, and says nothing.
             refuse_closed(root, fence, looked_at(root).log.txns.get(fence.app_id))
-        return Attempt(base, task.count, commit, error, is_conflict(error))
+        return Attempt(base, task.count, commit, error, is_conflict(error), task.why)
 
 
 def engine_on(live: Live) -> SparkEngine:
@@ -157,7 +159,8 @@ def engine_on(live: Live) -> SparkEngine:
     return SparkEngine(live.session)
 
 
-def _task(work: Work, operation: Write, *, fenced: bool) -> Task | None:
+def _task(work: Work, operation: Write, fence: Fence | None) -> Task | Unneeded | None:
+    fenced = fence is not None
     if isinstance(operation, Append):
         return append_task(work, operation)
     if isinstance(operation, Overwrite):
@@ -172,4 +175,6 @@ def _task(work: Work, operation: Write, *, fenced: bool) -> Task | None:
         return update_task(work, operation)
     if isinstance(operation, Restore):
         return restore_task(work, operation, fenced=fenced)
+    if isinstance(operation, Alter | Rearrange):
+        return upkeep_task(work, operation, fence)
     raise TypeError(f"{type(operation).__name__} is not an operation that writes")

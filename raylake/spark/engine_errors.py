@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from deltalake.exceptions import CommitFailedError
 from pyspark.errors import PySparkException
 
 from raylake.errors import RayLakeError
@@ -12,6 +13,7 @@ from raylake.spark.engine_open import first_line, looked_at
 from raylake.storage.objects import StorePath
 from raylake.storage.place import Place
 from raylake.tables.errors import (
+    FeatureUnsupported,
     OutcomeUnread,
     SchemaMismatch,
     ValuesRefused,
@@ -19,21 +21,25 @@ from raylake.tables.errors import (
     WriteFailed,
 )
 from raylake.tables.guards import rules
+from raylake.tables.space import ran_out
 
 _CONFLICTS: Final = ("Concurrent", "MetadataChanged", "ProtocolChanged")
 _BROKEN_RULES: Final = (
     "DELTA_VIOLATE_CONSTRAINT",
     "DELTA_NOT_NULL_CONSTRAINT_VIOLATED",
+    "DELTA_NEW_CHECK_CONSTRAINT_VIOLATION",
+    "DELTA_NEW_NOT_NULL_VIOLATION",
     "DELTA_REPLACE_WHERE_MISMATCH",
     "NOT_NULL_ASSERT_VIOLATION",
 )
 _OTHER_SHAPE: Final = ("DELTA_FAILED_TO_MERGE_FIELDS", "DELTA_SCHEMA_MISMATCH", "_LEGACY_ERROR")
+_BY_HAND: Final = ("DELTA_FEATURES_REQUIRE_MANUAL_ENABLEMENT",)
 _DEEPEST: Final = 20
 
 
 def is_conflict(error: Exception | None) -> bool:
     """Whether another writer came first."""
-    return any(
+    return isinstance(error, CommitFailedError) or any(
         name.startswith("io.delta.exceptions.") and name.rpartition(".")[2].startswith(_CONFLICTS)
         for name, _ in _causes(error)
     )
@@ -49,6 +55,8 @@ def translated(error: Exception, root: Place, what: str) -> RayLakeError:
     """
     if isinstance(error, RayLakeError):
         return error
+    if (full := ran_out(error, root, f"{root}: {what}")) is not None:
+        return full
     text = f"{root}: {what}: "
     if is_conflict(error):
         return WriteConflict(
@@ -62,6 +70,12 @@ def translated(error: Exception, root: Place, what: str) -> RayLakeError:
             f"{text}rows break {_rules(root)}",
             hint="nothing was changed; look for such rows in the source",
         )
+    if _says(said, _BY_HAND):
+        return FeatureUnsupported(
+            f"{text}a column needs a feature that the table does not have: {_reason(said)}",
+            hint="add the column first, by itself (AddColumns; engine: delta-rs)",
+            feature="table features",
+        )
     if _says(said, _OTHER_SHAPE):
         return SchemaMismatch(f"{text}{first_line(error)}", hint="nothing was changed")
     if isinstance(root, StorePath) or not said:
@@ -74,6 +88,12 @@ def translated(error: Exception, root: Place, what: str) -> RayLakeError:
         f"{root}: {what} failed: {first_line(error)}",
         hint="nothing was changed; see the engine's text",
     )
+
+
+def _reason(said: list[str]) -> str:
+    """The first line that names it, without the name of Java's class."""
+    found = next(one for one in said if any(word in one for word in _BY_HAND))
+    return found.partition(" ")[2].strip().split("\n", maxsplit=1)[0]
 
 
 def _says(said: list[str], words: tuple[str, ...]) -> bool:

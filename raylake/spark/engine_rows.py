@@ -18,9 +18,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from raylake.spark.engine_open import address
 from raylake.storage.place import Place, delete_tree, make_folder, names, open_input, place
+from raylake.tables.space import require_space
 
 _ROWS_PER_BATCH: Final = 65_536
 _PREFIX: Final = "raylake-rows-"
+_HINT: Final = "nothing was written; free some space there, or name another scratch folder"
 
 
 class Scratch:
@@ -35,8 +37,13 @@ class Scratch:
 
     @contextmanager
     def given(self, session: SparkSession, rows: pa.Table) -> Iterator[DataFrame]:
-        """Rows as Spark reads them, while the context lasts."""
+        """Rows as Spark reads them, while the context lasts.
+
+        Raises:
+            NotEnoughSpace: They may not fit; nothing was written.
+        """
         home = self._new()
+        require_space(home, rows.nbytes, "handing rows to Spark", hint=_HINT)
         try:
             make_folder(home)
             _write(home / "rows.parquet", rows)

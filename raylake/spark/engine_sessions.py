@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
+from deltalake import CommitProperties, Transaction
 from pyspark.sql import SparkSession
 
 from raylake.spark.operations import job_group
 from raylake.storage.place import Place
 from raylake.tables.landing import KEY
 from raylake.tables.port import Fence
+from raylake.tables.requests import Write
 
 Sessions = Callable[[str], SparkSession]
 """Gives a session of its own (``newSession()``) for one operation on a table, by the table's
@@ -80,8 +82,20 @@ def name_commit(session: SparkSession, batch: str, operation: str, fence: Fence 
         operation: Its name.
         fence: The slot's number; None without a slot.
     """
-    mine = json.dumps({KEY: {"batch": batch, "operation": operation}})
+    mine = json.dumps(_name(batch, operation))
     session.conf.set("spark.databricks.delta.commitInfo.userMetadata", mine)
     if fence is not None:
         session.conf.set("spark.databricks.delta.write.txnAppId", fence.app_id)
         session.conf.set("spark.databricks.delta.write.txnVersion", str(fence.number))
+
+
+def signature(batch: str, operation: Write, fence: Fence | None) -> CommitProperties:
+    """The same for a commit of RayLake's own, of what Spark made."""
+    return CommitProperties(
+        custom_metadata=_name(batch, type(operation).__name__.lower()),
+        app_transactions=None if fence is None else [Transaction(*fence)],
+    )
+
+
+def _name(batch: str, operation: str) -> dict[str, dict[str, str]]:
+    return {KEY: {"batch": batch, "operation": operation}}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
+from deltalake import CommitProperties
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.types import StructType
@@ -29,11 +30,21 @@ from raylake.tables.versions import Versions
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One try of an operation: its table, its session, and where rows pass."""
+    """One try of an operation: its table, its session, and where rows pass.
+
+    Attributes:
+        found: The table.
+        session: The operation's own session.
+        scratch: Where rows pass.
+        signature: What a commit of RayLake's own carries.
+        aside: The stand-in that Spark works on; None: the table.
+    """
 
     found: Found
     session: SparkSession
     scratch: Scratch
+    signature: CommitProperties
+    aside: Place | None = None
 
     @property
     def root(self) -> Place:
@@ -46,8 +57,8 @@ class Work:
         return subject_of(self.found, self.session)
 
     def table(self) -> DeltaTable:
-        """Delta's handle of the table."""
-        return DeltaTable.forPath(self.session, address(self.root))
+        """Delta's handle of the table that Spark works on."""
+        return DeltaTable.forPath(self.session, address(self.aside or self.root))
 
     def around(self, commit: Landed) -> tuple[dict[str, int], dict[str, int]]:
         """Rows by file before and after a commit."""
@@ -63,10 +74,12 @@ class Task:
     Attributes:
         run: Runs it.
         count: Rows by outcome of its commit.
+        why: How it is run, where that is not by a command of Spark's on the table.
     """
 
     run: Callable[[], object]
     count: Callable[[Landed], RowCounts]
+    why: str = ""
 
 
 def append_task(work: Work, request: Append) -> Task | None:

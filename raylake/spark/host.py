@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -18,6 +19,9 @@ from raylake.tables.errors import OutcomeUnread
 
 T = TypeVar("T")
 CANCEL_S: Final = 60.0
+STOP_S: Final = 60.0
+"""A session that does not end within it is left to the end of its process."""
+STEP_S: Final = 2.0
 LEAVING: Final = "leaving"
 """In an error's context: this host's life is over, another one can be made."""
 
@@ -35,6 +39,10 @@ class LiveSession(JobGroups, Protocol):
 
     def alive(self) -> bool:
         """Whether the driver's process is there."""
+        ...
+
+    def kill(self) -> None:
+        """End the driver's process, which may answer nothing any more."""
         ...
 
     def stop(self) -> None:
@@ -85,6 +93,7 @@ class SparkHosting:
         self._change = threading.Condition()
         self._session: LiveSession | None = None
         self._operations: Operations | None = None
+        self._asked = Asked(clock)
 
     def execute(self, table: str, what: str, work: Callable[[LiveSession], T]) -> T:
         """Run an operation, in a session that is started if there is none.
@@ -136,7 +145,9 @@ class SparkHosting:
         session = self._session
         if session is not None and not self._life.over:
             if session.alive():
-                self._count(session)
+                # A driver that hangs must not hold this up: another thread waits for it.
+                silent_s = self._asked.again(lambda: self._count(session))
+                self._step(lambda life, now_s: life.silent(silent_s, now_s))
             else:
                 self._step(_driver_lost)
         self._step(lambda life, now_s: life.passed(now_s))
@@ -191,6 +202,9 @@ class SparkHosting:
     def _step(self, event: Callable[[Life, float], tuple[Life, Effects]]) -> None:
         with self._change:
             effects = self._do(event(self._life, self._clock.monotonic()))
+        if Effect.KILL in effects and self._session is not None:
+            # What waits for its answer gets an error by it.
+            self._session.kill()
         if Effect.CANCEL in effects and self._operations is not None:
             threading.Thread(
                 target=self._operations.cancel, args=(None, CANCEL_S), daemon=True
@@ -206,9 +220,55 @@ class SparkHosting:
     def _end(self) -> None:
         session = self._session
         if session is not None and session.alive():
-            with _Ignored():
-                session.stop()
+            stopping = threading.Thread(target=_stopped, args=(session,), daemon=True)
+            stopping.start()
+            stopping.join(STOP_S)
         self._leave()
+
+
+def _stopped(session: LiveSession) -> None:
+    with _Ignored():
+        session.stop()
+
+
+class Asked:
+    """A question that is asked again and again, by one thread of its own.
+
+    Args:
+        clock: Time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._questions: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._waits = False
+        self._looked_s = clock.monotonic()
+        self._silent_s = 0.0
+        self._thread: threading.Thread | None = None
+
+    def again(self, ask: Callable[[], None]) -> float:
+        """Ask, unless the last question still waits; seconds for which it has.
+
+        A step of time counts for :data:`STEP_S` at most: where this process was held up itself, the
+        answer may only not have been taken yet.
+        """
+        now_s = self._clock.monotonic()
+        step_s, self._looked_s = min(now_s - self._looked_s, STEP_S), now_s
+        if self._waits:
+            self._silent_s += step_s
+            return self._silent_s
+        self._silent_s, self._waits = 0.0, True
+        if self._thread is None:
+            # One for all questions: py4j keeps a thread in the driver for each of ours.
+            self._thread = threading.Thread(target=self._answer, name="ask", daemon=True)
+            self._thread.start()
+        self._questions.put(ask)
+        return 0.0
+
+    def _answer(self) -> None:
+        while True:
+            self._questions.get()()
+            self._waits = False
 
 
 def _driver_lost(life: Life, now_s: float) -> tuple[Life, Effects]:

@@ -29,6 +29,7 @@ class Effect(StrEnum):
     START = "start the session"
     CANCEL = "cancel what runs"
     GIVE_BACK = "give the session back"
+    KILL = "end the driver's process"
     LEAVE = "end the process"
 
 
@@ -45,11 +46,13 @@ class Limits:
         idle_s: After so long without an operation.
         start_s: When it has not come up within this.
         alone_s: When an operation has had no executor for so long.
+        silent_s: When the driver has not answered for so long.
     """
 
     idle_s: float
     start_s: float
     alone_s: float
+    silent_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,13 @@ class Life:
         if self.over:
             return self, ()
         return replace(self._to(State.LOST, now_s), reason=reason), (Effect.LEAVE,)
+
+    def silent(self, silent_s: float, now_s: float) -> tuple[Life, Effects]:
+        """The driver is there, and has not answered a question for so long."""
+        if self.over or silent_s < self.limits.silent_s:
+            return self, ()
+        gone, effects = self.lost(f"the driver did not answer for {silent_s:.0f} s", now_s)
+        return gone, (Effect.KILL, *effects)
 
     def passed(self, now_s: float) -> tuple[Life, Effects]:
         """Time passed."""

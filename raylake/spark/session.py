@@ -73,6 +73,10 @@ class RayDPSession:
         """See :class:`~raylake.spark.operations.JobGroups`."""
         self._context.cancelJobGroup(group)
 
+    def kill(self) -> None:
+        """End the driver's process, whatever it does; its executors end with it."""
+        self._context._gateway.proc.kill()  # noqa: SLF001
+
     def stop(self) -> None:
         """Give executors, masters and the reservation back."""
         import raydp

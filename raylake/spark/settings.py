@@ -48,11 +48,13 @@ class SparkSetup:
         spark: The configuration.
         stores: How object stores are reached.
         environment: Variables of ours.
+        silent_s: Seconds after which a driver that is there and does not answer is ended.
     """
 
     spark: Spark = field(default_factory=Spark)
     stores: Stores = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    silent_s: float = 120.0
 
 
 def session_settings(spark: Spark, jars: Sequence[Path], java: Java) -> dict[str, str]:

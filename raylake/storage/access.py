@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -51,6 +53,7 @@ _OPTIONS: Final = {
     },
 }
 _known: dict[str, StoreAccess] = {}
+_of_request: ContextVar[Stores | None] = ContextVar("stores of a request", default=None)
 
 
 @dataclass(eq=False, slots=True)
@@ -90,12 +93,36 @@ def also_use_stores(stores: Stores) -> None:
     _known.update(stores)
 
 
+@contextmanager
+def stores_of_request(stores: Stores) -> Iterator[None]:
+    """Reach object stores like this, and in no other way, within the block and in its thread.
+
+    For processes that serve several clients, each with stores and keys of its own; what the process
+    was told for itself does not count meanwhile.
+    """
+    token = _of_request.set(dict(stores))
+    try:
+        yield
+    finally:
+        _of_request.reset(token)
+
+
 def used_stores() -> dict[str, Any]:
-    """What :func:`use_stores` was told, as plain data with references: for a child process."""
+    """What :func:`use_stores` was told, as plain data with references: for another process."""
+    return stores_json(_now())
+
+
+def stores_json(stores: Stores) -> dict[str, Any]:
+    """Stores as plain data with references."""
     return {
         address: access.model_dump(mode="json", exclude_defaults=True)
-        for address, access in _known.items()
+        for address, access in stores.items()
     }
+
+
+def _now() -> Stores:
+    found = _of_request.get()
+    return _known if found is None else found
 
 
 def stores_from_json(data: Mapping[str, Any]) -> dict[str, StoreAccess]:
@@ -111,7 +138,7 @@ def forget_clients() -> None:
 
 def access_of(address: str) -> StoreAccess:
     """How an address is reached."""
-    return access_to(address, _known)
+    return access_to(address, _now())
 
 
 def client_of(address: str) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -132,6 +134,25 @@ def delete_tree(folder: Place) -> None:
         folder.delete_tree()
     except OSError:
         return
+
+
+def folders_of(root: Place) -> list[str]:
+    """The folders below one, itself as ``.``; none where it is not there, or in a store."""
+    if not isinstance(root, Path) or not root.is_dir():
+        return []
+    return [".", *(str(one.relative_to(root)) for one in root.rglob("*") if one.is_dir())]
+
+
+def prune(root: Place, kept: Collection[str] = ()) -> None:
+    """Take empty folders away, the given one too; a store has none.
+
+    Args:
+        root: The folder.
+        kept: Folders that stay, as :func:`folders_of` names them.
+    """
+    for one in sorted(set(folders_of(root)) - set(kept), reverse=True):
+        with contextlib.suppress(OSError):
+            Path(str(root), one).rmdir()
 
 
 def storage_options(root: Place) -> dict[str, str] | None:

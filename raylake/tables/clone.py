@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from deltalake import DeltaTable
 
 from raylake import faults
-from raylake.delta import log_files
 from raylake.delta.features import refuse_columns, refuse_in_use, refuse_protocol
 from raylake.delta.file_streams import FileStream
-from raylake.delta.live_rows import RowReader, SourceFile, file_place, is_absolute, source_files
-from raylake.delta.log_commit import LogCommit, add_line, commit_first, metadata_line
+from raylake.delta.live_rows import (
+    RowReader,
+    SourceFile,
+    file_address,
+    file_place,
+    is_absolute,
+    source_files,
+)
+from raylake.delta.log_commit import LogCommit, add_line, metadata_line
 from raylake.delta.log_reader import LogReader
-from raylake.delta.log_store import files_of
-from raylake.delta.partition_values import log_path
 from raylake.delta.raw_adds import raw_adds
 from raylake.delta.vector_files import vector_file
-from raylake.errors import DependencyUnreachable, UnsupportedTable
-from raylake.storage.place import (
-    Place,
-    delete_tree,
-    make_folder,
-    open_input,
-    place,
-    sync_path,
-    write_whole,
-)
+from raylake.errors import UnsupportedTable
+from raylake.storage.place import Place, make_folder, open_input, place, sync_path
 from raylake.tables.delta_rs_open import opened
-from raylake.tables.errors import FeatureUnsupported, TableExists
+from raylake.tables.errors import FeatureUnsupported
+from raylake.tables.filling import Held, Work, filling, first_commit, refuse_taken
+from raylake.tables.first_versions import ID
 from raylake.tables.rewrite_parts import DEFAULT_TARGET_BYTES, stored_schema, write_options
 from raylake.tables.space import require_space
 from raylake.tables.upkeep_requests import Clone
 from raylake.tables.versions import Versions
 
-MARK: Final = "_raylake_unfinished"
-"""Lies in a folder that is being filled: what is in it beside is nobody's yet."""
 COPY_BYTES: Final = 4 * 2**20
 
 
@@ -84,93 +78,30 @@ def clone(root: Place, request: Clone) -> Made:
 
     Raises:
         TableExists: Something is at the address.
+        FolderTaken: Another clone or migration fills it.
         TableMissing, VersionGone, VersionUnknown: What is to be cloned is not there.
         FeatureUnsupported: It uses something that delta-rs does not write, or a shallow clone
             could not name.
         NotEnoughSpace: The disk has no room for a copy.
         DependencyUnreachable: A file could not be read or written.
     """
-    refuse_taken(root)
+    refuse_taken(root, take_over=request.take_over)
     source = _opened(request)
     note = f"of version {source.version} of {request.source}"
+    work = Work(f"clone of version {source.version} of {request.source}")
     if request.deep:
         size = sum(one.size_bytes for one in source.files)
         require_space(root, size, f"{root}: clone")
-        with filling(root):
-            added = [*_copied(root, source), *_rewritten(root, source)]
-            faults.reach("clone.copied")
-            _commit(root, source, request, added)
+        with filling(root, work, take_over=request.take_over) as held:
+            added = [*_copied(root, source, work), *_rewritten(root, source, work)]
+            faults.reach("clone.copied", target=str(root))
+            _commit(root, source, request, added, held)
     else:
         added = _named(source)
         note += "; a vacuum there takes files from this one"
         _commit(root, source, request, added)
     rows = sum(one.rows or 0 for one in source.files)
     return Made(rows, len(added), sum(int(one["add"]["size"]) for one in added), note)
-
-
-def refuse_taken(root: Place) -> None:
-    """Refuse an address where something lies, but for what an interrupted work left.
-
-    Raises:
-        TableExists: Saying what.
-    """
-    if log_files.commit_versions(root) or log_files.checkpoint_versions(root):
-        raise TableExists(f"{root} holds a Delta table already", hint="choose another address")
-    with contextlib.suppress(FileNotFoundError):
-        there = files_of(str(root)).tree("")
-        if there and MARK not in there:
-            raise TableExists(
-                f"{root} holds {len(there)} files that are of no table", hint="choose another one"
-            )
-
-
-@contextlib.contextmanager
-def filling(root: Place, *, keep_mark: bool = False) -> Iterator[None]:
-    """A folder that is being filled for a table that is not there yet; empty after an error.
-
-    Args:
-        root: The folder.
-        keep_mark: Whether what is in it stays nobody's after the block.
-
-    Raises:
-        TableExists: Another work made a table there since the address was looked at.
-        DependencyUnreachable: A file could not be read or written.
-    """
-    refuse_taken(root)
-    delete_tree(root)
-    make_folder(root)
-    write_whole(root / MARK, "", sync=True)
-    complete = False
-    try:
-        yield
-        complete = True
-        if not keep_mark:
-            with contextlib.suppress(OSError):
-                (root / MARK).unlink()
-    except OSError as error:
-        raise DependencyUnreachable(
-            f"{root}: a file could not be copied: {error}", hint="nothing was made; try again"
-        ) from error
-    finally:
-        if not complete and not log_files.commit_versions(root):
-            delete_tree(root)
-
-
-def first_commit(root: Place, commit: LogCommit) -> None:
-    """Make the table.
-
-    Raises:
-        TableExists: Another one was made meanwhile.
-        DependencyUnreachable: The log entry could not be written.
-    """
-    try:
-        commit_first(root, commit)
-    except FileExistsError as error:
-        raise TableExists(f"{root} holds a Delta table already") from error
-    except OSError as error:
-        raise DependencyUnreachable(
-            f"{root}: the table could not be made: {error}", hint="look whether it is there"
-        ) from error
 
 
 def _opened(request: Clone) -> _Source:
@@ -183,7 +114,7 @@ def _opened(request: Clone) -> _Source:
         refuse_in_use(dict(handle.metadata().configuration), str(root))
         refuse_columns(handle, str(root))
     except UnsupportedTable as error:
-        hint = "engine: spark clones tables with more features, as shallow clones"
+        hint = "clone it in Spark itself (SHALLOW CLONE), or take the feature off the table"
         raise FeatureUnsupported(error.message, hint=hint, **error.context) from None
     files = source_files(LogReader(str(root)).snapshot(version))
     there = [one.path for one in files if not is_absolute(one.path)]
@@ -202,28 +133,21 @@ def _named(source: _Source) -> list[dict[str, Any]]:
         if vector_file(one.vector) is not None:
             raise FeatureUnsupported(
                 f"{source.root}: a shallow clone cannot name deletion vectors that lie in files",
-                hint="clone it deep, compact it first, or use engine: spark",
+                hint="clone it deep, or compact it first",
                 feature="deletionVectors",
             )
-        found.append(_add(source, one, _address(source.root, one.path)))
+        found.append(_add(source, one, file_address(source.root, one.path)))
     return found
 
 
-def _address(root: Place, log_path: str) -> str:
-    if is_absolute(log_path):
-        return log_path
-    at = file_place(root, log_path)
-    return f"file://{quote(str(at.absolute()))}" if isinstance(at, Path) else quote(str(at), ":/")
-
-
-def _copied(root: Place, source: _Source) -> Iterator[dict[str, Any]]:
-    """Files without deletion vectors, byte by byte."""
+def _copied(root: Place, source: _Source, work: Work) -> Iterator[dict[str, Any]]:
+    """Files without deletion vectors, byte by byte, under names that are this work's."""
     for one in source.files:
         if one.vector is not None:
             continue
-        path = one.path
-        if is_absolute(path):
-            path = log_path(f"part-{uuid.uuid4()}.parquet")
+        below = "" if is_absolute(one.path) else one.path.rpartition("/")[0]
+        name = f"{work.prefix}-{uuid.uuid4()}.parquet"
+        path = f"{below}/{name}" if below else name
         at, to = file_place(source.root, one.path), file_place(root, path)
         faults.reach("clone.copying", path=one.path)
         make_folder(to.parent)
@@ -237,11 +161,12 @@ def _copied(root: Place, source: _Source) -> Iterator[dict[str, Any]]:
         yield _add(source, one, path)
 
 
-def _rewritten(root: Place, source: _Source) -> Iterator[dict[str, Any]]:
+def _rewritten(root: Place, source: _Source, work: Work) -> Iterator[dict[str, Any]]:
     """Files with deletion vectors, without the rows that these take away."""
     schema = stored_schema(source.handle)
     reader = RowReader(source.root, source.handle, schema)
     options = write_options(source.handle.metadata().configuration, schema, DEFAULT_TARGET_BYTES)
+    options = replace(options, prefix=work.prefix)
     for one in (file for file in source.files if file.vector is not None):
         with FileStream(root, schema, one.values, options) as stream:
             stream.write_all(reader.rows(one))
@@ -255,7 +180,11 @@ def _add(source: _Source, file: SourceFile, path: str) -> dict[str, Any]:
 
 
 def _commit(
-    root: Place, source: _Source, request: Clone, added: Sequence[Mapping[str, Any]]
+    root: Place,
+    source: _Source,
+    request: Clone,
+    added: Sequence[Mapping[str, Any]],
+    held: Held | None = None,
 ) -> None:
     now = source.handle.protocol()
     protocol: dict[str, Any] = {
@@ -272,4 +201,7 @@ def _commit(
         "sourceVersion": str(source.version),
         "isShallow": str(not request.deep).lower(),
     }
-    first_commit(root, LogCommit("CLONE", [{"protocol": protocol}, metadata, *added], parameters))
+    if held is not None:
+        parameters[ID] = held.work.id
+    commit = LogCommit("CLONE", [{"protocol": protocol}, metadata, *added], parameters)
+    first_commit(root, commit, held)

@@ -13,9 +13,11 @@ from raylake.delta.protocols import new_protocol
 from raylake.delta.schema import delta_schema
 from raylake.delta.stats import float_leaves, footer_stats, leaves
 from raylake.ingest.unit import DataFile
-from raylake.storage.place import Place, delete_tree
-from raylake.tables.clone import Made, first_commit
+from raylake.storage.place import Place
+from raylake.tables.clone import Made
 from raylake.tables.errors import TableExists, TableMissing, WriteConflict
+from raylake.tables.filling import first_commit, refuse_filled
+from raylake.tables.first_versions import first_info, unmake
 from raylake.tables.parquet_folder import ParquetFolder, parquet_folder
 from raylake.tables.rewrite_parts import write_options
 from raylake.tables.table_properties import check_properties
@@ -29,10 +31,12 @@ def convert(root: Place, request: Convert) -> Made:
 
     Raises:
         TableExists: It is a table already.
+        FolderTaken: A clone or a migration fills it.
         FilesRefused, SchemaMismatch, BadColumnName: It cannot be one; naming the files.
     """
     if log_files.commit_versions(root) or log_files.checkpoint_versions(root):
         raise TableExists(f"{root} is a Delta table already", hint="there is nothing to convert")
+    refuse_filled(root)
     check_properties(request.properties, f"{root}: convert")
     folder = parquet_folder(root, request.partition_by, cast=False)
     properties = dict(request.properties)
@@ -54,20 +58,19 @@ def roll_back_conversion(address: Place) -> None:
     Raises:
         TableMissing: It is no table.
         WriteConflict: It was not made by a conversion, or has been written to since.
+        LogDamaged, DependencyUnreachable: Its first commit cannot be read.
     """
+    info = first_info(address)
     versions = log_files.commit_versions(address)
-    if not versions:
+    if info is None or not versions:
         raise TableMissing(f"{address} holds no Delta table", path=str(address))
-    info = log_files.commit_info(log_files.read_commit(address, versions[0]) or [])
     if versions != [0] or info.get("operation") != OPERATION:
         raise WriteConflict(
             f"{address}: version {versions[-1]} is not a conversion's: there is more in the log "
             "than the files say",
             hint="clone the table, or copy its rows out; nothing was changed",
         )
-    # First the entry that makes it a table; what is left then is no log.
-    log_files.commit_path(address, 0).unlink()
-    delete_tree(log_files.log_folder(address))
+    unmake(address)
 
 
 def _adds(folder: ParquetFolder, properties: dict[str, str]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import duckdb
 import pyarrow as pa
@@ -18,6 +19,7 @@ from raylake.tables.expressions import quoted
 from raylake.tables.parquet_folder import ParquetFolder
 from raylake.tables.partition_text import typed_values
 from raylake.tables.rewrite_parts import target_size, write_options
+from raylake.tables.rows import refuse_empty_texts
 
 
 def copied(
@@ -25,18 +27,28 @@ def copied(
     target: Place,
     partition_by: Sequence[str],
     properties: Mapping[str, str],
+    prefix: str,
 ) -> list[DataFile]:
     """Write a folder's rows as data files below a target, not yet of a table.
 
+    Args:
+        source: The folder.
+        target: The table's folder.
+        partition_by: The table's partition columns.
+        properties: The table's properties.
+        prefix: What the files' names begin with.
+
     Raises:
+        ValuesRefused: A partition column has an empty text, which a table cannot hold.
         SchemaNarrowed: A value does not fit its column's type in Delta.
         OSError: A file cannot be read or written.
     """
     stored = pa.schema([one for one in source.schema if one.name not in partition_by])
     size = target_size(properties, None, str(target))
-    options = write_options(properties, stored, size)
+    options = replace(write_options(properties, stored, size), prefix=prefix)
     with PartitionedStream(target, source.schema, partition_by, options) as stream:
         for batch in _rows_of(source):
+            refuse_empty_texts(batch, partition_by, f"{target}: migrate")
             stream.write(pa.Table.from_batches([batch]))
     return stream.files
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from deltalake import CommitProperties
 
+from raylake import faults
 from raylake.delta.log_table import ENGINE, put_entry
 from raylake.delta.partition_values import partition_text
 from raylake.ingest.unit import DataFile
@@ -75,6 +76,7 @@ def commit(
     for txn in properties.app_transactions or []:
         actions.append({"txn": {"appId": txn.app_id, "version": txn.version}})
     put_entry(target.root, target.version + 1, actions)
+    faults.reach("merge.committed", table=str(target.root))
     _tend(target)
 
 

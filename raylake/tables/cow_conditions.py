@@ -7,7 +7,8 @@ calculates, casts or works on text is left to delta-rs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import decimal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -19,6 +20,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
+from raylake.tables.likeness import decimal_holds
 from raylake.tables.merging import Merge
 from raylake.tables.times import has_zone, is_time
 
@@ -81,9 +83,9 @@ def inexact(sql: str, sides: Mapping[str, pa.Schema]) -> str:
         sql: A checked condition.
         sides: The columns by qualifier; "" for those without one.
     """
-    nodes = list(sqlglot.parse_one(sql).walk(prune=_is_time_literal))
+    nodes = list(sqlglot.parse_one(sql).walk(prune=_is_typed_literal))
     for node in nodes:
-        plain = isinstance(node, (*_JOINS, *_VALUES, *_COMPARES, exp.Is)) or _is_time_literal(node)
+        plain = isinstance(node, (*_JOINS, *_VALUES, *_COMPARES, exp.Is)) or _is_typed_literal(node)
         if not plain:
             return f"{node.sql()} is calculated by delta-rs"
         if isinstance(node, exp.Is) and not isinstance(node.expression, exp.Null | exp.Boolean):
@@ -150,7 +152,7 @@ class Judge:
         return np.asarray(found.to_numpy(), dtype=np.bool_)
 
 
-def _is_time_literal(node: exp.Expr) -> bool:
+def _is_typed_literal(node: exp.Expr) -> bool:
     return isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal)
 
 
@@ -165,7 +167,7 @@ def _kind(node: exp.Expr, sides: Mapping[str, pa.Schema]) -> str:
         return _kind(node.this, sides)
     if isinstance(node, exp.Column):
         return _kind_of_type(sides[node.table].field(node.name).type)
-    if _is_time_literal(node):
+    if _is_typed_literal(node):
         return _kind_of_cast(node)
     if isinstance(node, exp.Literal):
         return _kind_of_literal(node, sides)
@@ -174,11 +176,24 @@ def _kind(node: exp.Expr, sides: Mapping[str, pa.Schema]) -> str:
 
 def _kind_of_cast(node: exp.Expr) -> str:
     kinds = {exp.DataType.Type.TIMESTAMPTZ: "instant", exp.DataType.Type.DATE: "date"}
-    text = node.this.name
-    found = kinds.get(node.args["to"].this, "")
+    text, to = node.this.name, node.args["to"]
+    if to.this == exp.DataType.Type.DECIMAL:
+        return "number" if _fits(text, [int(one.name) for one in to.expressions]) else ""
+    found = kinds.get(to.this, "")
     if found == "date":
         return found if is_time(text) and len(text) == _DATE_CHARACTERS else ""
     return found if has_zone(text) else ""
+
+
+def _fits(text: str, precision_and_scale: Sequence[int]) -> bool:
+    """Whether a decimal of that precision and scale holds a number without rounding it."""
+    try:
+        number = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        return False
+    if len(precision_and_scale) != 2 or not number.is_finite():
+        return False
+    return decimal_holds(text, *precision_and_scale)
 
 
 def _kind_of_literal(node: exp.Literal, sides: Mapping[str, pa.Schema]) -> str:

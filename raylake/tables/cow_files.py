@@ -25,7 +25,7 @@ from raylake.tables.cow_target import NotHere, Target, TargetFile
 
 ROW_GROUP_ROWS: Final = 65_536
 """Rows that are read, changed and written at a time: what bounds the memory of a rewrite."""
-_BUFFER_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

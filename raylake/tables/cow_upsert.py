@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
+from raylake import faults
 from raylake.delta import log_files
 from raylake.delta.files import WriteOptions, write_data_files
 from raylake.delta.verify_log import table_path
@@ -41,6 +43,7 @@ from raylake.tables.delta_rs_tasks import Task
 from raylake.tables.delta_rs_upsert import counted
 from raylake.tables.errors import ValuesRefused
 from raylake.tables.merging import Merge
+from raylake.tables.space import require_space
 from raylake.tables.subject import Subject
 
 MOST_THREADS: Final = 4
@@ -83,12 +86,14 @@ def own_merge(subject: Subject, handle: DeltaTable, merge: Merge) -> Task | None
     Raises:
         NotHere: delta-rs is to do it.
         ValuesRefused: Rows break NOT NULL or a constraint.
+        NotEnoughSpace: The disk has no room for the rewrite.
         OSError: A file cannot be read.
     """
     target = target_of(subject, handle, merge)
     plan = _planned(target, merge)
     if not plan.rewrites and not plan.inserted.num_rows:
         return None
+    _require_room(target, plan)
     return Task(
         lambda properties: _run(target, merge, plan, properties),
         lambda metrics: counted(merge, metrics),
@@ -257,6 +262,7 @@ def _run(target: Target, merge: Merge, plan: _Plan, properties: CommitProperties
         )
         removed = [one.file for one in plan.rewrites]
         changes = (removed, written.files, new_metadata(target, merge))
+        faults.reach("merge.written", table=str(target.root))
         keep = undo.pop_all()
     try:
         commit(target, merge, changes, counts, properties)
@@ -265,6 +271,32 @@ def _run(target: Target, merge: Merge, plan: _Plan, properties: CommitProperties
         if _is_anothers(target, written.files):
             keep.close()
         raise
+    except OSError:
+        if _is_not_there(target) or _is_anothers(target, written.files):
+            keep.close()
+        raise
+
+
+def _require_room(target: Target, plan: _Plan) -> None:
+    """Refuse a rewrite that does not fit: its files once more, and new rows as in memory.
+
+    Raises:
+        NotEnoughSpace: Saying the needed and the free bytes; nothing was written.
+    """
+    again = sum(one.file.size_bytes for one in plan.rewrites)
+    require_space(target.root, again + plan.inserted.nbytes, f"{target.root}: upsert")
+
+
+def _is_not_there(target: Target) -> bool:
+    """Whether the version after the target's certainly is not there, and never comes.
+
+    On a disk an entry is linked by who writes it, or never; a store may still apply what was asked.
+    """
+    base, entry = (log_files.commit_path(target.root, target.version + n) for n in (0, 1))
+    try:
+        return isinstance(target.root, Path) and not entry.exists() and base.exists()
+    except OSError:
+        return False
 
 
 def _is_anothers(target: Target, files: Sequence[DataFile]) -> bool:

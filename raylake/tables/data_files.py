@@ -106,15 +106,20 @@ def scan_of(root: Place, version: int, metadata: TableMetadata, request: Read) -
     if metadata.configuration.get(_MAPPING, "none") not in ("", "none"):
         return None
     schema = arrow_schema(Schema.from_json(metadata.schema_json))
+    return scan_of_rows(str(root), version, schema, request)
+
+
+def scan_of_rows(table: str, version: int, schema: pa.Schema, request: Read) -> FileScan | None:
+    """How rows of a version are chosen; None where its condition must be left to the engine."""
     where, needed = "", frozenset[str]()
     if request.where is not None:
-        found = condition(request.where, Scope({"": schema}, f"{root}: where"))
+        found = condition(request.where, Scope({"": schema}, f"{table}: where"))
         needed = frozenset(name for _, name in found.columns)
         if not _alike(found, [schema.field(name).type for name in needed]):
             return None
         where = found.sql("duckdb")
     columns = request.columns if request.columns is not None else tuple(schema.names)
-    return FileScan(str(root), version, schema, tuple(columns), where, needed)
+    return FileScan(table, version, schema, tuple(columns), where, needed)
 
 
 def read_file(scan: FileScan, file: LiveFile) -> Iterator[pa.RecordBatch]:
@@ -132,10 +137,20 @@ def read_file(scan: FileScan, file: LiveFile) -> Iterator[pa.RecordBatch]:
             whole = pa.RecordBatch.from_arrays(
                 columns, schema=pa.schema([scan.schema.field(name) for name in asked])
             )
-            if scan.where:
-                yield from _filtered(whole, scan)
-            elif batch.num_rows:
-                yield whole.select(list(scan.columns))
+            yield from chosen(scan, pa.Table.from_batches([whole]))
+
+
+def chosen(scan: FileScan, rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Of rows that have all columns that the scan needs, those that it wants.
+
+    Args:
+        scan: What is wanted.
+        rows: Rows of the version.
+    """
+    found = _filtered(rows, scan) if scan.where else rows.select(list(scan.columns))
+    for one in found.to_batches():
+        if one.num_rows:
+            yield one
 
 
 def _at(table: str, path: str) -> Place:
@@ -166,19 +181,16 @@ def _constant(text: str | None, kind: pa.DataType, rows: int) -> pa.Array:
     return pa.repeat(found[0], rows)
 
 
-def _filtered(batch: pa.RecordBatch, scan: FileScan) -> Iterator[pa.RecordBatch]:
+def _filtered(rows: pa.Table, scan: FileScan) -> pa.Table:
     names = ", ".join(exp.column(name, quoted=True).sql() for name in scan.columns) or "1 AS one"
     with duckdb.connect(
         ":memory:", config={"threads": 1, "enable_external_access": "false"}
     ) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("batch", pa.Table.from_batches([batch]))
+        connection.register("batch", rows)
         # Written anew from a checked tree: no text of a user's (raylake.tables.expressions).
         found = connection.sql(f"SELECT {names} FROM batch WHERE {scan.where}")  # noqa: S608
-        table = found.to_arrow_table()
-    for one in table.cast(scan.wanted).to_batches():
-        if one.num_rows:
-            yield one
+        return found.to_arrow_table().cast(scan.wanted)
 
 
 def _alike(found: Expression, kinds: Sequence[Any]) -> bool:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import functools
+import json
 import uuid
 from typing import Final
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 
 from raylake import faults
 from raylake.clock import Clock, SystemClock
+from raylake.delta.log_commit import LogCommit, commit_first, new_metadata_line
+from raylake.delta.protocols import new_protocol
 from raylake.ingest.retry import RetryPolicy
-from raylake.storage.place import Place, make_folder, place, storage_options
+from raylake.storage.place import Place, place
 from raylake.tables import delta_rs_reads
-from raylake.tables.creating import new_table, without_constraint
+from raylake.tables.creating import new_table
 from raylake.tables.delta_rs_apart import run_apart
-from raylake.tables.delta_rs_open import ENGINE, opened, opened_for, translated
+from raylake.tables.delta_rs_open import ENGINE, opened_for, translated
 from raylake.tables.delta_rs_scd2 import scd2_task
 from raylake.tables.delta_rs_tasks import (
     Task,
@@ -29,6 +32,8 @@ from raylake.tables.delta_rs_tasks import (
     update_task,
 )
 from raylake.tables.delta_rs_upkeep import upkeep_task
+from raylake.tables.errors import TableExists
+from raylake.tables.first_versions import is_first
 from raylake.tables.guards import refuse_slot
 from raylake.tables.landing import KEY, Landed, landed
 from raylake.tables.port import Fence
@@ -46,6 +51,7 @@ from raylake.tables.requests import (
     Write,
 )
 from raylake.tables.results import OperationResult, RowCounts, TableVersion
+from raylake.tables.table_properties import check_properties
 from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended
 from raylake.tables.upkeep_requests import Alter, Apart, Rearrange
 from raylake.tables.upserting import MergeBy, upsert_task
@@ -159,31 +165,32 @@ def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | Unneeded 
 
 
 def _create(root: Place, request: Create) -> Done:
-    """Create a table.
+    """Create a table by one commit of our own, with all of its constraints, or not at all.
+
+    delta-rs's own lists ``variantType`` on tables with named features (docs/adr/0029).
 
     Raises:
         TableError: As :func:`~raylake.tables.creating.new_table`.
-        PartlyDone: The table is there and lacks a constraint.
+        BadRequest, FeatureUnsupported: A property is none, or not honoured.
     """
     new = new_table(root, request)
-    failure = ended(lambda: _create_table(root, new.schema, request))
+    check_properties(request.properties, f"{root}: create")
+    # In Spark, double quotes are a text's; delta-rs reads both ways of quoting.
+    rules = {f"delta.constraints.{name}": one.sql("spark") for name, one in new.constraints.items()}
+    configuration = {**request.properties, **rules}
+    schema_json = new.schema.to_json()
+    metadata = new_metadata_line(
+        schema_json, request.partition_by, configuration, request.description
+    )
+    protocol = new_protocol(configuration, schema_json)
+    parameters = {"partitionBy": json.dumps(list(request.partition_by))}
+    commit = LogCommit("CREATE TABLE", [protocol, metadata], parameters)
+    failure = ended(lambda: commit_first(root, commit))
+    if failure is not None and is_first(root, commit):
+        # It is there: what failed came after it.
+        return Done(-1, 0)
+    if isinstance(failure, FileExistsError):
+        raise TableExists(f"{root} holds a Delta table already", hint="choose another address")
     if failure is not None:
         raise translated(failure, root, "create") from failure
-    handle = opened(root)
-    for name, one in new.constraints.items():
-        failure = ended(functools.partial(handle.alter.add_constraint, {name: one.sql()}))
-        if failure is not None:
-            raise without_constraint(root, name, failure) from failure
-    return Done(-1, int(handle.version()))
-
-
-def _create_table(root: Place, schema: Schema, request: Create) -> None:
-    make_folder(root)
-    DeltaTable.create(
-        str(root),
-        schema,
-        storage_options=storage_options(root),
-        partition_by=list(request.partition_by),
-        configuration=dict(request.properties),
-        description=request.description or None,
-    )
+    return Done(-1, 0)

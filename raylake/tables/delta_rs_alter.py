@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from raylake.tables.errors import (
     UnknownColumn,
     ValuesRefused,
 )
-from raylake.tables.expressions import Scope, condition, quoted
+from raylake.tables.expressions import Expression, Scope, condition, quoted
 from raylake.tables.results import RowCounts
 from raylake.tables.rewrite_parts import fields_json
 from raylake.tables.rows import check_names, plain
@@ -89,7 +89,21 @@ def properties_task(root: Place, handle: DeltaTable, request: SetProperties) -> 
     return _task(root, handle, _Change("SET TBLPROPERTIES", parameters, new))
 
 
-def add_constraint_task(root: Place, handle: DeltaTable, request: AddConstraint) -> Task:
+Breaking = Callable[[DeltaTable, Expression], int]
+"""How many rows of a handle's version a condition is false for, or unknown."""
+
+
+def breaking(handle: DeltaTable, rule: Expression) -> int:
+    """:data:`Breaking` by delta-rs."""
+    columns = [handle.schema().fields[0].name]
+    where = f"NOT COALESCE({rule.sql()}, FALSE)"
+    found = pa.RecordBatchReader.from_stream(handle.scan(columns=columns, predicate=where))
+    return sum(batch.num_rows for batch in found)
+
+
+def add_constraint_task(
+    root: Place, handle: DeltaTable, request: AddConstraint, count: Breaking = breaking
+) -> Task:
     """A CHECK constraint is added, once no row breaks it.
 
     Raises:
@@ -105,7 +119,7 @@ def add_constraint_task(root: Place, handle: DeltaTable, request: AddConstraint)
     if taken:
         raise BadRequest(f"{where}: it is there: {old[taken[0]]}", hint="drop it first")
     checked = condition(request.condition, Scope({"": arrow_schema(handle.schema())}, where))
-    broken = _count(handle, f"NOT COALESCE({checked.sql()}, FALSE)")
+    broken = count(handle, checked)
     if broken:
         raise ValuesRefused(
             f"{where}: {broken} rows of the table break {request.condition}",
@@ -133,7 +147,9 @@ def drop_constraint_task(root: Place, handle: DeltaTable, request: DropConstrain
     return _task(root, handle, _Change("DROP CONSTRAINT", {"name": request.name}, new))
 
 
-def not_null_task(root: Place, handle: DeltaTable, request: SetNotNull) -> Task | Unneeded:
+def not_null_task(
+    root: Place, handle: DeltaTable, request: SetNotNull, count: Breaking = breaking
+) -> Task | Unneeded:
     """NOT NULL is set, once each row has a value, or taken off.
 
     Raises:
@@ -144,7 +160,8 @@ def not_null_task(root: Place, handle: DeltaTable, request: SetNotNull) -> Task 
     require_column(schema, request.column, where)
     if schema.field(request.column).nullable != request.required:
         return Unneeded("the column is so already")
-    missing = _count(handle, f"{quoted(request.column)} IS NULL") if request.required else 0
+    rule = condition(f"{quoted(request.column)} IS NOT NULL", Scope({"": schema}, where))
+    missing = count(handle, rule) if request.required else 0
     if missing:
         raise ValuesRefused(
             f"{where}: {missing} rows have no value",
@@ -237,13 +254,6 @@ def _task(root: Place, handle: DeltaTable, change: _Change) -> Task:
         commit_after(root, version, commit.signed(properties))
 
     return Task(run, lambda _: RowCounts())
-
-
-def _count(handle: DeltaTable, where: str) -> int:
-    """Rows that a condition in delta-rs's words holds for."""
-    columns = [handle.schema().fields[0].name]
-    found = pa.RecordBatchReader.from_stream(handle.scan(columns=columns, predicate=where))
-    return sum(batch.num_rows for batch in found)
 
 
 def _check_stats_columns(wanted: Mapping[str, str], schema: pa.Schema, where: str) -> None:

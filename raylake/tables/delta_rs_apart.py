@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from deltalake import DeltaTable
+
 from raylake.clock import Clock
 from raylake.storage.place import Place
 from raylake.tables.checkpoints import put_damaged_aside, write_checkpoint
 from raylake.tables.clone import clone
 from raylake.tables.convert import convert
 from raylake.tables.delta_rs_open import opened_for
+from raylake.tables.errors import FeatureUnsupported
 from raylake.tables.guards import refuse_slot
 from raylake.tables.port import Fence
 from raylake.tables.results import FileCounts, RowCounts
@@ -42,8 +45,16 @@ def run_apart(root: Place, request: Apart, fence: Fence | None, clock: Clock) ->
     return Done(-1, 0, rows, files, note=made.note)
 
 
+def _opened(root: Place, request: Vacuum | Checkpoint, fence: Fence | None) -> DeltaTable:
+    try:
+        return opened_for(root, request, fence)
+    except FeatureUnsupported as error:
+        hint = "no engine of RayLake's does it to such a table; in Spark itself it can be done"
+        raise FeatureUnsupported(error.message, hint=hint, **error.context) from None
+
+
 def _vacuum(root: Place, request: Vacuum, fence: Fence | None, clock: Clock) -> Done:
-    handle = opened_for(root, request, fence)
+    handle = _opened(root, request, fence)
     version = int(handle.version())
     found = vacuum(root, handle, request, clock.now())
     files = FileCounts(removed=len(found.paths), removed_bytes=found.size_bytes)
@@ -53,7 +64,7 @@ def _vacuum(root: Place, request: Vacuum, fence: Fence | None, clock: Clock) -> 
 
 def _checkpoint(root: Place, request: Checkpoint, fence: Fence | None) -> Done:
     aside = put_damaged_aside(root) if request.repair else ()
-    opened_for(root, request, fence)
+    _opened(root, request, fence)
     found = write_checkpoint(root)
     notes = [f"put aside: {', '.join(aside)}"] if aside else []
     if not found.created:

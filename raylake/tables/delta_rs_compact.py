@@ -7,22 +7,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-import duckdb
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
-from raylake.config.findings import did_you_mean
 from raylake.delta.files import WriteOptions
 from raylake.delta.live_rows import RowReader, SourceFile, source_files
 from raylake.delta.log_commit import LogCommit
 from raylake.delta.log_reader import LogReader
+from raylake.delta.rewriting import FileGroup
 from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place
 from raylake.tables.compaction_plan import bins, by_partition
-from raylake.tables.delta_rs_tasks import Task, Unneeded
-from raylake.tables.errors import BadRequest, UnknownColumn
-from raylake.tables.expressions import Scope, condition
-from raylake.tables.partition_text import typed_values
+from raylake.tables.delta_rs_tasks import Metrics, Task, Unneeded
+from raylake.tables.rearranging import check_columns, chosen
 from raylake.tables.results import RowCounts
 from raylake.tables.rewrite_parts import (
     Part,
@@ -34,7 +31,6 @@ from raylake.tables.rewrite_parts import (
 )
 from raylake.tables.space import require_space
 from raylake.tables.upkeep_requests import Compact, ZOrder
-from raylake.tables.z_curve import MAX_COLUMNS, orderable
 from raylake.tables.z_sort import sampled, z_ordered
 
 _Z_ROW_GROUP_ROWS: Final = 131_072
@@ -45,7 +41,7 @@ def compact_task(root: Place, handle: DeltaTable, request: Compact) -> Task | Un
     """Small files become larger ones; nothing to do where that would not make fewer of them."""
     configuration = handle.metadata().configuration
     target_bytes = target_size(configuration, request.target_file_bytes, f"{root}: compact")
-    files = _chosen(root, handle, request.where, f"{root}: compact")
+    files = _of_request(root, handle, request.where, f"{root}: compact")
     plan = bins(files, target_bytes)
     if not plan:
         return Unneeded(
@@ -65,9 +61,9 @@ def zorder_task(root: Place, handle: DeltaTable, request: ZOrder) -> Task | Unne
     """Each partition's rows lie along the Z-order curve."""
     configuration = handle.metadata().configuration
     schema = stored_schema(handle)
-    _check_columns(root, schema, handle.metadata().partition_columns, request.columns)
+    check_columns(root, schema, handle.metadata().partition_columns, request.columns)
     target_bytes = target_size(configuration, request.target_file_bytes, f"{root}: zorder")
-    files = _chosen(root, handle, request.where, f"{root}: zorder")
+    files = _of_request(root, handle, request.where, f"{root}: zorder")
     if not files:
         return Unneeded("nothing to gain: there are no rows")
     reader = RowReader(root, handle, schema)
@@ -93,11 +89,17 @@ def _task(
     version, schema = int(handle.version()), stored_schema(handle)
     require_space(root, sum(one.size_bytes for one in parts), f"{root}: {commit.operation}")
 
+    def written() -> tuple[list[FileGroup], LogCommit]:
+        return write_parts(root, schema, parts, options), commit
+
     def run(properties: CommitProperties) -> None:
-        groups = write_parts(root, schema, parts, options)
+        groups, _ = written()
         commit_parts(root, groups, version, commit.signed(properties))
 
-    return Task(run, lambda metrics: RowCounts(copied=int(metrics.get("numCopiedRows") or 0)))
+    def count(metrics: Metrics) -> RowCounts:
+        return RowCounts(copied=int(metrics.get("numCopiedRows") or 0))
+
+    return Task(run, count, written=written)
 
 
 def _as_they_come(reader: RowReader, files: Sequence[SourceFile]) -> Streams:
@@ -115,54 +117,7 @@ def _rows(reader: RowReader, files: Sequence[SourceFile]) -> Iterator[pa.RecordB
         yield from reader.rows(one)
 
 
-def _chosen(root: Place, handle: DeltaTable, where: str | None, what: str) -> list[SourceFile]:
-    """The live files of the partitions that a condition holds for.
-
-    Raises:
-        BadRequest: The condition names a column that is not a partition column.
-    """
+def _of_request(root: Place, handle: DeltaTable, where: str | None, what: str) -> list[SourceFile]:
     files = source_files(LogReader(str(root)).snapshot(int(handle.version())))
-    if where is None or not files:
-        return files
-    schema = arrow_schema(handle.schema())
     by = handle.metadata().partition_columns
-    checked = condition(where, Scope({"": schema}, f"{what} where"))
-    others = sorted({name for _, name in checked.columns} - set(by))
-    if others:
-        raise BadRequest(
-            f"{what}: {others[0]!r} is no partition column",
-            hint=f"partition columns: {', '.join(by) or 'none'}",
-            column=others[0],
-        )
-    values = pa.table(
-        {n: typed_values([f.values.get(n) for f in files], schema.field(n)) for n in by}
-    )
-    with duckdb.connect(config={"enable_external_access": "false"}) as connection:
-        connection.register("files", values)
-        query = f"SELECT COALESCE({checked.sql('duckdb')}, FALSE) AS chosen FROM files"  # noqa: S608
-        chosen = pa.table(connection.sql(query).to_arrow_table()).column("chosen").to_pylist()
-    return [one for one, wanted in zip(files, chosen, strict=True) if wanted]
-
-
-def _check_columns(
-    root: Place, schema: pa.Schema, partition_by: Sequence[str], columns: Sequence[str]
-) -> None:
-    if not 1 <= len(columns) <= MAX_COLUMNS or len(set(columns)) < len(columns):
-        raise BadRequest(
-            f"{root}: zorder by {len(columns)} columns",
-            hint=f"name one to {MAX_COLUMNS} different ones; each further one weakens the others",
-        )
-    for name in columns:
-        if name in partition_by:
-            raise BadRequest(f"{root}: zorder: {name!r} is a partition column", column=name)
-        if name not in schema.names:
-            raise UnknownColumn(
-                f"{root}: zorder: there is no column {name!r}",
-                hint=did_you_mean(name, schema.names),
-                column=name,
-            )
-        if not orderable(schema.field(name).type):
-            raise BadRequest(
-                f"{root}: zorder: values of {name!r} ({schema.field(name).type}) have no order",
-                column=name,
-            )
+    return chosen(files, where, (arrow_schema(handle.schema()), by), what)

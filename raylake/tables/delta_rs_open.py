@@ -39,6 +39,7 @@ from raylake.tables.expressions import Expression, quoted
 from raylake.tables.guards import refuse_write, rules
 from raylake.tables.port import Fence
 from raylake.tables.requests import Write
+from raylake.tables.space import ran_out
 from raylake.tables.subject import Subject
 from raylake.tables.versions import missing
 
@@ -127,6 +128,8 @@ def translated(error: Exception, root: Place, what: str) -> RayLakeError:
         root: The table.
         what: The operation.
     """
+    if (full := ran_out(error, root, f"{root}: {what}")) is not None:
+        return full
     if isinstance(error, RayLakeError):
         return error
     if isinstance(error, CommitFailedError):

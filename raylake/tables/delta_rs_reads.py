@@ -8,29 +8,50 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place
+from raylake.tables.arrow_reads import arrow_reader
 from raylake.tables.delta_rs_open import opened
+from raylake.tables.errors import BadExpression
 from raylake.tables.feeds import FEED_FIELDS, feed_schema, kept, require_feed, versions_of
 from raylake.tables.reading import wanted_of
 from raylake.tables.requests import Changes, Read
 from raylake.tables.rows import without_views
 from raylake.tables.versions import Versions
 
+_TOO_FAR: Final = "to Nanosecond"
 _KINDS: Final = {field.name: field.type for field in FEED_FIELDS}
 
 
 def read(root: Place, request: Read) -> pa.RecordBatchReader:
-    """See :meth:`raylake.tables.port.TableEngine.read`."""
+    """See :meth:`raylake.tables.port.TableEngine.read`.
+
+    Raises:
+        BadExpression: Beside what the port says: a time that delta-rs cannot compare.
+    """
     versions = Versions(root)
     version = versions.resolve(request.version, request.at)
     handle = opened(root, version)
     if version < versions.latest:
         versions.require_files(files(handle) - files(opened(root)), version)
     wanted, condition = wanted_of(root, arrow_schema(handle.schema()), version, request)
+    if condition is None:
+        whole = arrow_reader(root, handle, wanted)
+        if whole is not None:
+            return whole
     where = None if condition is None else condition.sql()
-    found = pa.RecordBatchReader.from_stream(handle.scan(columns=wanted.names, predicate=where))
+    try:
+        found = pa.RecordBatchReader.from_stream(handle.scan(columns=wanted.names, predicate=where))
+    except DeltaError as error:
+        if where is None or _TOO_FAR not in str(error):
+            raise
+        raise BadExpression(
+            f"{root}: read: a time in the condition lies before 1677 or after 2262, where delta-rs "
+            "cannot compare it with a column",
+            hint="read without the condition and filter the rows, or use engine: spark",
+        ) from error
     return pa.RecordBatchReader.from_batches(wanted, (batch.cast(wanted) for batch in found))
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
@@ -30,13 +32,13 @@ from raylake.tables.errors import BadRequest, SchemaMismatch, SchemaNarrowed
 from raylake.tables.partition_text import typed_values
 from raylake.tables.results import RowCounts
 from raylake.tables.rewrite_parts import delete_files, fields_json, target_size, write_options
-from raylake.tables.rows import lossy, plain
+from raylake.tables.rows import lossy, plain, refuse_empty_texts
 from raylake.tables.space import require_space
 from raylake.tables.upkeep_requests import Repartition, WidenColumns
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """What a table becomes.
 
     Attributes:
@@ -50,8 +52,26 @@ class _Shape:
     schema_json: str
 
 
-def widen_task(root: Place, handle: DeltaTable, request: WidenColumns) -> Task | Unneeded:
+Written = Callable[
+    [DeltaTable, Sequence[SourceFile], Shape, WriteOptions],
+    AbstractContextManager[FileGroup],
+]
+"""Writes all rows of a handle's version in another shape, to files that are of no table yet.
+
+Within the context they may be committed; who holds it deletes them where they certainly are not.
+"""
+
+
+def widen_task(
+    root: Place, handle: DeltaTable, request: WidenColumns, written: Written | None = None
+) -> Task | Unneeded:
     """Columns get wider types.
+
+    Args:
+        root: The table.
+        handle: delta-rs's handle of it.
+        request: Which, and which types.
+        written: Writes the rows; None: this process does.
 
     Raises:
         SchemaNarrowed: A type does not hold each value of the old one.
@@ -73,14 +93,20 @@ def widen_task(root: Place, handle: DeltaTable, request: WidenColumns) -> Task |
         next(one for one in fields if one["name"] == name)["type"] = asked
     if schema.equals(old):
         return Unneeded("the columns have these types already")
-    shape = _Shape(schema, partition_by, json.dumps({"type": "struct", "fields": fields}))
+    shape = Shape(schema, partition_by, json.dumps({"type": "struct", "fields": fields}))
     described = {name: str(kind) for name, kind in request.types.items()}
     commit = LogCommit("CHANGE COLUMN", (), {"types": json.dumps(described)})
-    return _task(root, handle, shape, commit)
+    return _task(root, handle, shape, commit, written or partial(_written, root))
 
 
-def repartition_task(root: Place, handle: DeltaTable, request: Repartition) -> Task | Unneeded:
-    """The table is partitioned by other columns."""
+def repartition_task(
+    root: Place, handle: DeltaTable, request: Repartition, written: Written | None = None
+) -> Task | Unneeded:
+    """The table is partitioned by other columns; ``written`` as for :func:`widen_task`.
+
+    Raises:
+        ValuesRefused: While it runs: a partition column would have an empty text.
+    """
     where = f"{root}: repartition"
     schema = arrow_schema(handle.schema())
     if len(set(request.partition_by)) < len(request.partition_by):
@@ -96,12 +122,14 @@ def repartition_task(root: Place, handle: DeltaTable, request: Repartition) -> T
         raise BadRequest(f"{where}: no column would be left for the files")
     if request.partition_by == tuple(handle.metadata().partition_columns):
         return Unneeded("the table is partitioned so already")
-    shape = _Shape(schema, request.partition_by, handle.schema().to_json())
+    shape = Shape(schema, request.partition_by, handle.schema().to_json())
     commit = LogCommit("REPARTITION", (), {"partitionBy": json.dumps(list(request.partition_by))})
-    return _task(root, handle, shape, commit)
+    return _task(root, handle, shape, commit, written or partial(_written, root))
 
 
-def _task(root: Place, handle: DeltaTable, shape: _Shape, commit: LogCommit) -> Task:
+def _task(
+    root: Place, handle: DeltaTable, shape: Shape, commit: LogCommit, written: Written
+) -> Task:
     version = int(handle.version())
     files = source_files(LogReader(str(root)).snapshot(version))
     require_space(root, sum(one.size_bytes for one in files), f"{root}: {commit.operation}")
@@ -114,37 +142,39 @@ def _task(root: Place, handle: DeltaTable, shape: _Shape, commit: LogCommit) -> 
     options = write_options(configuration, stored, target_bytes)
 
     def run(properties: CommitProperties) -> None:
-        group = _written(root, handle, files, shape, options)
         mine = replace(commit, actions=actions).signed(properties)
-        try:
-            # Nothing may come between: a file that is appended has the old shape.
-            commit_after(root, version, rewrite_commit(mine, [group], time.time()))
-        except CommitFailedError:
-            now = surviving(root, [group], version)
-            if now.certain and not now.landed:
-                delete_files(root, [group])
-            raise
+        with written(handle, files, shape, options) as group:
+            refuse_unequal(root, group)
+            try:
+                # Nothing may come between: a file that is appended has the old shape.
+                commit_after(root, version, rewrite_commit(mine, [group], time.time()))
+            except CommitFailedError:
+                now = surviving(root, [group], version)
+                if now.certain and not now.landed:
+                    delete_files(root, [group])
+                raise
 
     return Task(run, lambda metrics: RowCounts(copied=int(metrics.get("numCopiedRows") or 0)))
 
 
+@contextmanager
 def _written(
     root: Place,
     handle: DeltaTable,
     files: Sequence[SourceFile],
-    shape: _Shape,
+    shape: Shape,
     options: WriteOptions,
-) -> FileGroup:
+) -> Iterator[FileGroup]:
     old = handle.metadata().partition_columns
     stored = pa.schema([one for one in shape.schema if one.name not in old])
     reader = RowReader(root, handle, stored)
     with PartitionedStream(root, shape.schema, shape.partition_by, options) as stream:
         for file in files:
             for batch in reader.rows(file):
-                stream.write(_whole(batch, file.values, shape.schema))
-    group = FileGroup(tuple(files), tuple(stream.files), stream.rows)
-    refuse_unequal(root, group)
-    return group
+                rows = _whole(batch, file.values, shape.schema)
+                refuse_empty_texts(rows, shape.partition_by, f"{root}: repartition")
+                stream.write(rows)
+    yield FileGroup(tuple(files), tuple(stream.files), stream.rows)
 
 
 def _whole(batch: pa.RecordBatch, values: Mapping[str, str | None], schema: pa.Schema) -> pa.Table:

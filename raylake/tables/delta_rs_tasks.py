@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
+from raylake.delta.log_commit import LogCommit
+from raylake.delta.protocols import asked_for
+from raylake.delta.rewriting import FileGroup
+from raylake.delta.schema import delta_schema
 from raylake.storage.place import Place
+from raylake.tables.delta_rs_files import written_as
+from raylake.tables.delta_rs_limits import (
+    refuse_partition_updates,
+    refuse_partition_values,
+    refuse_spellings,
+)
 from raylake.tables.delta_rs_open import opened, subject_of
 from raylake.tables.delta_rs_reads import files, rows_by_file
-from raylake.tables.errors import BadRequest
+from raylake.tables.errors import BadRequest, FeatureUnsupported
 from raylake.tables.requests import Append, Delete, Overwrite, Restore, Update
 from raylake.tables.results import RowCounts
 from raylake.tables.subject import assignments, overwriting, where_of, whole_rows
 from raylake.tables.versions import Versions
 
 Metrics = Mapping[str, Any]
+_NAMED: Final = 7
+"""The writer version from which on a protocol names its features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +43,14 @@ class Task:
         retries: How often delta-rs may put the commit behind another writer's by itself; None for
             its default. 0 where what was read decides what is written.
         why: Why it is run in this way, where there is another.
+        written: Of files that are written anew: writes them, for another one to commit.
     """
 
     run: Callable[[CommitProperties], object]
     count: Callable[[Metrics], RowCounts]
     retries: int | None = 0
     why: str = ""
+    written: Callable[[], tuple[list[FileGroup], LogCommit]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +69,16 @@ def append_task(root: Place, handle: DeltaTable, request: Append) -> Task | None
     rows = whole_rows(subject_of(root, handle), request.rows, adds=request.schema == "merge")
     if not rows.num_rows:
         return None
+    _refuse_lost_features(root, handle, rows.schema, "append")
+    refuse_partition_values(root, handle, rows)
+    settings = written_as(rows)
 
     def run(properties: CommitProperties) -> None:
         write_deltalake(
             handle,
             rows,
             mode="append",
+            writer_properties=settings,
             schema_mode="merge" if request.schema == "merge" else None,
             commit_properties=properties,
         )
@@ -70,14 +89,18 @@ def append_task(root: Place, handle: DeltaTable, request: Append) -> Task | None
 def overwrite_task(root: Place, handle: DeltaTable, request: Overwrite) -> Task:
     """All rows, or those of a condition, are replaced."""
     rows, condition = overwriting(subject_of(root, handle), request)
+    _refuse_lost_features(root, handle, rows.schema, "overwrite")
+    refuse_spellings(root, handle)
+    refuse_partition_values(root, handle, rows)
     where = None if condition is None else condition.sql()
-    before = sum(rows_by_file(handle).values())
+    before, settings = sum(rows_by_file(handle).values()), written_as(rows)
 
     def run(properties: CommitProperties) -> None:
         write_deltalake(
             handle,
             rows,
             mode="overwrite",
+            writer_properties=settings,
             predicate=where,
             schema_mode=None if request.schema == "strict" else request.schema,
             commit_properties=properties,
@@ -94,8 +117,33 @@ def overwrite_task(root: Place, handle: DeltaTable, request: Overwrite) -> Task:
     return Task(run, count)
 
 
+def _refuse_lost_features(root: Place, handle: DeltaTable, schema: pa.Schema, what: str) -> None:
+    """Refuse rows whose new columns would make delta-rs forget what the table's protocol has.
+
+    For a first column of times without a zone it names that feature alone: constraints, NOT NULL
+    and the change feed, which numbered protocols have without naming them, would be lost.
+
+    Raises:
+        FeatureUnsupported: Says what adds such a column.
+    """
+    protocol = handle.protocol()
+    new = delta_schema(schema).to_json()
+    before = asked_for({}, handle.schema().to_json())
+    wanted = asked_for(handle.metadata().configuration, new) | before
+    if "timestampNtz" not in wanted - before or protocol.min_writer_version >= _NAMED:
+        return
+    if lost := sorted(wanted - {"timestampNtz"}):
+        raise FeatureUnsupported(
+            f"{root}: {what}: with a new column of times without a zone delta-rs would take "
+            f"{', '.join(lost)} off the table",
+            hint="add the column first, by itself (AddColumns)",
+            feature="timestampNtz",
+        )
+
+
 def delete_task(root: Place, handle: DeltaTable, request: Delete) -> Task:
     """Rows are taken away."""
+    refuse_spellings(root, handle)
     where = where_of(subject_of(root, handle), request.where, "delete").sql()
     before = sum(rows_by_file(handle).values())
 
@@ -106,13 +154,18 @@ def delete_task(root: Place, handle: DeltaTable, request: Delete) -> Task:
             deleted = before - sum(rows_by_file(handle).values())
         return RowCounts(deleted=int(deleted), copied=int(metrics.get("num_copied_rows") or 0))
 
-    return Task(lambda properties: handle.delete(where, commit_properties=properties), count)
+    def run(properties: CommitProperties) -> None:
+        handle.delete(where, writer_properties=written_as(), commit_properties=properties)
+
+    return Task(run, count)
 
 
 def update_task(root: Place, handle: DeltaTable, request: Update) -> Task:
     """Columns get new values."""
+    refuse_spellings(root, handle)
     subject = subject_of(root, handle)
     values = assignments(subject, request.set, "update")
+    refuse_partition_updates(root, handle, values)
     updates = {name: expression.sql() for name, expression in values.items()}
     where = None if request.where is None else where_of(subject, request.where, "update").sql()
 
@@ -121,6 +174,7 @@ def update_task(root: Place, handle: DeltaTable, request: Update) -> Task:
             updates=updates,
             predicate=where,
             error_on_type_mismatch=True,
+            writer_properties=written_as(),
             commit_properties=properties,
         )
 
@@ -142,6 +196,7 @@ def restore_task(root: Place, handle: DeltaTable, request: Restore) -> Task | No
     if target == handle.version():
         return None
     versions.require_files(files(opened(root, target)) - files(handle), target)
+    refuse_spellings(root, handle)
     before = rows_by_file(handle)
 
     def count(_: Metrics) -> RowCounts:

@@ -6,8 +6,10 @@ from deltalake import DeltaTable
 
 from raylake.storage.place import Place
 from raylake.tables.delta_rs_alter import (
+    Breaking,
     add_columns_task,
     add_constraint_task,
+    breaking,
     drop_constraint_task,
     not_null_task,
     properties_task,
@@ -41,18 +43,28 @@ def upkeep_task(root: Place, handle: DeltaTable, request: Alter | Rearrange) -> 
         return widen_task(root, handle, request)
     if isinstance(request, Repartition):
         return repartition_task(root, handle, request)
-    return _altering(root, handle, request)
+    return altering(root, handle, request)
 
 
-def _altering(root: Place, handle: DeltaTable, request: Alter) -> Task | Unneeded:
+def altering(
+    root: Place, handle: DeltaTable, request: Alter, count: Breaking = breaking
+) -> Task | Unneeded:
+    """What is to run of a change of metadata, checked.
+
+    Args:
+        root: The table.
+        handle: delta-rs's handle of it.
+        request: What is asked for; not a rewrite.
+        count: Looks for rows that break a new rule.
+    """
     if isinstance(request, SetProperties):
         return properties_task(root, handle, request)
     if isinstance(request, AddConstraint):
-        return add_constraint_task(root, handle, request)
+        return add_constraint_task(root, handle, request, count)
     if isinstance(request, DropConstraint):
         return drop_constraint_task(root, handle, request)
     if isinstance(request, SetNotNull):
-        return not_null_task(root, handle, request)
+        return not_null_task(root, handle, request, count)
     if isinstance(request, AddColumns):
         return add_columns_task(root, handle, request)
     if isinstance(request, WidenColumns | Repartition):

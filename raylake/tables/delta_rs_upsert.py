@@ -11,6 +11,12 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable
 
 from raylake.delta.schema import arrow_schema
+from raylake.tables.delta_rs_files import written_as
+from raylake.tables.delta_rs_limits import (
+    refuse_partition_updates,
+    refuse_partition_values,
+    refuse_spellings,
+)
 from raylake.tables.delta_rs_tasks import Metrics, Task
 from raylake.tables.errors import FeatureUnsupported
 from raylake.tables.expressions import quoted
@@ -24,9 +30,13 @@ def delta_rs_merge(subject: Subject, handle: DeltaTable, merge: Merge) -> Task:
     """A merge as delta-rs carries it out.
 
     Raises:
-        FeatureUnsupported: It cannot; says who can.
+        FeatureUnsupported: It cannot, or does it wrongly; says who can.
     """
     source, insert = merge.rows, merge.clauses.insert_sql()
+    refuse_spellings(subject.root, handle)
+    refuse_partition_values(subject.root, handle, source)
+    if merge.unmatched is not None and merge.unmatched.values is not None:
+        refuse_partition_updates(subject.root, handle, merge.unmatched.values)
     if any(not field.nullable for field in subject.schema):
         if merge.adds:
             raise FeatureUnsupported(
@@ -73,6 +83,7 @@ def _run(
         target_alias="target",
         merge_schema=bool(merge.adds),
         error_on_type_mismatch=True,
+        writer_properties=written_as(source),
         commit_properties=properties,
     )
     if clauses.delete is not None:

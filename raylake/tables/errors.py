@@ -134,6 +134,12 @@ class OwnerOnly(TableError, Refused):
     code = "owner_only"
 
 
+class TopicRecreated(TableError, Refused):
+    """Rows of a topic and of one created again under its name: which are concerned is unknown."""
+
+    code = "topic_recreated"
+
+
 class SlotClosed(TableError, Refused):
     """The owner's slot that an operation ran under is over: another number is in the log."""
 
@@ -182,10 +188,28 @@ class FilesRefused(TableError, Refused):
     code = "files_refused"
 
 
+class FolderTaken(TableError, Refused):
+    """Another work fills the folder, or uses the journal; the message names it."""
+
+    code = "folder_taken"
+
+
 class MigrationDiffers(TableError, Refused):
     """A copy is not what its source is; it is not visible."""
 
     code = "migration_differs"
+
+
+class HoldingNeedsCluster(BadRequest):
+    """Versions are held in the object store of a Ray cluster, and this lake has none."""
+
+    code = "holding_needs_cluster"
+
+
+class TooLargeToHold(TableError, Refused):
+    """A version is larger than the limit of what is held, or than the object store."""
+
+    code = "too_large_to_hold"
 
 
 class NotEnoughSpace(TableError, Refused):

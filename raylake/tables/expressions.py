@@ -28,7 +28,15 @@ from sqlglot.errors import SqlglotError
 
 from raylake.config.findings import did_you_mean
 from raylake.tables.errors import BadExpression, TimeWithoutZone, UnknownColumn
-from raylake.tables.likeness import SPARK, differs, differs_on, with_doubles
+from raylake.tables.likeness import (
+    SPARK,
+    decimal_holds,
+    differs,
+    differs_on,
+    exact_decimals,
+    with_doubles,
+    with_full_names,
+)
 from raylake.tables.times import has_zone, is_time
 
 MAX_CHARACTERS: Final = 20_000
@@ -136,7 +144,11 @@ class Expression:
         Args:
             dialect: sqlglot's name of it; None: what DataFusion reads.
         """
-        tree = with_doubles(self._tree) if dialect == SPARK else self._tree
+        tree = self._tree
+        if dialect == SPARK:
+            tree = with_doubles(tree)
+        elif dialect is None:
+            tree = with_full_names(tree)
         return str(tree.sql(dialect=dialect, identify=True, comments=False))
 
     def bounds(self) -> list[tuple[str, str, str]]:
@@ -217,6 +229,8 @@ def value(text: str, scope: Scope) -> Expression:
             tree = resolved
         else:
             column.replace(resolved)
+    if reason := exact_decimals(tree, lambda one: _type_of(scope, one.table, one.name)):
+        raise _bad(scope, text, f"{reason}: engines differ there")
     return Expression(frozenset(read), tree)
 
 
@@ -236,8 +250,7 @@ def _number_fits(text: str, kind: pa.DataType) -> bool:
     if pa.types.is_integer(kind):
         return bool(places == 0 and number < 1 << (kind.bit_width - 1))
     if pa.types.is_decimal(kind):
-        limit = decimal.Decimal(10) ** (kind.precision - kind.scale)
-        return bool(places <= kind.scale and number < limit)
+        return decimal_holds(text, kind.precision, kind.scale)
     return bool(pa.types.is_floating(kind))
 
 

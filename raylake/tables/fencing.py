@@ -19,6 +19,7 @@ from raylake.tables.port import Fence
 from raylake.tables.requests import Restore, Write
 from raylake.tables.upkeep_requests import Rearrange
 
+_DEAD_LETTERS: Final = "dead letters of other tables"
 _LETTERS: Final = re.compile(r"raylake/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -64,32 +65,11 @@ def refuse_accounted(root: Place, configuration: Mapping[str, str], operation: W
         OwnerOnly: The log counts these rows; the message says what counts them.
     """
     # Where rows are only rearranged they stay as they are, and so does the account.
-    if not isinstance(operation, Rearrange):
-        refuse_fed(root, configuration, operation)
-
-
-def refuse_fed(root: Place, configuration: Mapping[str, str], operation: Write) -> None:
-    """Refuse any operation, one that changes no row too, on a table that a pipeline feeds.
-
-    It has an owner of its own, which a foreign epoch would end.
-
-    Args:
-        root: A table.
-        configuration: Its properties.
-        operation: What is asked for.
-
-    Raises:
-        OwnerOnly: The log counts its rows; the message says what counts them.
-    """
+    if isinstance(operation, Rearrange):
+        return
     what = _counted(root, configuration)
     if not what:
         return
-    if isinstance(operation, Rearrange):
-        raise OwnerOnly(
-            f"{root}: the table's log counts {what}: its pipeline's owner writes it alone, and "
-            "grants no slots to others",
-            hint="nothing was changed; read from it, and write to a table of your own",
-        )
     if isinstance(operation, Restore):
         raise OwnerOnly(
             f"{root}: the table's log counts {what}: a restore would bring rows back, or take "
@@ -99,8 +79,28 @@ def refuse_fed(root: Place, configuration: Mapping[str, str], operation: Write) 
     raise OwnerOnly(
         f"{root}: the table's log counts {what}: rows that come or leave otherwise would break "
         "the account",
-        hint="read from it, and write to a table of your own",
+        hint="on a Ray cluster the table's owner changes and deletes rows: "
+        "raylake.connect(lake=…, tables=RayTables()); else write to a table of your own",
     )
+
+
+def is_fed(root: Place, configuration: Mapping[str, str]) -> bool:
+    """Whether a pipeline feeds a table, so that only the pipeline's owner commits to it.
+
+    Args:
+        root: A table.
+        configuration: Its properties.
+
+    Raises:
+        OwnerOnly: It holds the dead letters of other tables, which nobody else changes.
+    """
+    what = _counted(root, configuration)
+    if what == _DEAD_LETTERS:
+        raise OwnerOnly(
+            f"{root}: the table's log counts {what}: the dead-letter queue writes it alone",
+            hint="nothing was changed; read from it, and write to a table of your own",
+        )
+    return bool(what)
 
 
 def _counted(root: Place, configuration: Mapping[str, str]) -> str:
@@ -120,7 +120,7 @@ def account(txns: Iterable[str]) -> str:
         if parsed is not None:
             topics.add(parsed.source.topic)
         elif _LETTERS.fullmatch(text):
-            return "dead letters of other tables"
+            return _DEAD_LETTERS
     if topics:
         return f"the offsets of topic {min(topics)!r}" + (
             " and others" if topics - {min(topics)} else ""

@@ -41,7 +41,8 @@ def refuse_write(
         if fence is None:
             raise OwnerOnly(
                 f"{root}: the table has an owner ({OWNER_APP}), which orders what is written to it",
-                hint="go through the owner: `raylake.connect(lake=…).table(…)` does",
+                hint="go through the owner: `raylake.connect(lake=…, address=…)` does, on its Ray "
+                "cluster",
             )
     if fence is not None:
         known = stored if fence.app_id == OWNER_APP else number_of(fence.app_id)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final, Literal
 from urllib.parse import unquote
 
+from raylake.delta.live_rows import path_below
 from raylake.delta.log_reader import Commit, LogReader
 from raylake.storage.place import Place
 from raylake.tables.times import utc
@@ -71,7 +73,7 @@ def readable_versions(root: Place, limit: int | None = None) -> list[ReadableVer
     kept_s = retention_s(configuration, FILE_RETENTION, DEFAULT_FILE_RETENTION_S)
     log_kept_s = retention_s(configuration, LOG_RETENTION, DEFAULT_LOG_RETENTION_S)
     commits = [c for c in reader.commits(end=versions.latest) if c.version <= versions.latest]
-    leaving_ms = removals(commits)
+    leaving_ms = removals(commits, partial(path_below, root))
     found: list[ReadableVersion] = []
     for commit in reversed(commits):
         if commit.version < oldest or (limit is not None and len(found) >= limit):
@@ -97,11 +99,12 @@ def readable_versions(root: Place, limit: int | None = None) -> list[ReadableVer
     return found
 
 
-def removals(commits: Iterable[Commit]) -> dict[int, int]:
+def removals(commits: Iterable[Commit], name_of: Callable[[str], str] = unquote) -> dict[int, int]:
     """For each version that has files which a later one removed: when the first of them was.
 
     Args:
         commits: In order, without a gap; what they add and remove.
+        name_of: A file's one name, from the one that the log has.
 
     Returns:
         Version to milliseconds since the epoch.
@@ -113,10 +116,11 @@ def removals(commits: Iterable[Commit]) -> dict[int, int]:
         first = commit.version if first < 0 else first
         last = commit.version
         for one in commit.removes():
-            since = added.get(_file(one), first)
+            since = added.get(_file(one, name_of), first)
             if since < commit.version:
                 spans.append((since, commit.version - 1, int(one.get("deletionTimestamp") or 0)))
-        added.update(dict.fromkeys((_file(one) for one in commit.adds()), commit.version))
+        names = (_file(one, name_of) for one in commit.adds())
+        added.update(dict.fromkeys(names, commit.version))
     return _earliest(spans, first, last)
 
 
@@ -128,9 +132,9 @@ def retention_s(configuration: Mapping[str, str], name: str, default_s: int) -> 
     return int(found[1]) * _UNIT_S[found[2].lower()]
 
 
-def _file(action: Mapping[str, object]) -> str:
+def _file(action: Mapping[str, object], name_of: Callable[[str], str]) -> str:
     vector = action.get("deletionVector")
-    return f"{unquote(str(action['path']))}{vector or ''}"
+    return f"{name_of(str(action['path']))}{vector or ''}"
 
 
 def _earliest(spans: list[tuple[int, int, int]], first: int, last: int) -> dict[int, int]:

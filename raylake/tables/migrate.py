@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from raylake import faults
 from raylake.delta import log_files
 from raylake.delta.log_commit import LogCommit, add_line, new_metadata_line
-from raylake.delta.log_store import files_of
 from raylake.delta.protocols import new_protocol
 from raylake.delta.schema import delta_schema
-from raylake.storage.place import Place, delete_tree, make_folder, place
-from raylake.tables.clone import MARK, filling, first_commit, refuse_taken
+from raylake.errors import DependencyUnreachable
+from raylake.storage.place import Place, folders_of, place, prune
 from raylake.tables.copying import copied, copied_sums, source_sums
 from raylake.tables.errors import (
     BadRequest,
@@ -30,9 +30,22 @@ from raylake.tables.errors import (
     UnknownColumn,
     WriteConflict,
 )
+from raylake.tables.filling import (
+    Held,
+    Work,
+    delete_files_of,
+    filling,
+    first_commit,
+    gone_on,
+    refuse_taken,
+    taken,
+)
+from raylake.tables.first_versions import ID, is_made_by, unmake
 from raylake.tables.migration_journal import (
     JOURNAL,
+    USER,
     Entry,
+    Journal,
     Migrate,
     Migrated,
     read_journal,
@@ -52,6 +65,7 @@ def migrate(
     journal: str,
     *,
     switch: bool = True,
+    take_over: bool = False,
     told: Callable[[Migrated], None] = lambda _one: None,
 ) -> list[Migrated]:
     """Move tables over, or go on with a migration that was interrupted.
@@ -61,6 +75,8 @@ def migrate(
         journal: A folder for what has been done.
         switch: Whether the tables become visible once all of them are validated; a later call with
             ``switch`` goes on from there.
+        take_over: Take the journal from another process that works by it, and the targets from
+            another migration or clone. One of this machine that has ended is taken over without.
         told: Called with each table after each of its steps.
 
     Returns:
@@ -69,52 +85,54 @@ def migrate(
     Raises:
         BadRequest: The journal is another migration's, or a target is named twice.
         TableExists, FilesRefused, SchemaMismatch, NotEnoughSpace: Nothing was written.
+        FolderTaken: Another process works by the journal, or another work fills a target.
         MigrationDiffers: A copy is not what its source is; nothing is visible.
         DependencyUnreachable: A file could not be read or written; it can go on.
     """
-    folder = place(journal)
-    entries = _begun(tables, folder)
-    for entry in entries:
-        if entry.now.state == "planned":
-            _copy(entry)
-            _record(entries, folder, entry, told)
-    for entry in entries:
-        if entry.now.state == "copied":
-            _validate(entry)
-            _record(entries, folder, entry, told)
-    for entry in entries if switch else ():
-        if entry.now.state == "validated":
-            _switch(entry)
-            _record(entries, folder, entry, told)
-    return [entry.now for entry in entries]
+    with _working(place(journal), told, take_over=take_over) as by:
+        plan = _begun(tables, by)
+        steps = [("planned", _copy), ("copied", _validate)]
+        for state, step in [*steps, ("validated", _switch)] if switch else steps:
+            for entry in plan.entries:
+                if entry.now.state == state:
+                    step(entry, _Step(plan, by.held.work.id, by.take_over))
+                    by.record(plan, entry)
+        return [entry.now for entry in plan.entries]
 
 
 def roll_back(
-    journal: str, *, told: Callable[[Migrated], None] = lambda _one: None
+    journal: str,
+    *,
+    take_over: bool = False,
+    told: Callable[[Migrated], None] = lambda _one: None,
 ) -> list[Migrated]:
-    """Take away what a migration made; the sources are as they were.
+    """Take away what a migration made, and nothing else; the sources are as they were.
+
+    Args:
+        journal: Its folder.
+        take_over: As for :func:`migrate`.
+        told: Called with each table once it is taken away.
 
     Raises:
         BadRequest: There is no such migration.
+        FolderTaken: Another process works by the journal.
         WriteConflict: A table has been written to since; nothing was taken away.
     """
     folder = place(journal)
-    entries = read_journal(folder)
-    for entry in entries:
-        _refuse_used(entry)
-    for entry in reversed(entries):
-        if entry.now.state == "rolled_back":
-            continue
-        # The deletions before it took a while.
-        _refuse_used(entry)
-        target = place(entry.now.target)
-        if log_files.commit_versions(target):
-            # First what makes it a table.
-            log_files.commit_path(target, 0).unlink()
-        delete_tree(target)
-        entry.now = replace(entry.now, state="rolled_back")
-        _record(entries, folder, entry, told)
-    return [entry.now for entry in entries]
+    read_journal(folder)
+    with _working(folder, told, take_over=take_over) as by:
+        plan = read_journal(folder)
+        for entry in plan.entries:
+            _refuse_used(entry, plan)
+        for entry in reversed(plan.entries):
+            if entry.now.state == "rolled_back":
+                continue
+            # The deletions before it took a while.
+            _refuse_used(entry, plan)
+            _take_away(entry, plan)
+            entry.now = replace(entry.now, state="rolled_back")
+            by.record(plan, entry)
+        return [entry.now for entry in plan.entries]
 
 
 def migration(journal: str) -> list[Migrated]:
@@ -123,45 +141,100 @@ def migration(journal: str) -> list[Migrated]:
     Raises:
         BadRequest: There is no such migration.
     """
-    return [entry.now for entry in read_journal(place(journal))]
+    return [entry.now for entry in read_journal(place(journal)).entries]
 
 
-def _begun(tables: Sequence[Migrate], folder: Place) -> list[Entry]:
+@dataclass(frozen=True, slots=True)
+class _ByJournal:
+    """This process, the only one that works by a journal."""
+
+    held: Held
+    told: Callable[[Migrated], None]
+    take_over: bool
+
+    def record(self, journal: Journal, entry: Entry) -> None:
+        self.held.require()
+        write_journal(journal)
+        self.told(entry.now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step of a migration."""
+
+    journal: Journal
+    process: str
+    take_over: bool
+
+    @property
+    def work(self) -> Work:
+        """Whose the targets are: the migration's; this process's part of it has its own id."""
+        where = str(self.journal.folder)
+        return Work("migration", journal=where, id=f"{self.journal.work}-{self.process}")
+
+
+@contextlib.contextmanager
+def _working(
+    folder: Place, told: Callable[[Migrated], None], *, take_over: bool
+) -> Iterator[_ByJournal]:
+    """Work by a journal, alone.
+
+    Raises:
+        FolderTaken: Another process does.
+        DependencyUnreachable: The folder cannot be read or written.
+    """
+    made = not isinstance(folder, Path) or not folder.exists()
+    try:
+        held = taken(folder, Work("migration"), name=USER, take_over=take_over)
+    except OSError as error:
+        raise DependencyUnreachable(f"{folder}: the journal: {error}") from error
+    try:
+        yield _ByJournal(held, told, take_over)
+    finally:
+        held.settle()
+        if made:
+            # Nothing was begun: no empty folder stays.
+            prune(folder)
+
+
+def _begun(tables: Sequence[Migrate], by: _ByJournal) -> Journal:
+    folder = by.held.root
     if (folder / JOURNAL).exists():
-        entries = read_journal(folder)
-        if tables and [request_json(one.request) for one in entries] != [
+        journal = read_journal(folder)
+        if tables and [request_json(one.request) for one in journal.entries] != [
             request_json(one) for one in tables
         ]:
             raise BadRequest(
                 f"{folder}: the journal is that of another migration",
                 hint="name another folder, or roll that one back",
             )
-        if any(one.now.state == "rolled_back" for one in entries):
+        if any(one.now.state == "rolled_back" for one in journal.entries):
             raise BadRequest(
                 f"{folder}: this migration was rolled back", hint="name another folder"
             )
-        return entries
+        return journal
     if not tables:
         raise BadRequest(f"{folder}: there is no migration to go on with")
     targets = [one.target.rstrip("/") for one in tables]
     twice = sorted({one for one in targets if targets.count(one) > 1})
     if twice:
         raise BadRequest(f"{folder}: {twice[0]} is named twice as a target")
-    entries = [_planned(one) for one in tables]
+    journal = Journal(folder, by.held.work.id, [])
+    entries = [_planned(one, take_over=by.take_over) for one in tables]
     for entry in entries:
         need = sum(entry.source_files.values())
         same = [one for one in entries if _parent(one) == _parent(entry)]
         total = max(need, sum(sum(one.source_files.values()) for one in same))
         require_space(place(entry.now.target), total, f"{entry.now.target}: migrate")
-    make_folder(folder)
-    write_journal(entries, folder)
-    return entries
+    journal.entries.extend(entries)
+    write_journal(journal)
+    return journal
 
 
-def _planned(request: Migrate) -> Entry:
+def _planned(request: Migrate, *, take_over: bool) -> Entry:
     where = f"{request.target}: migrate"
     source, target = place(request.source), place(request.target)
-    refuse_taken(target)
+    refuse_taken(target, take_over=take_over)
     check_properties(request.properties, where)
     found = parquet_folder(source, None, cast=True)
     for name in request.partition_by or ():
@@ -169,18 +242,17 @@ def _planned(request: Migrate) -> Entry:
             raise UnknownColumn(f"{where}: there is no column {name!r} to partition by")
     schema_json = delta_schema(found.schema).to_json()
     now = Migrated(request.source, request.target)
-    return Entry(request, now, found.fingerprint(), schema_json, [])
+    return Entry(request, now, found.fingerprint(), schema_json, [], folders_of(target))
 
 
-def _copy(entry: Entry) -> None:
-    target = place(entry.now.target)
-    refuse_taken(target)
+def _copy(entry: Entry, step: _Step) -> None:
+    target, work = place(entry.now.target), step.work
+    refuse_taken(target, work=work, take_over=step.take_over)
     found = _source(entry)
+    by, properties = _partition_by(entry, found), dict(entry.request.properties)
     # It stays unfinished until it is switched: whatever is in it is nobody's yet.
-    with filling(target, keep_mark=True):
-        entry.written = copied(
-            found, target, _partition_by(entry, found), dict(entry.request.properties)
-        )
+    with filling(target, work, keep_mark=True, take_over=step.take_over):
+        entry.written = copied(found, target, by, properties, work.prefix)
     faults.reach("migrate.copied", target=entry.now.target)
     entry.now = replace(
         entry.now,
@@ -191,12 +263,14 @@ def _copy(entry: Entry) -> None:
     )
 
 
-def _validate(entry: Entry) -> None:
+def _validate(entry: Entry, step: _Step) -> None:
     """Rows, checksums of each column, and the schema of the copy are those of the source.
 
     Raises:
         MigrationDiffers: Naming the first difference.
+        FolderTaken: Another work has taken the target over.
     """
+    _held(entry, step)
     where = f"{entry.now.target}: validate"
     found = _source(entry)
     if delta_schema(found.schema).to_json() != entry.schema_json:
@@ -217,17 +291,17 @@ def _validate(entry: Entry) -> None:
     entry.now = replace(entry.now, state="validated", checksums=sums)
 
 
-def _switch(entry: Entry) -> None:
+def _switch(entry: Entry, step: _Step) -> None:
     target = place(entry.now.target)
     if log_files.commit_versions(target):
         # It was interrupted between the commit and its line in the journal.
-        info = log_files.commit_info(log_files.read_commit(target, 0) or [])
-        if info.get("operation") != OPERATION:
+        if not is_made_by(target, step.journal.work):
             raise WriteConflict(
                 f"{target}: another table was made there", hint="roll the migration back"
             )
-        _switched(entry, target)
+        _switched(entry, step)
         return
+    held = _held(entry, step)
     properties = dict(entry.request.properties)
     partition_by = _partition_by(entry, _source(entry))
     actions = [
@@ -235,42 +309,57 @@ def _switch(entry: Entry) -> None:
         new_metadata_line(entry.schema_json, partition_by, properties),
         *(add_line(one, time.time(), data_change=True) for one in entry.written),
     ]
-    parameters = {"source": entry.now.source}
-    first_commit(target, LogCommit(OPERATION, actions, parameters))
-    _switched(entry, target)
+    parameters = {"source": entry.now.source, ID: step.journal.work}
+    first_commit(target, LogCommit(OPERATION, actions, parameters), held)
+    _switched(entry, step)
 
 
-def _switched(entry: Entry, target: Place) -> None:
-    with contextlib.suppress(OSError):
-        (target / MARK).unlink()
+def _switched(entry: Entry, step: _Step) -> None:
+    Held(place(entry.now.target), Work("migration", id=step.journal.work)).settle()
     entry.now = replace(entry.now, state="switched")
 
 
-def _refuse_used(entry: Entry) -> None:
-    """Refuse to take away what is not this migration's alone.
+def _held(entry: Entry, step: _Step) -> Held:
+    """The target, which another process may have filled for this migration.
 
     Raises:
-        WriteConflict: The table has been written to, or is another one.
+        FolderTaken: Another work has taken it over.
+        DependencyUnreachable: That cannot be read or written.
     """
-    if entry.now.state == "rolled_back":
-        return
+    try:
+        return gone_on(place(entry.now.target), step.work)
+    except OSError as error:
+        raise DependencyUnreachable(f"{entry.now.target}: who fills it: {error}") from error
+
+
+def _refuse_used(entry: Entry, journal: Journal) -> None:
+    """Refuse to take away a table that has been written to, and so is no longer ours alone.
+
+    Raises:
+        WriteConflict: It has, or its first commit is gone, which would tell.
+    """
     target = place(entry.now.target)
     versions = log_files.commit_versions(target)
-    if not versions:
-        with contextlib.suppress(FileNotFoundError):
-            there = files_of(str(target)).tree("")
-            if there and MARK not in there:
-                raise WriteConflict(
-                    f"{target}: somebody else's files lie there", hint="move them away first"
-                )
+    if entry.now.state == "rolled_back" or not versions:
         return
-    info = log_files.commit_info(log_files.read_commit(target, versions[0]) or [])
-    if versions != [0] or info.get("operation") != OPERATION:
+    if versions[0] == 0 and not is_made_by(target, journal.work):
+        # Another work's table stays, whatever of ours may lie beside it.
+        return
+    if versions != [0]:
         raise WriteConflict(
             f"{target}: the table has been written to since (version {versions[-1]}); nothing was "
             "taken away",
             hint="what was written since would be lost: copy it out, then drop the table yourself",
         )
+
+
+def _take_away(entry: Entry, journal: Journal) -> None:
+    target = place(entry.now.target)
+    if log_files.commit_versions(target) and is_made_by(target, journal.work):
+        unmake(target)
+    delete_files_of(target, journal.work)
+    Held(target, Work("migration", id=journal.work)).give_up()
+    prune(target, entry.folders)
 
 
 def _source(entry: Entry) -> ParquetFolder:
@@ -296,13 +385,6 @@ def _partition_by(entry: Entry, found: ParquetFolder) -> tuple[str, ...]:
 
 def _parent(entry: Entry) -> str:
     return entry.now.target.rstrip("/").rpartition("/")[0]
-
-
-def _record(
-    entries: Sequence[Entry], folder: Place, entry: Entry, told: Callable[[Migrated], None]
-) -> None:
-    write_journal(entries, folder)
-    told(entry.now)
 
 
 __all__ = ["Migrate", "Migrated", "migrate", "migration", "roll_back"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
@@ -13,7 +13,9 @@ from raylake.storage.place import Place, write_whole
 from raylake.tables.errors import BadRequest
 
 JOURNAL: Final = "migration.json"
-FORMAT: Final = 1
+USER: Final = "_raylake_journal"
+"""Begins the names of the files that say which process works by the journal."""
+FORMAT: Final = 2
 State = Literal["planned", "copied", "validated", "switched", "rolled_back"]
 
 
@@ -67,6 +69,7 @@ class Entry:
         source_files: The source's files by size in bytes, as they were when it was planned.
         schema_json: The table's schema, as the log will have it.
         written: The copy's files.
+        folders: Folders that the target had before, which stay when it is rolled back.
     """
 
     request: Migrate
@@ -74,12 +77,29 @@ class Entry:
     source_files: dict[str, int]
     schema_json: str
     written: list[DataFile]
+    folders: list[str] = field(default_factory=list)
 
 
-def write_journal(entries: Sequence[Entry], folder: Place) -> None:
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A migration, as it is written down.
+
+    Attributes:
+        folder: Where.
+        work: Its id: whose the files are that it writes.
+        entries: Its tables.
+    """
+
+    folder: Place
+    work: str
+    entries: list[Entry]
+
+
+def write_journal(journal: Journal) -> None:
     """Write the journal; a reader sees the old one or the new one."""
     document = {
         "format": FORMAT,
+        "work": journal.work,
         "tables": [
             {
                 "request": request_json(one.request),
@@ -87,15 +107,16 @@ def write_journal(entries: Sequence[Entry], folder: Place) -> None:
                 "source_files": one.source_files,
                 "schema": one.schema_json,
                 "written": [file_json(file) for file in one.written],
+                "folders": one.folders,
             }
-            for one in entries
+            for one in journal.entries
         ],
     }
-    write_whole(folder / JOURNAL, json.dumps(document), sync=True)
+    write_whole(journal.folder / JOURNAL, json.dumps(document), sync=True)
 
 
-def read_journal(folder: Place) -> list[Entry]:
-    """The tables of a migration.
+def read_journal(folder: Place) -> Journal:
+    """A migration.
 
     Raises:
         BadRequest: There is no journal, or it cannot be read.
@@ -103,13 +124,14 @@ def read_journal(folder: Place) -> list[Entry]:
     try:
         document = json.loads((folder / JOURNAL).read_text())
         tables, number = document["tables"], int(document["format"])
+        work = str(document["work"])
     except FileNotFoundError:
         raise BadRequest(f"{folder} holds no journal of a migration") from None
     except (ValueError, KeyError, TypeError) as error:
         raise BadRequest(f"{folder}/{JOURNAL} cannot be read: {error}") from error
     if number > FORMAT:
         raise BadRequest(f"{folder}/{JOURNAL} was written by a newer release (format {number})")
-    return [_entry(one) for one in tables]
+    return Journal(folder, work, [_entry(one) for one in tables])
 
 
 def _entry(document: Mapping[str, Any]) -> Entry:
@@ -124,6 +146,7 @@ def _entry(document: Mapping[str, Any]) -> Entry:
         dict(document["source_files"]),
         document["schema"],
         [file_from_json(one) for one in document["written"]],
+        list(document.get("folders", [])),
     )
 
 

@@ -194,6 +194,13 @@ def _values(root: Place, path: str) -> dict[str, str | None]:
                 hint="files lie in the folder itself, or in column=value folders",
                 path=path,
             )
+        if not value:
+            raise FilesRefused(
+                f"{root}/{path}: the folder {folder!r} has an empty value, and among a Delta "
+                "table's partition values that is null",
+                hint=f"name it {name}={NULL_FOLDER} where null is meant",
+                path=path,
+            )
         found[unquote(name)] = None if value == NULL_FOLDER else unquote(value)
     return found
 

@@ -15,7 +15,9 @@ from raylake.tables.errors import FeatureUnsupported, NoEngine
 
 EngineChoice = Literal["auto", "delta-rs", "spark"]
 
-Reason = Literal["named", "fits", "too_large", "only_engine", "no_spark", "out_of_memory"]
+Reason = Literal[
+    "named", "fits", "too_large", "only_engine", "no_spark", "out_of_memory", "no_rows"
+]
 """Why an engine was chosen, as a metric has it."""
 
 DELTA_RS: Final = "delta-rs"
@@ -50,6 +52,7 @@ class Allowance:
 
 
 USUAL: Final = Allowance()
+NO_ROWS: Final = "Spark was named, and has nothing to compute: RayLake does it without an engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Load:
         total_files: Their number.
         source_bytes: Size of the rows that are handed over, in memory.
         sorts: Whether it sorts all that it touches (Z-order).
+        computes: Whether rows are looked at at all; else it is files and the log alone, which
+            RayLake sees to without an engine.
         refused: Engine to the reason why it cannot do this operation on this table.
     """
 
@@ -72,6 +77,7 @@ class Load:
     total_files: int = 0
     source_bytes: int = 0
     sorts: bool = False
+    computes: bool = True
     refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -139,6 +145,9 @@ def decide(load: Load, resources: Resources, choice: EngineChoice = "auto") -> R
     """
     if choice != "auto":
         _refuse(load, choice, named=True)
+        if choice == SPARK and not load.computes and DELTA_RS not in load.refused:
+            # No session is started for it: it would have nothing to do.
+            return Route(DELTA_RS, NO_ROWS, "no_rows", load)
         if choice == SPARK:
             _require_spark(resources, "the engine was named")
             return Route(SPARK, "the engine was named", "named", load)

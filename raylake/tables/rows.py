@@ -118,6 +118,30 @@ def as_partitioned(rows: pa.Table, partition_by: Iterable[str]) -> pa.Table:
     return rows
 
 
+def refuse_empty_texts(
+    rows: pa.Table | pa.RecordBatch, partition_by: Iterable[str], where: str
+) -> None:
+    """Refuse rows whose text would become null when their column becomes a partition column.
+
+    Delta's protocol has an empty text for null among partition values, of any type.
+
+    Raises:
+        ValuesRefused: Naming the column.
+    """
+    for name in partition_by:
+        kind = rows.schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            continue
+        if pc.any(pc.equal(rows.column(name), "")).as_py():
+            raise ValuesRefused(
+                f"{where}: rows have an empty text in {name!r}; among partition values of a "
+                "Delta table that is null",
+                hint=f"update these rows to null or to a text first, or leave {name!r} out of the "
+                "partition columns",
+                column=name,
+            )
+
+
 def refuse_nulls(rows: pa.Table, schema: pa.Schema, where: str) -> None:
     """Refuse rows without a value in a column that is NOT NULL.
 
@@ -171,6 +195,21 @@ def lossy(source: pa.DataType, target: pa.DataType) -> str:
 def without_views(schema: pa.Schema) -> pa.Schema:
     """The schema with plain strings and bytes, which every reader of Arrow knows."""
     return pa.schema([f.with_type(_common(f.type)) for f in schema], metadata=schema.metadata)
+
+
+def plain_text(kind: pa.DataType) -> pa.DataType:
+    """The type with plain strings and bytes in the place of views, at any depth."""
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([one.with_type(plain_text(one.type)) for one in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(plain_text(kind.value_type)))
+    if pa.types.is_map(kind):
+        return pa.map_(plain_text(kind.key_type), plain_text(kind.item_type))
+    return kind
 
 
 def _fitted(rows: pa.Table, field: pa.Field, where: str) -> pa.ChunkedArray:

@@ -55,6 +55,8 @@ class Order:
         why: Why this engine.
         fence: The slot's number; None where the table has no owner.
         stores: How object stores are reached, references instead of secrets.
+        request: Whose turn it is on a table that a pipeline feeds: what is done is written and not
+            committed. Empty elsewhere.
     """
 
     table: str
@@ -62,6 +64,7 @@ class Order:
     why: str
     fence: Fence | None = None
     stores: Mapping[str, Any] = field(default_factory=dict)
+    request: str = ""
 
     @property
     def name(self) -> str:

@@ -90,8 +90,13 @@ _RESERVED: Final[Mapping[str, str]] = {
 }
 
 
-def check_properties(wanted: Mapping[str, str], where: str) -> None:
+def check_properties(wanted: Mapping[str, str], where: str, *, spark: bool = False) -> None:
     """Refuse keys and values that mean nothing here, each by name.
+
+    Args:
+        wanted: Key to value.
+        where: For messages.
+        spark: Whether Spark sets them, which checks the values of what it alone honours.
 
     Raises:
         FeatureUnsupported: Spark alone honours it.
@@ -102,6 +107,8 @@ def check_properties(wanted: Mapping[str, str], where: str) -> None:
         if not key.startswith("delta."):
             continue
         if key in SPARK_ONLY:
+            if spark:
+                continue
             raise FeatureUnsupported(
                 f"{where}: {key} ({SPARK_ONLY[key]}) is not honoured by delta-rs",
                 hint="use engine: spark",

@@ -28,7 +28,16 @@ from raylake.tables.requests import (
 )
 from raylake.tables.routing import DELTA_RS, Load
 from raylake.tables.table_properties import needs_spark
-from raylake.tables.upkeep_requests import Apart, Compact, Repartition, WidenColumns, ZOrder
+from raylake.tables.upkeep_requests import (
+    AddColumns,
+    Apart,
+    Compact,
+    DropConstraint,
+    Repartition,
+    SetProperties,
+    WidenColumns,
+    ZOrder,
+)
 
 Bound = tuple[str, str, Any]
 """Column, operator, value: what rows must fulfil to be touched."""
@@ -44,9 +53,11 @@ _REWRITES: Final = (
     *(Upsert, Scd2, Delete, Update, Overwrite),
     *(Compact, ZOrder, Repartition, WidenColumns),
 )
+_LOG_ALONE: Final = (SetProperties, DropConstraint, AddColumns)
+"""Changes of metadata for which no row has to be looked at."""
 
 
-def load(table: str, operation: Write) -> Load:
+def load(table: str, operation: Write, handle: DeltaTable | None = None) -> Load:
     """What an operation has to touch.
 
     A condition that cannot be judged by the files' statistics counts as touching all of them.
@@ -54,6 +65,7 @@ def load(table: str, operation: Write) -> Load:
     Args:
         table: The table's address.
         operation: What is to be done. What is wrong with it is told when it is run.
+        handle: The table's newest version, where it is open already.
 
     Raises:
         TableMissing, LogDamaged, DependencyUnreachable: The table cannot be read.
@@ -61,11 +73,11 @@ def load(table: str, operation: Write) -> Load:
     source = getattr(operation, "rows", None)
     source_bytes = int(source.nbytes) if isinstance(source, pa.Table) else 0
     if isinstance(operation, Create | Apart):
-        return Load()
+        return Load(computes=isinstance(operation, Create))
     if reason := needs_spark(operation):
         return Load(refused={DELTA_RS: reason})
     try:
-        handle = opened(place(table))
+        handle = handle or opened(place(table))
         refuse_unknown(handle, table)
     except (FeatureUnsupported, UnsupportedTable) as error:
         return Load(source_bytes=source_bytes, refused={DELTA_RS: error.message})
@@ -79,7 +91,35 @@ def load(table: str, operation: Write) -> Load:
         total_files=adds.num_rows,
         source_bytes=source_bytes,
         sorts=isinstance(operation, ZOrder),
+        computes=not isinstance(operation, _LOG_ALONE),
     )
+
+
+def surely_untouched(handle: DeltaTable, operation: Write) -> frozenset[str]:
+    """Files of which no row can be concerned, by statistics that are exact; as the log names them.
+
+    Args:
+        handle: delta-rs's handle of the version.
+        operation: A delete, an update or an upsert.
+    """
+    adds = pa.table(handle.get_add_actions(flatten=True))
+    schema = arrow_schema(handle.schema())
+    try:
+        bounds = [one for one in _bounds(schema, operation) if _exact(schema, one[0])]
+    except TableError:
+        # What is wrong with it is told when it is run.
+        return frozenset()
+    mask = pa.chunked_array([pa.array([True] * adds.num_rows, pa.bool_())])
+    for column, operator, value in bounds:
+        mask = pc.and_(mask, _may_hold(adds, column, operator, value))
+    return frozenset(adds.column("path").filter(pc.invert(mask)).to_pylist())
+
+
+def _exact(schema: pa.Schema, column: str) -> bool:
+    """Whether statistics hold a column's bounds whole: times are cut, and floats have NaN."""
+    kind = schema.field(column).type
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_date(kind))
 
 
 def _touched(handle: DeltaTable, adds: pa.Table, operation: Write) -> pa.Array:

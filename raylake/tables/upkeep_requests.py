@@ -186,12 +186,15 @@ class Clone:
         at: As of this time; text is ISO 8601.
         deep: Whether the data is copied; else the clone's log names the source's files, and a
             vacuum of the source takes them from the clone.
+        take_over: Take the address from another clone or migration that fills it. Nobody else can
+            tell whether one on another machine has ended; one of this machine's is looked for.
     """
 
     source: str
     version: int | None = None
     at: datetime | str | None = None
     deep: bool = True
+    take_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

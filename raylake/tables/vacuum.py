@@ -8,10 +8,9 @@ writer that has not committed yet needs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +19,7 @@ from deltalake import DeltaTable
 
 from raylake.delta import log_files
 from raylake.delta.checkpoint import interval_s
-from raylake.delta.live_rows import SourceFile, source_files
+from raylake.delta.live_rows import SourceFile, path_below, source_files
 from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.log_store import files_of
 from raylake.delta.txn_listing import checkpoint_files
@@ -68,7 +67,7 @@ def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Va
     log = _Log(root, horizon_ms)
     needed = log.needed()
     for version in request.keep_versions:
-        needed |= _all_files(source_files(log.snapshot(log.versions.known(version))))
+        needed |= _all_files(root, source_files(log.snapshot(log.versions.known(version))))
     known = None if request.orphans else log.known()
     chosen: dict[str, int] = {}
     for path, size in there.items():
@@ -137,17 +136,17 @@ class _Log:
 
     def needed(self) -> set[str]:
         """Files that a version within the retention needs."""
-        found = _all_files(source_files(self.snapshot(self.versions.latest)))
-        found |= _all_files(source_files(self.snapshot(self._base)))
+        found = _all_files(self._root, source_files(self.snapshot(self.versions.latest)))
+        found |= _all_files(self._root, source_files(self.snapshot(self._base)))
         for actions in self._after(self._base):
-            found |= set(_named(actions, ("add", "cdc")))
+            found |= _named(self._root, actions, ("add", "cdc"))
         return found | set(self._tombstones(young=True))
 
     def known(self) -> set[str]:
         """Files that the log says were removed, or held changes."""
         found: set[str] = set(self._tombstones(young=False))
         for actions in self._after(self._commits[0] - 1):
-            found |= set(_named(actions, ("remove", "cdc")))
+            found |= _named(self._root, actions, ("remove", "cdc"))
         return found
 
     def _after(self, version: int) -> Iterator[list[dict[str, Any]]]:
@@ -169,31 +168,35 @@ class _Log:
     def _remembered(self, removes: pa.Array, *, young: bool) -> Iterator[str]:
         for one in removes.to_pylist():
             if not young or int(one.get("deletionTimestamp") or 0) > self._horizon_ms:
-                yield from _paths_of(one)
+                yield from _paths_of(self._root, one)
 
 
-def _all_files(files: Iterable[SourceFile]) -> set[str]:
+def _all_files(root: Place, files: Iterable[SourceFile]) -> set[str]:
     found: set[str] = set()
     for one in files:
-        found.add(unquote(one.path))
-        vector = vector_file(one.vector)
-        if vector is not None:
-            found.add(unquote(vector))
+        found |= set(_paths(root, one.path, one.vector))
     return found
 
 
-def _named(actions: Iterable[dict[str, Any]], kinds: tuple[str, ...]) -> Iterator[str]:
+def _named(root: Place, actions: Iterable[Mapping[str, Any]], kinds: Sequence[str]) -> set[str]:
+    found: set[str] = set()
     for action in actions:
         for kind in kinds:
             if action.get(kind):
-                yield from _paths_of(action[kind])
+                found |= set(_paths_of(root, action[kind]))
+    return found
 
 
-def _paths_of(file: dict[str, Any]) -> Iterator[str]:
-    yield unquote(str(file["path"]))
-    vector = vector_file(file.get("deletionVector"))
-    if vector is not None:
-        yield unquote(vector)
+def _paths_of(root: Place, file: Mapping[str, Any]) -> Iterator[str]:
+    return _paths(root, str(file["path"]), file.get("deletionVector"))
+
+
+def _paths(root: Place, path: str, vector: Mapping[str, Any] | None) -> Iterator[str]:
+    """A file of the log and its vector, as they lie in the table's folder."""
+    yield path_below(root, path)
+    at = vector_file(vector)
+    if at is not None:
+        yield path_below(root, at)
 
 
 def _is_data(path: str) -> bool:

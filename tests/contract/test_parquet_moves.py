@@ -21,8 +21,8 @@ from raylake.tables import errors, migrate
 from raylake.tables.convert import roll_back_conversion
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.migrate import Migrate
-from raylake.tables.requests import Append, Create, Read, Upsert
-from raylake.tables.upkeep_requests import Compact, Convert
+from raylake.tables.requests import Append, Create, Read, Update, Upsert
+from raylake.tables.upkeep_requests import Compact, Convert, Repartition
 from tests.harness.disk import SmallDisk, small_disk
 
 __all__ = ["small_disk"]
@@ -173,6 +173,9 @@ def test_folders_that_are_no_table_are_refused_by_name(tmp_path: Path) -> None:
     refused("odd", "'sub' is no column=value")
     written(tmp_path / "twice", {"id=1/a.parquet": rows(0, 2)})
     refused("twice", "'id' is in the files")
+    # Delta's protocol: an empty text among partition values is null.
+    written(tmp_path / "empty", {"x=/a.parquet": rows(0, 2)})
+    refused("empty", "'x=' has an empty value")
     unsigned = rows(0, 2, u=pa.array([1, 2], pa.uint32()))
     folder = written(tmp_path / "unsigned", {"a.parquet": unsigned})
     with pytest.raises(errors.SchemaMismatch, match="migrate"):
@@ -244,6 +247,26 @@ def test_tables_are_copied_validated_and_switched(tmp_path: Path) -> None:
     with pytest.raises(errors.WriteConflict, match="written to since"):
         migrate.roll_back(journal)
     assert len(ids(tmp_path / "lake" / "orders")) == 100
+
+
+@pytest.mark.spec("C4")
+def test_texts_that_partition_values_cannot_hold_are_refused_by_name(tmp_path: Path) -> None:
+    data = rows(0, 3, country=["NO", "", None])
+    source = written(tmp_path / "parquet", {"a.parquet": data})
+    moved = Migrate(str(source), str(tmp_path / "t"), ("country",))
+    with pytest.raises(errors.ValuesRefused, match="empty text in 'country'") as told:
+        migrate.migrate([moved], str(tmp_path / "journal"))
+    assert told.value.table_changed is False
+    assert not (tmp_path / "t").exists()
+    table = str(tmp_path / "u")
+    ENGINE.execute(table, Create(data.schema))
+    ENGINE.execute(table, Append(data))
+    with pytest.raises(errors.ValuesRefused, match="empty text in 'country'"):
+        ENGINE.execute(table, Repartition(("country",)))
+    assert len(list(Path(table).rglob("*.parquet"))) == 1
+    ENGINE.execute(table, Update({"country": "null"}, "country = ''"))
+    ENGINE.execute(table, Repartition(("country",)))
+    assert ids(Path(table), where="country is null") == [1, 2]
 
 
 @pytest.mark.spec("C4")

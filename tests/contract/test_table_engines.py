@@ -14,6 +14,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 
 from raylake.delta.ledger import OWNER_APP
 from raylake.tables import errors
+from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.port import TableEngine
 from raylake.tables.requests import (
     Append,
@@ -29,6 +30,7 @@ from raylake.tables.requests import (
     Upsert,
     Write,
 )
+from raylake.tables.upkeep_requests import AddColumns
 from tests.harness.tables import FEED, NAIVE, NOON, SCHEMA, Table, orders
 
 
@@ -468,6 +470,25 @@ def test_new_columns_are_added_when_asked_and_old_versions_stay_as_they_were(
 
 
 @pytest.mark.spec("C7")
+def test_a_column_that_needs_a_feature_takes_no_rule_off_the_table(
+    engine: TableEngine, tmp_path: Path
+) -> None:
+    table = Table(engine, tmp_path / "t")
+    table.do(Create(SCHEMA, properties=FEED, constraints={"positive": "amount >= 0"}))
+    table.do(Append(orders([1])))
+    wider = Append(orders([2], local=[NAIVE]), schema="merge")
+    error = refused(table, errors.FeatureUnsupported, wider)
+    assert "AddColumns" in error.hint
+    add = AddColumns(pa.schema([("local", pa.timestamp("us"))]))
+    DeltaRsEngine().execute(str(table.path), add)
+    table.do(wider)
+    features = set(DeltaTable(table.path).protocol().writer_features)
+    assert features >= {"changeDataFeed", "checkConstraints", "invariants", "timestampNtz"}
+    refused(table, errors.ValuesRefused, Append(orders([3], amount=-1)))
+    assert [row["local"] for row in table.rows()] == [None, NAIVE]
+
+
+@pytest.mark.spec("C7")
 def test_failure_30_a_narrowing_change_is_refused(hundred: Table) -> None:
     for column in ([1.5], [2**40]):
         wide = orders([200]).drop_columns(["amount"]).append_column("amount", pa.array(column))
@@ -507,6 +528,11 @@ def test_reserved_and_clashing_names_are_refused(hundred: Table) -> None:
         rows = orders([1]).append_column(name, pa.array(["x"]))
         refused(hundred, errors.BadColumnName, Append(rows, schema="merge"))
         refused(hundred, errors.BadColumnName, Overwrite(rows, schema="overwrite"))
+        refused(hundred, errors.BadColumnName, Upsert(rows, ("id",), schema="merge"))
+        new = Table(hundred.engine, hundred.path.parent / "new")
+        with pytest.raises(errors.BadColumnName):
+            new.do(Create(rows.schema))
+        assert not new.path.exists()
 
 
 # -- versions

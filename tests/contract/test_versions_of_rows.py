@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from raylake.spark.engine import SparkEngine
+from raylake.spark.engine_sessions import one_session
 from raylake.tables import errors
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.port import TableEngine
@@ -103,9 +105,14 @@ def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:
     )
 
 
+BOTH = pytest.mark.parametrize("engine", ["delta-rs", "spark"], indirect=True)
+"""The plan is the same code for both; on Spark those are run that its reads and merges decide."""
+
+
 @pytest.fixture
-def engine() -> TableEngine:
-    """Spark plans and merges under a slot only: tests/integration/spark/test_engine_fences.py."""
+def engine(request: pytest.FixtureRequest) -> TableEngine:
+    if getattr(request, "param", "delta-rs") == "spark":
+        return SparkEngine(one_session(request.getfixturevalue("spark")))
     return DeltaRsEngine()
 
 
@@ -118,6 +125,7 @@ def customers(engine: TableEngine, tmp_path: Path) -> Versions:
 
 
 @pytest.mark.spec("D2", "C6")
+@BOTH
 def test_a_tracked_change_ends_a_version_and_begins_the_next(customers: Versions) -> None:
     result = customers.bring(change(1, 0), change(2, 0), change(1, 10, "b"))
     assert customers.intervals(1) == [("a", 0, 10), ("b", 10, None)]
@@ -131,6 +139,7 @@ def test_a_tracked_change_ends_a_version_and_begins_the_next(customers: Versions
 
 
 @pytest.mark.spec("D2")
+@BOTH
 def test_without_a_tracked_change_there_is_no_version(customers: Versions) -> None:
     customers.bring(change(1, 0, score=float("nan"), limit=None, note="first"))
     customers.bring(change(1, 10, score=float("nan"), limit=None, note="second"))
@@ -155,6 +164,7 @@ def test_a_delete_leaves_no_current_version_and_a_key_may_come_back(customers: V
 
 
 @pytest.mark.spec("D2")
+@BOTH
 def test_failure_26_a_delete_before_its_insert_is_remembered(customers: Versions) -> None:
     customers.bring(change(1, 10, op="D"))
     assert customers.intervals(1) == []
@@ -183,6 +193,7 @@ def test_failure_26_what_is_brought_again_makes_no_version(customers: Versions) 
 
 
 @pytest.mark.spec("D2")
+@BOTH
 def test_a_late_change_takes_the_begin_of_an_equal_version(customers: Versions) -> None:
     customers.bring(change(1, 10), change(1, 20, "b"))
     result = customers.bring(change(1, 0))
@@ -191,6 +202,7 @@ def test_a_late_change_takes_the_begin_of_an_equal_version(customers: Versions) 
 
 
 @pytest.mark.spec("D2")
+@BOTH
 def test_failure_26_changes_in_any_order_make_the_same_table(
     customers: Versions, tmp_path: Path
 ) -> None:
@@ -208,7 +220,8 @@ def test_failure_26_changes_in_any_order_make_the_same_table(
         )
         for _ in range(60)
     ]
-    for round_number in range(2):
+    # The plan is the same code: what Spark reads and merges shows in one order.
+    for round_number in range(1 if customers.engine.name == "spark" else 2):
         order = [*changes, *chance.sample(changes, 20)]
         chance.shuffle(order)
         table = Versions(customers.engine, tmp_path / f"again{round_number}")

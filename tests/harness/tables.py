@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction
 
+from raylake.delta.ledger import OWNER_APP, owner_number
 from raylake.tables.port import Fence, TableEngine
 from raylake.tables.requests import Changes, Read, Write
 from raylake.tables.results import OperationResult
@@ -43,6 +45,24 @@ def orders(ids: Iterable[int], amount: int = 1, **columns: Any) -> pa.Table:
         found = pa.array(column)
         rows = rows.append_column(name, found) if at < 0 else rows.set_column(at, name, found)
     return rows
+
+
+def number(n: int, epoch: int) -> Fence:
+    """The number of an owner's slot."""
+    return Fence(OWNER_APP, owner_number(epoch, n))
+
+
+def takes_over(path: Path, epoch: int) -> None:
+    """A new owner's epoch commit."""
+    DeltaTable(path).create_write_transaction(
+        [],
+        "append",
+        DeltaTable(path).schema(),
+        commit_properties=CommitProperties(
+            app_transactions=[Transaction(*number(0, epoch))],
+            custom_metadata={"raylake": {"kind": "epoch"}},
+        ),
+    )
 
 
 class Table:

@@ -1,5 +1,6 @@
 """A process of its own that is connected to the tests' Ray cluster, and calls what it is told.
 
+It is connected from the start where ``RAY_ADDRESS`` is set, else by what it is told to call.
 Functions and answers cross by pickle; each call has a thread, so that one can wait while others go
 on. Ray reads its token when it is imported: the test process may have imported it without.
 """
@@ -7,11 +8,13 @@ on. Ray reads its token when it is imported: the test process may have imported 
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import struct
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -84,8 +87,9 @@ def main() -> None:
     from raylake.client.cluster import connect
     from raylake.client.environment import prepare_ray
 
-    prepare_ray()
-    connect()
+    if "RAY_ADDRESS" in os.environ:
+        prepare_ray()
+        connect()
     writing = threading.Lock()
 
     def answer(number: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -93,6 +97,8 @@ def main() -> None:
         try:
             value = function(*arguments)
         except BaseException as raised:  # noqa: BLE001
+            # Tracebacks do not cross, notes do.
+            raised.add_note(traceback.format_exc())
             error = raised
         with writing:
             send(out, (number, value, error))

@@ -15,11 +15,13 @@ from deltalake import DeltaTable
 
 from actors.spark_host import spark_engine
 from raylake.spark.host import LiveSession
+from raylake.spark.settings import store_settings
 from raylake.tables.errors import OutcomeUnread, WriteFailed
 from raylake.tables.requests import Upsert, Write
 from raylake.tables.results import FileCounts, OperationResult, RowCounts
 
 GATE = "gate:"
+STORES = "stores:"
 GATE_TIMEOUT_S = 120.0
 
 
@@ -61,12 +63,15 @@ class GatedMerge:
 
 
 class Either:
-    """The product's engine, but for operations that are to be held up."""
+    """The product's engine, but for operations that are to be held up, or to tell of stores."""
 
     def __init__(self, live: LiveSession) -> None:
         self._gated, self._product = GatedMerge(live), spark_engine(live)
 
     def execute(self, table: str, operation: Write, *, why: str, fence: Any) -> OperationResult:
+        if why.startswith(STORES):
+            told = json.dumps(store_settings(why.removeprefix(STORES)))
+            return OperationResult("told", table, "spark", told, 0, 0, RowCounts(), FileCounts(), 0)
         chosen = self._gated if why.startswith(GATE) else self._product
         result: OperationResult = chosen.execute(table, operation, why=why, fence=fence)
         return result

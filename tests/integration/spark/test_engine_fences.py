@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable
 
-from raylake.delta.ledger import OWNER_APP, owner_number
+from raylake.delta.ledger import OWNER_APP
 from raylake.spark.engine import SparkEngine
-from raylake.spark.engine_errors import is_conflict
-from raylake.spark.engine_sessions import name_commit, one_session, prepared
+from raylake.spark.engine_sessions import one_session
 from raylake.tables import errors
 from raylake.tables.delta_rs import DeltaRsEngine
-from raylake.tables.port import Fence
 from raylake.tables.requests import (
     Append,
     Create,
@@ -29,9 +27,9 @@ from raylake.tables.requests import (
     Upsert,
 )
 from raylake.tables.scd2 import table_for
-from raylake.tables.turns import ended
-from tests.harness.tables import NOON, SCHEMA, Table, orders
-from tests.harness.waiting import until
+from tests.harness.spark_gates import while_spark_reads_its_source
+from tests.harness.tables import NOON, SCHEMA, Table, orders, takes_over
+from tests.harness.tables import number as slot_number
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,21 +37,7 @@ if TYPE_CHECKING:
 EPOCH = 3
 
 
-def number(n: int, epoch: int = EPOCH) -> Fence:
-    return Fence(OWNER_APP, owner_number(epoch, n))
-
-
-def takes_over(path: Path, epoch: int) -> None:
-    """A new owner's epoch commit."""
-    DeltaTable(path).create_write_transaction(
-        [],
-        "append",
-        DeltaTable(path).schema(),
-        commit_properties=CommitProperties(
-            app_transactions=[Transaction(*number(0, epoch))],
-            custom_metadata={"raylake": {"kind": "epoch"}},
-        ),
-    )
+number = partial(slot_number, epoch=EPOCH)
 
 
 @pytest.fixture
@@ -127,32 +111,17 @@ def test_failure_24_a_merge_that_spark_skips_is_an_error(owned: Table, spark: Sp
 
 @pytest.mark.spec("C6")
 def test_failure_24_a_merge_in_flight_falls_to_a_new_owner(
-    owned: Table, spark: SparkSession
+    owned: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The epoch moves while Spark reads the source: its commit fails as another writer's turn."""
+    """The epoch moves while Spark reads the source, inside its transaction."""
     before = owned.amounts()
-    held = "java_method('java.lang.Thread', 'sleep', 3000L) IS NULL"
-    merge = (
-        f"MERGE INTO delta.`{owned.path}` AS target "
-        f"USING (SELECT id, 9 AS amount FROM VALUES (1L), (2L) AS rows(id) WHERE {held}) AS source "
-        "ON target.id = source.id WHEN MATCHED THEN UPDATE SET amount = source.amount"
-    )
-    errors_found: list[Exception | None] = []
-
-    def run() -> None:
-        with prepared(one_session(spark), owned.path) as session:
-            name_commit(session, "batch", "upsert", number(1))
-            errors_found.append(ended(lambda: session.sql(merge)))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    # Its jobs run inside its transaction.
-    until(lambda: bool(spark.sparkContext.statusTracker().getActiveJobsIds()), "the merge", 60.0)
-    takes_over(owned.path, EPOCH + 1)
-    thread.join()
-    (error,) = errors_found
-    assert is_conflict(error)
-    assert "ConcurrentTransaction" in type(error).__name__
+    gates = tmp_path / "gates"
+    gates.mkdir()
+    moved = partial(takes_over, owned.path, EPOCH + 1)
+    while_spark_reads_its_source(monkeypatch, gates, [moved])
+    with pytest.raises(errors.SlotClosed, match="a newer owner") as caught:
+        owned.do(Upsert(orders([1, 2], 9), ("id",)), number(1))
+    assert caught.value.to_dict()["table_changed"] is False
     assert (owned.version, owned.amounts()) == (3, before)
 
 
@@ -186,9 +155,6 @@ def test_versions_of_rows_are_made_under_a_slot_as_by_delta_rs(
     for engine in (SparkEngine(one_session(spark)), DeltaRsEngine()):
         table = Table(engine, tmp_path / engine.name)
         table.do(table_for(steps[0]))
-        if engine.name == "spark":
-            with pytest.raises(errors.FeatureUnsupported, match="the version that its plan"):
-                table.do(steps[0])
         takes_over(table.path, EPOCH)
         counts = [table.do(step, number(at)).rows for at, step in enumerate(steps, start=1)]
         seen.append((table.rows(), [(c.inserted, c.updated, c.source) for c in counts]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -14,12 +15,17 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
+import raylake
 from actors.spark_calls import RaySparkHost
+from actors.table_service import Cluster, RayTables, environment
 from raylake import faults
 from raylake.config.spark import Spark
+from raylake.config.stores import StoreAccess
 from raylake.spark.errors import (
     JarsMissing,
     JavaMissing,
@@ -30,19 +36,30 @@ from raylake.spark.errors import (
 )
 from raylake.spark.host import HostStatus
 from raylake.spark.life import State
+from raylake.spark.session import RESERVATION
 from raylake.spark.settings import SparkSetup
+from raylake.storage.access import stores_of_request
+from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.errors import SlotClosed, TableError, WriteFailed
 from raylake.tables.port import Fence
-from raylake.tables.requests import Upsert
+from raylake.tables.requests import Append, Delete, Scd2, Upsert, Write
 from raylake.tables.results import OperationResult
+from raylake.tables.routing import SHARE_OF_FREE, USUAL, Allowance, EngineChoice, Route
+from raylake.tables.scd2 import table_for
+from raylake.tables.touched import load
+from raylake.tables.upkeep_requests import Compact, SetProperties, ZOrder
+from raylake.telemetry.metrics import MemoryMetrics
 from tests.harness.cluster import LiveCluster, end, start
 from tests.harness.waiting import until
 from tests.integration.spark.driver import Driver
-from tests.integration.spark.gated_merge import GATE, Either
+from tests.integration.spark.gated_merge import GATE, STORES, Either
 
 OWNER = "raylake/owner"
 EPOCH = 1 << 32
 CPUS = 4
+WIDE = 150_000
+ENDED = ("out_of_memory", "fits")
+TAKEN_OVER = ("done", "out_of_memory")
 SMALL: Mapping[str, Any] = {
     "cores": 1,
     "memory_bytes": 600 * 2**20,
@@ -55,7 +72,8 @@ SMALL: Mapping[str, Any] = {
 def setup(**changes: Any) -> SparkSetup:
     """One executor of one core."""
     environment = changes.pop("environment", {})
-    return SparkSetup(Spark(**{**SMALL, **changes}), {}, environment)
+    silent_s = changes.pop("silent_s", 120.0)
+    return SparkSetup(Spark(**{**SMALL, **changes}), {}, environment, silent_s)
 
 
 def host(made: SparkSetup) -> RaySparkHost:
@@ -72,6 +90,17 @@ def merge(
     return host(made).execute(table, request, why=why, fence=Fence(OWNER, number))
 
 
+def by_service(made: SparkSetup, table: str, operation: Write) -> OperationResult:
+    """As ``engine: spark`` asks for it."""
+    from actors.table_service import Cluster, RayTables
+
+    tables = RayTables(Cluster(spark=RaySparkHost(made)))
+    try:
+        return tables.execute(table, operation, engine="spark")
+    finally:
+        tables.close()
+
+
 def status() -> HostStatus:
     return host(setup()).status()
 
@@ -86,6 +115,14 @@ def free_cpus() -> float:
     return float(ray.available_resources().get("CPU", 0.0))
 
 
+def reserved() -> list[str]:
+    """The states of the executors' placement groups."""
+    from ray.util import placement_group_table
+
+    groups = placement_group_table().values()
+    return [one["state"] for one in groups if one["name"] == RESERVATION]
+
+
 def process() -> int:
     """The host's process."""
     import ray
@@ -94,6 +131,44 @@ def process() -> int:
 
     actor = ray.get_actor(NAME, namespace="raylake")
     return int(ray.get(actor.report.remote()).process.pid)
+
+
+def reached_with(made: SparkSetup, key: str) -> dict[str, str]:
+    """What the host gives the session of somebody who reaches a store with this key."""
+    access = {"access_key_id": key, "secret_access_key": "env:HOME"}
+    stores = {"s3://lake": StoreAccess.model_validate(access)}
+    request = Upsert(pa.table({"id": [1]}), ("id",))
+    with stores_of_request(stores):
+        told = host(made).execute("/none", request, why=f"{STORES}s3://lake/silver/orders")
+    found: dict[str, str] = json.loads(told.why)
+    return found
+
+
+def by_the_lake(where: str) -> tuple[OperationResult, list[str]]:
+    """Rows written by the Python API, with Spark on this cluster."""
+    lake = raylake.connect(where, os.environ["RAY_ADDRESS"], engine="spark")
+    table = lake.table("silver.orders")
+    table.create(pa.schema([("id", pa.int64()), ("v", pa.string())]))
+    first = table.append([{"id": 1, "v": "old"}, {"id": 2, "v": "old"}])
+    merged = table.merge([{"id": 2, "v": "new"}, {"id": 3, "v": "new"}], "id")
+    assert sorted(row["id"] for row in table.read().to_arrow().to_pylist()) == [1, 2, 3]
+    engines = {one.version: one.engine for one in table.history()}
+    return merged, [engines[first.version_after], engines[merged.version_after]]
+
+
+def routed(
+    made: SparkSetup, table: str, request: Write, allowance: Allowance, engine: EngineChoice
+) -> tuple[Route, OperationResult, dict[str, float]]:
+    """What is said before, done then and counted, under slots of the table's owner."""
+    cluster = Cluster(spark=host(made), environment=environment(), allowance=allowance)
+    counted = MemoryMetrics()
+    service = RayTables(cluster, counted)
+    try:
+        route = service.explain(table, request, engine=engine)
+        result = service.execute(table, request, engine=engine)
+        return route, result, counted.snapshot()
+    finally:
+        service.close()
 
 
 def close() -> None:
@@ -129,12 +204,16 @@ class Bench:
     def __init__(self, driver: Driver, folder: Path, armed: Path) -> None:
         self.driver = driver
         self.armed = armed
-        self.setup = setup(environment={faults.ENV: str(armed)})
+        self.setup = self.changed()
         self.table = str(folder / "orders")
         self.gate = folder / "gate"
         self.gate.mkdir()
         write_deltalake(self.table, pa.table({"id": [1, 2, 3], "v": ["old"] * 3}))
         self.take(EPOCH)
+
+    def changed(self, **changes: Any) -> SparkSetup:
+        """Settings of a host; crash points are armed in each, as a later test may find it warm."""
+        return setup(environment={faults.ENV: str(self.armed)}, **changes)
 
     def take(self, number: int) -> None:
         """What a new owner commits first."""
@@ -198,6 +277,7 @@ def test_a_session_comes_up_on_demand_merges_on_executors_and_stays_warm(bench: 
     going = bench.held(EPOCH + 1, 2, 9)
     assert bench.driver.call(status).running == (bench.table,)
     assert bench.driver.call(free_cpus) == CPUS - 1
+    assert bench.driver.call(reserved) == ["CREATED"]
     (reached,) = bench.gate.glob("reached-*")
     assert json.loads(reached.read_text())["python"] == sys.executable
     executor = bench.executor()
@@ -217,12 +297,183 @@ def test_a_session_comes_up_on_demand_merges_on_executors_and_stays_warm(bench: 
     assert (now.state, now.operations, now.executors) == (State.IDLE, 2, 1)
 
 
+@pytest.mark.spec("C2", "D2", "F1")
+def test_with_engine_spark_merges_versions_and_compactions_run_on_executors(
+    bench: Bench, tmp_path: Path
+) -> None:
+    orders, history = str(tmp_path / "asked"), str(tmp_path / "history")
+    rows = pa.table({"id": [1, 2, 3], "v": ["old"] * 3})
+    for _ in range(2):
+        write_deltalake(orders, rows, mode="append")
+    write_deltalake(orders, pa.table({"id": [4], "v": ["old"]}), mode="append")
+    when = pa.array([0, 1, 2], pa.timestamp("us", "UTC"))
+    changes = Scd2(rows.append_column("at", when), ("id",), ("at",), track=("v",))
+    DeltaRsEngine().execute(history, table_for(changes))
+    asked = (
+        (orders, Upsert(pa.table({"id": [4, 9], "v": ["new"] * 2}), ("id",)), "MERGE"),
+        (orders, Compact(), "OPTIMIZE"),
+        (orders, ZOrder(("id",)), "OPTIMIZE"),
+        (history, changes, "MERGE"),
+    )
+    for table, operation, name in asked:
+        before = set(DeltaTable(table).file_uris())
+        result = bench.driver.call(by_service, bench.setup, table, operation)
+        assert (result.engine, result.changed) == ("spark", True)
+        last = DeltaTable(table).history(1)[0]
+        assert (last["version"], last["operation"]) == (result.version_after, name)
+        assert "Apache-Spark/3.5" in last["engineInfo"]
+        came = set(DeltaTable(table).file_uris()) - before
+        assert came
+        for file in came:
+            # The driver of this session runs no task: there are executors alone.
+            assert b"org.apache.spark.version" in pq.read_metadata(file).metadata
+    assert len(DeltaTable(orders).to_pyarrow_table()) == 8
+    assert len(DeltaTable(history).to_pyarrow_table()) == 3
+    told = bench.driver.call(by_service, bench.setup, orders, SetProperties({"team": "orders"}))
+    assert (told.engine, told.changed) == ("delta-rs", True)
+    assert "nothing to compute" in told.why
+
+
 @pytest.mark.spec("C6")
 def test_failure_24_the_same_number_is_applied_once(bench: Bench) -> None:
     assert bench.merge(EPOCH + 1, 2).changed
     with pytest.raises(SlotClosed):
         bench.merge(EPOCH + 1, 3)
     assert bench.rows() == {1: "old", 2: "new", 3: "old"}
+
+
+@pytest.mark.spec("C8")
+def test_each_request_reaches_stores_with_its_own_keys(bench: Bench) -> None:
+    bench.merge(EPOCH + 1, 2)
+    for key in ("first", "second"):
+        said = bench.driver.call(reached_with, bench.setup, key)
+        assert said["fs.s3a.access.key"] == key
+
+
+@pytest.mark.spec("C1", "C2")
+def test_a_lake_that_is_connected_to_the_cluster_writes_with_its_spark(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.merge(EPOCH + 1, 2)
+    merged, engines = bench.driver.call(by_the_lake, str(tmp_path / "lake"))
+    assert (merged.engine, merged.why) == ("spark", "the engine was named")
+    assert (merged.rows.updated, merged.rows.inserted) == (1, 1)
+    assert all("Spark" in one for one in engines)
+
+
+def test_failure_37_a_driver_that_neither_answers_nor_ends_is_ended_and_another_comes_up(
+    bench: Bench,
+) -> None:
+    bench.driver.call(close)
+    bench.setup = bench.changed(silent_s=8.0)
+    going = bench.held(EPOCH + 1, 2)
+    hangs = bench.spark_driver()
+    hangs.suspend()
+    with pytest.raises(SparkLost):
+        going.result(120)
+    assert not hangs.is_running()
+    bench.release()
+    assert bench.rows() == {1: "old", 2: "old", 3: "old"}
+    bench.setup = bench.changed()
+    assert bench.merge(EPOCH + 1, 2).version_after == 2
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> str:
+    """A table of a small file, whose rows take two hundred times its size in memory."""
+    table = str(tmp_path / "wide")
+    write_deltalake(table, wide_rows(range(WIDE)))
+    return table
+
+
+def wide_rows(ids: range, letter: str = "x") -> pa.Table:
+    return pa.table({"id": pa.array(ids, pa.int64()), "text": [letter * 1_000] * len(ids)})
+
+
+def letters(table: str) -> dict[str, int]:
+    """How many rows begin with each letter; each id is there once."""
+    found = DeltaTable(table).to_pyarrow_table(columns=["id", "text"])
+    assert pc.count_distinct(found["id"]).as_py() == found.num_rows
+    counted = pc.value_counts(pc.utf8_slice_codeunits(found["text"], 0, 1))
+    return {str(one["values"]): one["counts"].as_py() for one in counted}
+
+
+def operations(table: str) -> list[str]:
+    """What made each version, the newest first, without the owner's own commits."""
+    lines = DeltaTable(table).history()
+    return [one["engineInfo"] for one in lines if one["operation"] == "MERGE"]
+
+
+@pytest.mark.spec("C2", "C6")
+def test_a_merge_that_a_child_has_not_the_memory_for_goes_to_spark_and_says_why(
+    bench: Bench, wide: str
+) -> None:
+    request = Upsert(wide_rows(range(WIDE - 1_000, WIDE + 1_000), "y"), ("id",))
+    needed = load(wide, request).needed_bytes
+    # What the log's statistics promise is what the child may have.
+    tight = Allowance(0, 0, at_most_bytes=int(needed / SHARE_OF_FREE) + 2**20)
+    route, result, counted = bench.driver.call(routed, bench.setup, wide, request, tight, "auto")
+    assert (route.engine, route.reason, route.otherwise_spark) == ("delta-rs", "fits", True)
+    assert needed <= route.limit_bytes < 2 * needed
+    assert result.engine == "spark"
+    assert re.search(r"took \d+ MiB of \d+ MiB.*; Spark took it over", result.why)
+    assert (result.rows.updated, result.rows.inserted) == (1_000, 1_000)
+    assert letters(wide) == {"x": WIDE - 1_000, "y": 2_000}
+    (engine,) = operations(wide)
+    assert "Spark" in engine
+    labels = '{{engine="{}",operation="upsert",outcome="{}",reason="{}"}}'
+    told = [labels.format(*one) for one in (("delta-rs", *ENDED), ("spark", *TAKEN_OVER))]
+    assert counted == dict.fromkeys([f"raylake_table_operations_total{one}" for one in told], 1.0)
+
+
+@pytest.mark.spec("C2", "C6")
+def test_below_its_threshold_auto_is_delta_rs_and_above_it_spark(bench: Bench) -> None:
+    request = Upsert(pa.Table.from_pylist(_rows((2,), "new")), ("id",))
+    table = bench.table + "-routed"
+    write_deltalake(table, pa.table({"id": [1, 2, 3], "v": ["old"] * 3}))
+    for spare, engine, reason in ((2**20, "delta-rs", "fits"), (-(2**20), "spark", "too_large")):
+        most = int((load(table, request).needed_bytes + spare) / SHARE_OF_FREE)
+        asked = (bench.setup, table, request, Allowance(at_most_bytes=most), "auto")
+        route, result, counted = bench.driver.call(routed, *asked)
+        assert (route.engine, route.reason, result.engine) == (engine, reason, engine)
+        assert result.why.startswith(route.why)
+        assert f'reason="{reason}"' in "".join(counted)
+        written = DeltaTable(table).history(1)[0]["engineInfo"]
+        assert ("Spark" in written) == (engine == "spark")
+
+
+@pytest.mark.spec("C2", "C6")
+def test_failure_22_appends_merges_and_deletes_of_both_engines_at_once_all_land(
+    bench: Bench, tmp_path: Path
+) -> None:
+    table = str(tmp_path / "both")
+    write_deltalake(table, pa.table({"id": range(10), "n": [0] * 10}))
+
+    def merge(n: int) -> Upsert:
+        source = pa.table({"id": [*range(5), 10 * n], "n": [n] * 6})
+        return Upsert(source, ("id",), update_when="source.n > target.n")
+
+    asked: list[tuple[EngineChoice, Write]] = [
+        ("spark", merge(1)),
+        ("delta-rs", merge(2)),
+        ("delta-rs", Append(pa.table({"id": [77], "n": [7]}))),
+        ("spark", Delete("id = 9")),
+        ("delta-rs", Delete("id = 8")),
+        ("spark", merge(3)),
+    ]
+    going = [
+        bench.driver.begin(routed, bench.setup, table, request, USUAL, engine)
+        for engine, request in asked
+    ]
+    results = [one.result(450)[1] for one in going]
+    assert [one.engine for one in results] == [engine for engine, _ in asked]
+    assert len({one.version_after for one in results}) == len(asked)
+    assert all(one.version_after == one.version_before + 1 for one in results)
+    found = DeltaTable(table).to_pyarrow_table().to_pylist()
+    expected = {**dict.fromkeys(range(5), 3), **dict.fromkeys((5, 6, 7), 0)}
+    expected |= {10: 1, 20: 2, 30: 3, 77: 7}
+    assert {row["id"]: row["n"] for row in found} == expected
+    assert len(found) == len(expected)
 
 
 def test_a_merge_in_flight_while_the_epoch_moves_changes_nothing(bench: Bench) -> None:
@@ -284,17 +535,18 @@ def test_a_driver_killed_in_a_merge_is_told_and_another_one_comes_up_and_is_give
         going.result(120)
     assert bench.rows() == {1: "old", 2: "old", 3: "old"}
 
-    bench.setup = setup(idle_timeout_s=1.0)
+    bench.setup = bench.changed(idle_timeout_s=1.0)
     assert bench.merge(EPOCH + 1, 2).version_after == 2
     until(lambda: bench.driver.call(status).state is State.ABSENT, "the session to be idle", 60)
     until(lambda: bench.driver.call(free_cpus) == CPUS, "the CPUs to come back", 30)
+    assert "CREATED" not in bench.driver.call(reserved)
 
 
 def test_a_session_given_back_is_started_anew_and_its_executors_follow_the_work(
     bench: Bench,
 ) -> None:
     bench.driver.call(close)
-    bench.setup = setup(executors={"min": 1, "max": 2})
+    bench.setup = bench.changed(executors={"min": 1, "max": 2})
     going = bench.held(EPOCH + 1, 2)
     until(lambda: bench.driver.call(status).executors == 2, "a second executor", 120)
     bench.release()

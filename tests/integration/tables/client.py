@@ -48,6 +48,10 @@ class Commands:
         actor = self._owner(table)
         return ray.get(actor.open_slot.remote()), ray.get(actor.waiting.remote())
 
+    def reserved_bytes(self) -> int:
+        """Memory of the cluster that somebody has reserved."""
+        return int(ray.cluster_resources()["memory"] - ray.available_resources().get("memory", 0))
+
     def kill_owner(self, table: str) -> None:
         ray.kill(self._owner(table))
 

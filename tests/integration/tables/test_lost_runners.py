@@ -84,6 +84,24 @@ def test_failure_24_killed_after_its_commit_it_is_done_once_and_says_so(
     assert operations(table) == 1
 
 
+@pytest.mark.spec("C2", "C6")
+def test_failure_24_a_merge_of_our_own_killed_around_its_commit_is_done_once_or_not(
+    client: Client, table: str, held: Held, faults_folder: Path
+) -> None:
+    merge = Upsert(rows(2, 3, 4, n=5), ("id",))
+    faults.arm(faults_folder, "merge.written", match={"table": table})
+    with pytest.raises(errors.WriteFailed, match="was not done") as caught:
+        client.do("execute", table, merge)
+    assert caught.value.table_changed is False
+    assert held() == {1: 0, 2: 0, 3: 0}
+    faults.arm(faults_folder, "merge.committed", match={"table": table})
+    result = client.do("execute", table, merge)
+    assert "lost after the commit" in result.why
+    assert (result.rows.updated, result.rows.inserted) == (2, 1)
+    assert held() == {1: 0, 2: 5, 3: 5, 4: 5}
+    assert unchanged(table) == (4, 1)
+
+
 @pytest.mark.spec("C6")
 def test_an_old_owners_operation_in_flight_writes_nothing_once_a_new_one_has_the_epoch(
     clients: Two, table: str, held: Held, faults_folder: Path
@@ -172,6 +190,24 @@ def test_a_child_that_takes_more_memory_than_it_may_is_ended_and_the_table_is_un
     result = client.do("execute", wide, merge)
     assert result.rows.updated == 2_000
     assert unchanged(wide) == (WIDE, 1)
+    client.do("allow", Allowance())
+
+
+@pytest.mark.spec("C6")
+def test_heavy_work_has_its_memory_reserved_while_it_runs(
+    clients: Two, table: str, faults_folder: Path
+) -> None:
+    client, other = clients
+    until(lambda: other.do("reserved_bytes") == 0, "nothing is reserved")
+    client.do("allow", IN_A_CHILD)
+    faults.arm(faults_folder, "tables.before_commit", action="stop", match={"table": table})
+    client.begin("execute", table, MORE)
+    frozen = until(lambda: stopped(faults_folder, table), "its child is frozen")
+    limit_bytes = IN_A_CHILD.least_limit_bytes
+    until(lambda: other.do("reserved_bytes") >= limit_bytes, "its limit is reserved")
+    os.kill(frozen, signal.SIGCONT)
+    assert client.answer().changed
+    until(lambda: other.do("reserved_bytes") == 0, "it is given back")
     client.do("allow", Allowance())
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import raylake
 from raylake.errors import ConfigError
@@ -21,6 +22,9 @@ def main(ivy: str, where: str) -> None:
     except ConfigError as error:
         without = error.message
     session = session_of(ivy)
+    with ThreadPoolExecutor(1) as others:
+        # No session is active in a thread that has made none.
+        elsewhere = others.submit(lambda: orders.read().to_spark().count()).result()
     pinned = orders.read("amount = 2 AND region = 'r1'", ["id"])
     frame = pinned.to_spark(session)
     feed = orders.changes(from_version=2, to_version=2, ignore_deletes=True)
@@ -28,6 +32,7 @@ def main(ivy: str, where: str) -> None:
     orders.delete("true")
     found = {
         "without": without,
+        "elsewhere": elsewhere,
         "columns": frame.columns,
         "ids": sorted(row["id"] for row in frame.collect()),
         "old": orders.read(version=1).to_spark().count(),

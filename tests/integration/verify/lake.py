@@ -93,7 +93,9 @@ class Lake:
 
     def ingest(self, *spans: Span, settle: bool = True) -> int:
         """One unit, one commit; the dead letters follow unless ``settle`` is off."""
-        files = write_data_files(self.table, _rows(spans), self.owner.schema, self.partition_by)
+        files = write_data_files(
+            self.table, rows_of_spans(spans), self.owner.schema, self.partition_by
+        )
         letters = _letters(spans, self.name)
         dead = write_data_files(self.letters, letters, DEAD_LETTER_SCHEMA, DEAD_LETTER_PARTITION_BY)
         unit = Unit(
@@ -188,7 +190,7 @@ def _action(file: DataFile) -> AddAction:
     )
 
 
-def _rows(spans: Sequence[Span]) -> pa.Table:
+def rows_of_spans(spans: Sequence[Span]) -> pa.Table:
     found = [(s, o) for s in spans for o in s.rows()]
     return pa.table(
         {

@@ -1,4 +1,4 @@
-"""Whatever ranges, skips and rewinds follow each other, the account is that of a simple model."""
+"""Whatever ranges, skips, rewinds and rewrites follow each other, the account is a model's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,12 @@ from raylake.delta.moves import Skip
 from raylake.delta.rewinding import Rewind, survey
 from raylake.errors import Refused
 from raylake.ingest.unit import Counts
+from raylake.tables import requests
+from raylake.tables.proposals import Proposal
+from raylake.tables.upkeep_requests import Compact
 from tests.integration.verify.lake import PIPELINE, TABLE, Lake, Span
 from tests.integration.verify.test_deliberate_moves import P0, offsets
+from tests.integration.verify.test_rewrites_keep_the_account import proposed
 
 MORE = os.environ.get("RAYLAKE_EXAMPLES")
 FATES = ("rows", "dead", "absent")
@@ -39,16 +44,31 @@ class Back:
     share: float
 
 
-Step = Ingest | Leave | Back
+@dataclass(frozen=True)
+class Delete:
+    """Rows from an offset on leave, three of them at most; meanwhile others come."""
+
+    first: int
+    meanwhile: int
+
+
+@dataclass(frozen=True)
+class Tidy:
+    """Files are written anew."""
+
+
+Step = Ingest | Leave | Back | Delete | Tidy
 PLAIN = st.lists(st.sampled_from(FATES), min_size=1, max_size=6)
 STEPS = st.lists(
     st.one_of(
         st.builds(lambda fates: Ingest(tuple(fates)), PLAIN),
         st.builds(Leave, st.integers(1, 5)),
         st.builds(Back, st.floats(0, 0.99)),
+        st.builds(Delete, st.integers(0, 30), st.integers(0, 3)),
+        st.just(Tidy()),
     ),
     min_size=1,
-    max_size=7,
+    max_size=8,
 )
 
 
@@ -94,6 +114,28 @@ def _apply(lake: Lake, model: Model, step: Step) -> None:
             lake.settle()
             del model.fates[end - model.origin :]
             event("rewound")
+        case Delete():
+            _delete(lake, model, step)
+        case Tidy():
+            _rewrite(lake, proposed(lake, Compact()))
+
+
+def _delete(lake: Lake, model: Model, step: Delete) -> None:
+    last = step.first + 2
+    where = f"_partition = 0 AND _offset BETWEEN {step.first} AND {last}"
+    found = proposed(lake, requests.Delete(where))
+    for offset in model.of("rows"):
+        if step.first <= offset <= last:
+            model.fates[offset - model.origin] = "dropped"
+    if step.meanwhile:
+        _apply(lake, model, Ingest(("rows",) * step.meanwhile))
+    _rewrite(lake, found)
+
+
+def _rewrite(lake: Lake, found: Proposal) -> None:
+    if found.rewritten is not None:
+        lake.owner.rewrites().rewrite(found.rewritten)
+        event(found.rewritten.operation)
 
 
 def _refused(order: Rewind, lake: Lake) -> bool:
@@ -110,7 +152,7 @@ def _refused(order: Rewind, lake: Lake) -> bool:
 @pytest.mark.spec("A13")
 @settings(max_examples=int(MORE or 40), derandomize=MORE is None)
 @given(origin=st.integers(0, 3), steps=STEPS)
-def test_any_sequence_of_ranges_skips_and_rewinds_is_accounted_for(
+def test_any_sequence_of_ranges_skips_rewinds_and_rewrites_is_accounted_for(
     origin: int, steps: list[Step]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -124,3 +166,33 @@ def test_any_sequence_of_ranges_skips_and_rewinds_is_accounted_for(
         assert offsets(lake.letters, 0, "") == model.of("dead")
         report = lake.verify("data")
         assert report.ok, report.findings
+
+
+@pytest.mark.spec("A13")
+@settings(max_examples=int(MORE or 25), derandomize=MORE is None)
+@given(steps=STEPS, which=st.integers(0, 99))
+def test_a_row_that_somebody_else_took_is_never_counted_as_one_of_ours(
+    steps: list[Step], which: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lake, model = Lake(Path(folder)), Model(0)
+        lake.owner.admit({P0: 0})
+        for step in [Ingest(("rows",) * 8), Delete(which % 7, 0), *steps]:
+            _apply(lake, model, step)
+        if not model.of("rows"):
+            return
+        lost = model.of("rows")[which % len(model.of("rows"))]
+        states = lake.owner.states()
+        DeltaTable(lake.table).delete(f"_offset = {lost}")
+        for end in range(model.next):
+            order = Rewind(PIPELINE, {P0: end}, True, str(lake.letters), TABLE)
+            try:
+                found = survey(order, states, LogReader(str(lake.table)))
+            except Refused:
+                assert end
+                event("refused")
+                continue
+            # It leaves with what is read again, and what stays is what it was.
+            assert lost >= end
+            assert found.partitions[P0].now.totals == Counts(**Counter(model.fates[:end]))
+            event("can be gone back to")

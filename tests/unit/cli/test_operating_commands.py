@@ -102,6 +102,23 @@ def test_whatever_reads_a_pipeline_file_takes_values_above_it() -> None:
     assert [name for name, given in found.items() if "file" in given and "--set" not in given] == []
 
 
+def test_a_watermark_of_a_table_whose_folder_is_gone_is_not_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake_of(tmp_path / "lake", orders=status_document(state="stopped"))
+    file = tmp_path / "orders.yaml"
+    file.write_text(
+        f"pipeline: orders\nlake: {tmp_path}/lake\nkafka: {{bootstrap: 'localhost:9092'}}\n"
+        "bronze: {orders: {topics: [orders]}}\n"
+    )
+    for more in ([], ["--dry-run"]):
+        typed = ["watermark", "set", str(file), TABLE, "2026-01-31T12:00:00Z", *more]
+        assert main([*typed, "-o", "json"]) == 5
+        error = json.loads(capsys.readouterr().err)["error"]
+        assert error["code"] == "table_missing"
+        assert "holds no Delta table" in error["message"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

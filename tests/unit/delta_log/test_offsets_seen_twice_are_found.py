@@ -60,3 +60,21 @@ def test_coverage_counts_the_incarnations_that_hold_an_offset(offset: int, times
     covered = Coverage([(0, 20), (5, 10)])
     assert covered.of(array([offset])).tolist() == [times]
     assert str(covered) == "[0, 20), [5, 10)"
+
+
+@given(BATCHES, BATCHES)
+def test_what_is_in_one_plane_alone_is_told_by_its_ends(
+    before: list[tuple[str, list[int]]], after: list[tuple[str, list[int]]]
+) -> None:
+    seen = OffsetSet()
+    left: dict[str, set[int]] = {}
+    for plane, batches in (("before", before), ("after", after)):
+        for key, offsets in batches:
+            seen.add(key, array(offsets), plane)
+            held = left.setdefault(key, set())
+            if plane == "before":
+                held.update(offsets)
+            else:
+                held.difference_update(offsets)
+    expected = {key: (min(held), max(held)) for key, held in left.items() if held}
+    assert seen.extents("before", "after") == expected

@@ -50,7 +50,8 @@ def test_too_many_live_files_are_told_once(
     monkeypatch.setattr(owner_state, "MAINTENANCE_DUE_FILES", 4)
     world = calm_world()
     owner = owned(world)
-    owner.loop.redo(-1, live_files=3)
+    owner.loop.count_files(3)
+    owner.loop.redo(-1)
     said = []
     with caplog.at_level("WARNING", logger="raylake.ingest.owner_state"):
         for start in range(0, 20, 5):

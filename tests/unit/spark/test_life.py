@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from raylake.clock import ManualClock
+from raylake.spark.host import Asked
 from raylake.spark.life import Effect, Life, Limits, State
 
 LIMITS = Limits(idle_s=300.0, start_s=120.0, alone_s=60.0)
@@ -93,3 +97,33 @@ def test_executors_are_missed_by_an_operation_only_from_its_begin_on() -> None:
     busy = life.began(200.0)[0]
     assert busy.passed(259.0) == (busy, ())
     assert busy.passed(260.0)[0].state is State.LOST
+
+
+def test_a_driver_that_does_not_answer_is_ended_in_the_end() -> None:
+    life = up().began(20.0)[0]
+    assert life.silent(119.0, 140.0) == (life, ())
+    gone, effects = life.silent(120.0, 141.0)
+    assert (gone.state, effects) == (State.LOST, (Effect.KILL, Effect.LEAVE))
+    assert "did not answer for 120 s" in gone.reason
+    assert gone.silent(500.0, 200.0) == (gone, ())
+
+
+def test_the_time_without_an_answer_is_that_in_which_somebody_looked() -> None:
+    clock, answered = ManualClock(), threading.Event()
+    asked, begun = Asked(clock), threading.Event()
+
+    def hangs() -> None:
+        begun.set()
+        answered.wait(30.0)
+
+    assert asked.again(hangs) == 0.0
+    assert begun.wait(30.0)
+    clock.sleep(1.0)
+    assert asked.again(hangs) == 1.0
+    # The process was held up itself for an hour.
+    clock.sleep(3600.0)
+    assert asked.again(hangs) == 3.0
+    answered.set()
+    next_one = threading.Event()
+    while not next_one.is_set():
+        assert asked.again(next_one.set) <= 3.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from raylake.spark.jars import delta_jars, pinned_jars
 from raylake.spark.java import driver_environment
 from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
 from raylake.spark.settings import session_settings, store_settings
-from raylake.storage.access import use_stores
+from raylake.storage.access import (
+    stores_from_json,
+    stores_of_request,
+    use_stores,
+    used_stores,
+)
 from raylake.tables.errors import FeatureUnsupported
 
 GIB = 2**30
@@ -176,3 +182,37 @@ def test_a_number_of_executors_is_a_range_of_one() -> None:
 def test_a_section_that_cannot_be_is_refused(section: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         Spark.model_validate(section)
+
+
+def test_the_keys_of_a_store_are_those_of_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRST_SECRET", "first-secret")
+    monkeypatch.setenv("SECOND_SECRET", "second-secret")
+
+    def stores(name: str) -> dict[str, StoreAccess]:
+        said = {
+            "access_key_id": name,
+            "secret_access_key": f"env:{name.upper()}_SECRET",
+            "endpoint": f"https://{name}.example",
+        }
+        return {"s3://lake": StoreAccess.model_validate(said)}
+
+    def given() -> tuple[str, str, str]:
+        said = store_settings("s3://lake/silver/orders")
+        names = ("endpoint", "access.key", "secret.key")
+        return tuple(said[f"fs.s3a.{name}"] for name in names)  # type: ignore[return-value]
+
+    first = ("https://first.example", "first", "first-secret")
+    second = ("https://second.example", "second", "second-secret")
+    use_stores(stores("first"))
+    try:
+        assert given() == first
+        with stores_of_request(stores("second")):
+            assert given() == second
+            assert stores_from_json(used_stores()) == stores("second")
+            with ThreadPoolExecutor(1) as others:
+                assert others.submit(given).result() == first, "another request's thread"
+            with stores_of_request({}):
+                assert "fs.s3a.secret.key" not in store_settings("s3://lake/silver/orders")
+        assert given() == first
+    finally:
+        use_stores({})

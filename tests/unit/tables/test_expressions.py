@@ -38,6 +38,7 @@ BOTH = Scope({"source": SIDE, "target": SIDE.remove(1)}, "update_when")
         ("id % 2 = 0", '"id" % 2 = 0'),
         ("id / 2.0 > 1", '"id" / 2.0 > 1'),
         ("name is distinct from 'x'", "\"name\" IS DISTINCT FROM 'x'"),
+        ("length(name) = 1", 'CHARACTER_LENGTH("name") = 1'),
         (
             "case when flag then id > 1 else false end",
             'CASE WHEN "flag" THEN "id" > 1 ELSE FALSE END',

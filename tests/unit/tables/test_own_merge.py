@@ -181,7 +181,7 @@ def test_a_failed_write_leaves_no_files(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("raylake.tables.cow_upsert.write_data_files", full)
-    with pytest.raises(errors.WriteFailed, match="No space left"):
+    with pytest.raises(errors.NotEnoughSpace, match="No space left"):
         engine.execute(table, Upsert(rows(1, 4, 9, n=5), ("id",)))
     assert data_files(table) == before
     assert found(engine, table) == {1: 1, 2: 1, 3: 1, 4: 1, 5: 1}

@@ -104,3 +104,18 @@ def test_spark_that_cannot_be_had_is_refused_by_name() -> None:
     with pytest.raises(NoEngine, match="there is no Java") as caught:
         decide(touching(1), ALONE, "spark")
     assert caught.value.table_changed is False
+
+
+def test_what_computes_no_rows_starts_no_spark() -> None:
+    log_alone = Load(computes=False)
+    for resources in (FREE, ALONE):
+        route = decide(log_alone, resources, "spark")
+        assert (route.engine, route.reason, route.limit_bytes) == ("delta-rs", "no_rows", 0)
+        assert "nothing to compute" in route.why
+    assert decide(log_alone, FREE).reason == "fits"
+    # A table that only Spark writes is Spark's for its log, too.
+    assert decide(replace(log_alone, refused={"delta-rs": "rowTracking"}), FREE, "spark").why == (
+        "the engine was named"
+    )
+    with pytest.raises(NoEngine):
+        decide(Load(), ALONE, "spark")

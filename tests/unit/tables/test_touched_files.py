@@ -25,7 +25,21 @@ from raylake.tables.requests import (
 from raylake.tables.routing import Load
 from raylake.tables.service import DirectTables
 from raylake.tables.touched import load
-from raylake.tables.upkeep_requests import Compact, SetProperties, ZOrder
+from raylake.tables.upkeep_requests import (
+    AddColumns,
+    AddConstraint,
+    Checkpoint,
+    Clone,
+    Compact,
+    Convert,
+    DropConstraint,
+    Repartition,
+    SetNotNull,
+    SetProperties,
+    Vacuum,
+    WidenColumns,
+    ZOrder,
+)
 
 SCHEMA = pa.schema(
     [
@@ -125,3 +139,30 @@ def test_the_result_says_which_engine_ran_it_and_why(table: str) -> None:
     assert (planned.engine, result.engine) == ("delta-rs", "delta-rs")
     assert "touches at most 1 of 4 files" in result.why
     assert service.execute(table, operation, engine="delta-rs").why == "the engine was named"
+
+
+def test_which_operations_look_at_rows(tmp_path: Path) -> None:
+    table = tmp_path / "t"
+    DeltaRsEngine().execute(str(table), Create(SCHEMA))
+    files_alone: tuple[Write, ...] = (
+        SetProperties({"team": "x"}),
+        DropConstraint("low"),
+        AddColumns(pa.schema([("more", pa.string())])),
+        Vacuum(),
+        Checkpoint(),
+        Clone(str(table)),
+        Convert(),
+    )
+    assert not any(load(str(table), one).computes for one in files_alone)
+    rows_too: tuple[Write, ...] = (
+        Compact(),
+        ZOrder(("id",)),
+        AddConstraint("low", "id > 0"),
+        SetNotNull("id"),
+        Repartition(("day",)),
+        WidenColumns({"id": pa.int64()}),
+        Append(rows(1)),
+        Delete("id = 1"),
+        Restore(version=0),
+    )
+    assert all(load(str(table), one).computes for one in rows_too)
