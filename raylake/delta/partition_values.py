@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+READ_AS_NULL = ("", NULL_FOLDER)
+"""Texts that are null as partition values: by the protocol, and by readers of folders."""
 MAX_NAME_BYTES = 240
 """File systems allow 255 bytes in a name."""
 
@@ -16,12 +21,12 @@ MAX_NAME_BYTES = 240
 def partition_text(value: Any) -> str | None:
     """A partition value as text, by Delta's protocol; None for null.
 
-    An empty string is null, as the protocol has it. Timestamps are UTC with microseconds.
+    What is in ``READ_AS_NULL`` is null. Timestamps are UTC with microseconds.
 
     Raises:
         TypeError: Values of this type cannot partition a table.
     """
-    if value is None or value == "":
+    if value is None or value in READ_AS_NULL:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -34,6 +39,11 @@ def partition_text(value: Any) -> str | None:
     if isinstance(value, int | float | decimal.Decimal):
         return str(value)
     raise TypeError(f"a {type(value).__name__} cannot be a partition value")
+
+
+def reads_as_null(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A mask, without nulls: the texts that a partition column cannot hold."""
+    return pc.is_in(texts, pa.array(READ_AS_NULL, texts.type))
 
 
 def timestamp_text(value: dt.datetime) -> str:

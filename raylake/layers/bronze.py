@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from raylake.codecs.port import RESCUED, Decoded
 from raylake.config.columns import PartitionField, parse_partition
+from raylake.delta.partition_values import reads_as_null
 from raylake.ingest.record_times import TIMESTAMP, moments
 from raylake.kafka.port import FetchedBatch
 
@@ -98,10 +99,11 @@ class EventFlags:
     flag: pa.Array
 
 
-def keep_empty_texts(decoded: Decoded, shape: BronzeShape) -> tuple[Decoded, int]:
-    """Keep in ``_rescued_data`` the empty texts of partition columns.
+def keep_null_texts(decoded: Decoded, shape: BronzeShape) -> tuple[Decoded, int]:
+    """Keep in ``_rescued_data`` the texts that read as null from a partition column.
 
-    Delta's protocol has no empty text as a partition value, so the column of such a row is null.
+    Delta's protocol has no empty text as a partition value, and readers take Hive's name for null
+    as null. The column of such a row is null.
 
     Returns:
         The rows, and how many of them held such a text.
@@ -109,21 +111,25 @@ def keep_empty_texts(decoded: Decoded, shape: BronzeShape) -> tuple[Decoded, int
     payload = decoded.payload
     schema = payload.schema
     columns = dict(zip(schema.names, payload.columns, strict=True))
-    empty = {
-        one.name: pc.fill_null(pc.equal(columns[one.name], ""), False)
+    as_null = {
+        one.name: reads_as_null(columns[one.name])
         for one in shape.partition_by
         if one.name in columns and pa.types.is_string(columns[one.name].type)
     }
-    marked = [np.asarray(mask.to_numpy(zero_copy_only=False)) for mask in empty.values()]
+    marked = [np.asarray(mask.to_numpy(zero_copy_only=False)) for mask in as_null.values()]
     rows = np.flatnonzero(np.logical_or.reduce(marked)) if marked else np.empty(0, np.int64)
     if not len(rows):
         return decoded, 0
     texts = columns[RESCUED].to_pylist() if RESCUED in columns else [None] * payload.num_rows
     for row in rows:
-        members = [f'{json.dumps(name)}:""' for name, mask in empty.items() if mask[row].as_py()]
+        members = [
+            f"{json.dumps(name)}:{json.dumps(columns[name][row].as_py())}"
+            for name, mask in as_null.items()
+            if mask[row].as_py()
+        ]
         others = (texts[row] or "{}")[1:-1]
         texts[row] = "{" + ",".join([*([others] if others else []), *members]) + "}"
-    for name, mask in empty.items():
+    for name, mask in as_null.items():
         columns[name] = pc.if_else(mask, pa.scalar(None, pa.string()), columns[name])
     columns[RESCUED] = pa.array(texts, pa.string())
     return replace(decoded, payload=pa.RecordBatch.from_pydict(columns)), len(rows)

@@ -22,7 +22,7 @@ from raylake.ingest.ports import TableView
 from raylake.ingest.unit import DataFile
 from raylake.ingest.watermark import EventTimes, WatermarkPolicy, classify
 from raylake.kafka.port import FetchedBatch
-from raylake.layers.bronze import BronzeShape, EventFlags, assemble, keep_empty_texts
+from raylake.layers.bronze import BronzeShape, EventFlags, assemble, keep_null_texts
 
 _KEPT_BYTES = 32 * 1024 * 1024
 _KINDS = pa.array([None, "missing", "before_1970", "ahead"], pa.string())
@@ -119,7 +119,7 @@ class BronzeMaker:
             if self._event_time.policy.late == "dead_letter" and times.late.any():
                 decoded, times, dead = _bury_late(decoded, times, dead)
             flags = _flags(times)
-        decoded, empty = keep_empty_texts(decoded, self._shape)
+        decoded, as_null = keep_null_texts(decoded, self._shape)
         flagged = {} if times is None else times.counts()
         rows = assemble(
             batch,
@@ -134,7 +134,7 @@ class BronzeMaker:
             dead_letters(self._head, batch, dead, now_s),
             [one.row for one in dead],
             None if times is None else times.max_event_ms,
-            {**flagged, "empty_partition_text": empty} if empty else flagged,
+            {**flagged, "partition_text_as_null": as_null} if as_null else flagged,
         )
 
     def submit(self, work: Callable[[], tuple[DataFile, ...]]) -> Future[tuple[DataFile, ...]]:

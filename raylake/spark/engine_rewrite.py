@@ -30,7 +30,7 @@ from raylake.tables.delta_rs_tasks import Unneeded
 from raylake.tables.expressions import quoted
 from raylake.tables.likeness import SPARK
 from raylake.tables.results import RowCounts
-from raylake.tables.rows import refuse_empty_texts
+from raylake.tables.rows import refuse_null_texts
 
 _OPTIMIZED: Final = "spark.databricks.delta.optimizeWrite."
 _STATS: Final = "delta.dataSkipping"
@@ -97,6 +97,6 @@ def _write(work: Work, version: int, shape: Shape, to: Place) -> None:
         if pa.types.is_string(shape.schema.field(name).type):
             empty = rows.where(F.col(quoted(name, dialect=SPARK)) == "").limit(1).count()
             found = pa.table({name: pa.array([""] * empty, pa.string())})
-            refuse_empty_texts(found, [name], f"{work.root}: repartition")
+            refuse_null_texts(found, [name], f"{work.root}: repartition")
     writer = rows.select(*columns).write.format("delta").mode("append")
     writer.partitionBy(*shape.partition_by).save(address(to))

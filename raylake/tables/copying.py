@@ -19,7 +19,7 @@ from raylake.tables.expressions import quoted
 from raylake.tables.parquet_folder import ParquetFolder
 from raylake.tables.partition_text import typed_values
 from raylake.tables.rewrite_parts import target_size, write_options
-from raylake.tables.rows import refuse_empty_texts
+from raylake.tables.rows import refuse_null_texts
 
 
 def copied(
@@ -48,7 +48,7 @@ def copied(
     options = replace(write_options(properties, stored, size), prefix=prefix)
     with PartitionedStream(target, source.schema, partition_by, options) as stream:
         for batch in _rows_of(source):
-            refuse_empty_texts(batch, partition_by, f"{target}: migrate")
+            refuse_null_texts(batch, partition_by, f"{target}: migrate")
             stream.write(pa.Table.from_batches([batch]))
     return stream.files
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from raylake.delta.file_stream import DataFileStream
 from raylake.delta.files import WriteOptions
-from raylake.delta.partition_values import partition_text
+from raylake.delta.partition_values import partition_text, reads_as_null
 from raylake.delta.verify_log import table_path
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place, open_input
@@ -274,8 +274,7 @@ def _moves(
         if name in columns and new.num_rows:
             column, mine = new.column(name), file.values[name]
             if pa.types.is_string(column.type):
-                # Delta has no empty string as a partition value: it is null.
-                column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+                column = pc.if_else(reads_as_null(column), pa.scalar(None, column.type), column)
             if mine.is_valid:
                 other = pc.fill_null(pc.not_equal(column, mine.cast(column.type)), True)
             else:

@@ -22,6 +22,7 @@ from sqlglot import exp
 
 from raylake.delta.live_rows import cast_column
 from raylake.delta.log_reader import LogReader, TableMetadata
+from raylake.delta.partition_values import READ_AS_NULL
 from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place, open_input, place
 from raylake.tables.expressions import Expression, Scope, condition
@@ -171,7 +172,7 @@ def _column(field: pa.Field, batch: pa.RecordBatch, file: LiveFile) -> pa.Array:
 
 
 def _constant(text: str | None, kind: pa.DataType, rows: int) -> pa.Array:
-    if text is None or text == "":
+    if text is None or text in READ_AS_NULL:
         return pa.nulls(rows, kind)
     value = pa.array([text])
     if pa.types.is_timestamp(kind) and kind.tz is not None and not text.endswith("Z"):

@@ -32,7 +32,7 @@ from raylake.tables.errors import BadRequest, SchemaMismatch, SchemaNarrowed
 from raylake.tables.partition_text import typed_values
 from raylake.tables.results import RowCounts
 from raylake.tables.rewrite_parts import delete_files, fields_json, target_size, write_options
-from raylake.tables.rows import lossy, plain, refuse_empty_texts
+from raylake.tables.rows import lossy, plain, refuse_null_texts
 from raylake.tables.space import require_space
 from raylake.tables.upkeep_requests import Repartition, WidenColumns
 
@@ -172,7 +172,7 @@ def _written(
         for file in files:
             for batch in reader.rows(file):
                 rows = _whole(batch, file.values, shape.schema)
-                refuse_empty_texts(rows, shape.partition_by, f"{root}: repartition")
+                refuse_null_texts(rows, shape.partition_by, f"{root}: repartition")
                 stream.write(rows)
     yield FileGroup(tuple(files), tuple(stream.files), stream.rows)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylake.config.findings import did_you_mean
+from raylake.delta.partition_values import reads_as_null
 from raylake.delta.schema import arrow_schema, delta_schema, refuse_names
 from raylake.errors import SchemaConflict
 from raylake.tables.errors import (
@@ -106,24 +107,25 @@ def aligned(rows: pa.Table, shape: Shape) -> pa.Table:
 def as_partitioned(rows: pa.Table, partition_by: Iterable[str]) -> pa.Table:
     """The rows as a table with these partition columns will have them.
 
-    Empty text in a partition column is no value: the protocol writes both as an empty text.
+    Such a column cannot hold every text: what :func:`reads_as_null` says is null there.
     """
     for name in partition_by:
         if name not in rows.schema.names:
             continue
         column, field = rows.column(name), rows.schema.field(name)
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, field.type), column)
+            filled = pc.if_else(reads_as_null(column), pa.scalar(None, field.type), column)
             rows = rows.set_column(rows.schema.get_field_index(name), field, filled)
     return rows
 
 
-def refuse_empty_texts(
+def refuse_null_texts(
     rows: pa.Table | pa.RecordBatch, partition_by: Iterable[str], where: str
 ) -> None:
     """Refuse rows whose text would become null when their column becomes a partition column.
 
-    Delta's protocol has an empty text for null among partition values, of any type.
+    Delta's protocol has an empty text for null among partition values of any type, and folders are
+    written and read with a name for it.
 
     Raises:
         ValuesRefused: Naming the column.
@@ -132,9 +134,11 @@ def refuse_empty_texts(
         kind = rows.schema.field(name).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             continue
-        if pc.any(pc.equal(rows.column(name), "")).as_py():
+        mask = reads_as_null(rows.column(name))
+        if pc.any(mask).as_py():
+            text = rows.column(name).filter(mask)[0].as_py() or "an empty text"
             raise ValuesRefused(
-                f"{where}: rows have an empty text in {name!r}; among partition values of a "
+                f"{where}: rows have {text} in {name!r}; among partition values of a "
                 "Delta table that is null",
                 hint=f"update these rows to null or to a text first, or leave {name!r} out of the "
                 "partition columns",

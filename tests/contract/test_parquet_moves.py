@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raylake.delta.partition_values import NULL_FOLDER
 from raylake.errors import DependencyUnreachable
 from raylake.faults import arm, fired
 from raylake.tables import errors, migrate
@@ -250,21 +251,26 @@ def test_tables_are_copied_validated_and_switched(tmp_path: Path) -> None:
 
 
 @pytest.mark.spec("C4")
-def test_texts_that_partition_values_cannot_hold_are_refused_by_name(tmp_path: Path) -> None:
-    data = rows(0, 3, country=["NO", "", None])
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "an empty text in"), (NULL_FOLDER, f"{NULL_FOLDER} in")]
+)
+def test_texts_that_partition_values_cannot_hold_are_refused_by_name(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    data = rows(0, 3, country=["NO", text, None])
     source = written(tmp_path / "parquet", {"a.parquet": data})
     moved = Migrate(str(source), str(tmp_path / "t"), ("country",))
-    with pytest.raises(errors.ValuesRefused, match="empty text in 'country'") as told:
+    with pytest.raises(errors.ValuesRefused, match=f"{said} 'country'") as told:
         migrate.migrate([moved], str(tmp_path / "journal"))
     assert told.value.table_changed is False
     assert not (tmp_path / "t").exists()
     table = str(tmp_path / "u")
     ENGINE.execute(table, Create(data.schema))
     ENGINE.execute(table, Append(data))
-    with pytest.raises(errors.ValuesRefused, match="empty text in 'country'"):
+    with pytest.raises(errors.ValuesRefused, match=f"{said} 'country'"):
         ENGINE.execute(table, Repartition(("country",)))
     assert len(list(Path(table).rglob("*.parquet"))) == 1
-    ENGINE.execute(table, Update({"country": "null"}, "country = ''"))
+    ENGINE.execute(table, Update({"country": "null"}, f"country = '{text}'"))
     ENGINE.execute(table, Repartition(("country",)))
     assert ids(Path(table), where="country is null") == [1, 2]
 

@@ -436,7 +436,8 @@ def test_below_its_threshold_auto_is_delta_rs_and_above_it_spark(bench: Bench) -
         asked = (bench.setup, table, request, Allowance(at_most_bytes=most), "auto")
         route, result, counted = bench.driver.call(routed, *asked)
         assert (route.engine, route.reason, result.engine) == (engine, reason, engine)
-        assert result.why.startswith(route.why)
+        # Without what it says of free memory, which another process may change between the two.
+        assert result.why.startswith(route.why.partition("; of ")[0])
         assert f'reason="{reason}"' in "".join(counted)
         written = DeltaTable(table).history(1)[0]["engineInfo"]
         assert ("Spark" in written) == (engine == "spark")
