@@ -1,0 +1,158 @@
+"""What the derived layers agree on: what a source brought, and what a table makes of it (ADR 37).
+
+A derived table follows its source's versions. How far it has come is a ``txn`` in its own log
+(:func:`progress_app`), in the commit that holds the rows. A step reads the versions in between,
+makes rows of them, holds these against the table's rules, and writes them in one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+
+from raylake.tables.requests import Create, Read, Write
+
+NEVER: Final = -1
+"""Nothing of the source is processed: the first step takes it whole."""
+SOURCE_VERSION: Final = "_commit_version"
+"""A column of source rows: the version of the source that brought the row, or took it."""
+TIES: Final = ("_timestamp", "_topic", "_partition", "_offset")
+"""Columns that order rows of one key and one sequence; none of them needs to be there."""
+
+
+def progress_app(source_id: str) -> str:
+    """The txn of a derived table that says up to which version a source is processed.
+
+    Args:
+        source_id: The source's table id, so that a table created again under its name is another.
+    """
+    return f"raylake/from/{source_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Versions of a source: those after one, up to another.
+
+    Attributes:
+        source: ``layer.name``.
+        address: Where it lies.
+        table_id: Its id.
+        after: The last version that is processed; :data:`NEVER`: none, all rows of ``last`` come.
+        last: The last version of the span.
+    """
+
+    source: str
+    address: str
+    table_id: str
+    after: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRows:
+    """What a span brought and took. An updated row left as it was and came as it is.
+
+    Attributes:
+        span: The versions.
+        came: Rows that came; the source's columns at ``span.last`` and :data:`SOURCE_VERSION`.
+        left: Rows that left; the same columns.
+        watermark_ms: The source's watermark at ``span.last``; None: it has none.
+    """
+
+    span: Span
+    came: pa.Table
+    left: pa.Table
+    watermark_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Rows that are not for the table, all for one reason.
+
+    Attributes:
+        rows: As they came from the source (:attr:`SourceRows.came`'s columns).
+        rule: What they break, such as ``type_conversion`` or ``range(amount)``.
+        column: The column that it is about; empty: the row.
+        values: The text of the failing value, a row each; null where there is none.
+        reason: In plain words.
+    """
+
+    rows: pa.Table
+    rule: str
+    column: str
+    values: pa.Array
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """Rows in the table's columns, before they are written.
+
+    Attributes:
+        rows: The rows.
+        origin: For each of them the place of its row in :attr:`SourceRows.came`; null where it was
+            made of several.
+        rejected: Rows that could not be shaped.
+    """
+
+    rows: pa.Table
+    origin: pa.Array
+    rejected: Sequence[Rejected] = ()
+
+
+class Look(Protocol):
+    """What a derivation may read: its source at the span's last version, and its own table."""
+
+    def source(self, request: Read) -> pa.RecordBatchReader:
+        """Rows of the source at ``span.last``; the request names no version."""
+        ...
+
+    def target(self, request: Read) -> pa.RecordBatchReader:
+        """Rows of the table itself, at the version that the step began with."""
+        ...
+
+    def other(self, table: str, request: Read) -> pa.RecordBatchReader:
+        """Rows of another table of the lake, pinned to one version for the whole step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What a step writes.
+
+    Attributes:
+        first: Writes that may be done any number of times, in order, before ``last``.
+        last: The write whose commit says that the span is processed; None: no row changes.
+        counts: What is told of it: rows by outcome, groups, what was recomputed and why.
+    """
+
+    first: Sequence[Write] = ()
+    last: Write | None = None
+    counts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Derivation(Protocol):
+    """How one table follows from its source. Pure: the same rows make the same writes."""
+
+    def table(self, source: pa.Schema) -> Create:
+        """The table, for a source of these columns.
+
+        Raises:
+            TransformRefused: The source lacks what the definition needs; naming it.
+        """
+        ...
+
+    def columns(self, source: pa.Schema) -> tuple[str, ...]:
+        """The source's columns that it reads."""
+        ...
+
+    def shape(self, changes: SourceRows, look: Look) -> Shaped:
+        """Rows in the table's columns: converted, unwrapped, or computed."""
+        ...
+
+    def deed(self, rows: pa.Table, changes: SourceRows, look: Look) -> Deed:
+        """What is written, once the rules have passed the rows (some may be missing by now)."""
+        ...
