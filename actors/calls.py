@@ -35,6 +35,11 @@ def supervisor_name(pipeline: str) -> str:
     return f"raylake/{pipeline}"
 
 
+def transformer_name(pipeline: str) -> str:
+    """The name of the actor that brings a pipeline's derived tables up to date."""
+    return f"raylake/{pipeline}/transformer"
+
+
 def result(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
     """The result of a call.
 

@@ -1,17 +1,19 @@
 """Reads of a tended table: whole, selective, as of an older version; and what it takes on disk.
 
-One process, warm, each reading by turns with its peer, medians over the rounds. The table is
-built by plain delta-rs (10 M orders, a file a million rows) and gets ten upserts of 100,000 rows
-by RayLake: it is read whole, beside the same rows as plain Parquet, and as of the fifth version
-before the last, beside a copy of which that is the latest. Then it is Z-ordered by customer and
-time of the order and a range of both is read, beside a scan of all rows. At last it is vacuumed;
-its folder with its log stands beside plain Parquet of the same rows in the same order and codec.
-An upsert stands beside what plain Parquet needs for it: all is read, changed and written.
+One process, warm, each reading by turns with its peer in memory that another process is just giving
+up (``warm_memory.py``), medians over the rounds. The table is built by plain delta-rs (10 M orders,
+a file a million rows) and gets ten upserts of 100,000 rows by RayLake: it is read whole, beside the
+same rows as plain Parquet, and as of the fifth version before the last, beside a copy of which that
+is the latest. Then it is Z-ordered by customer and time of the order and a range of both is read,
+beside a scan of all rows. At last it is vacuumed; its folder with its log stands beside plain
+Parquet of the same rows in the same order and codec. An upsert stands beside what plain Parquet
+needs for it: all is read, changed and written.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,8 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import table_bed
-from bed import BenchFailed, bed, closing, options, table
+from bed import Bed, BenchFailed, bed, closing, options, table
 from deltalake import DeltaTable
+from warm_memory import warm_memory
 
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Read, Restore, Upsert
@@ -54,15 +57,16 @@ def main() -> int:
         latest = DeltaTable(path).version()
         plain = _plain(path, made.folder / "plain")
         whole = {"full_read": (_read(path), partial(_plain_rows, plain))}
-        found |= _measured(whole, chosen.rounds)
+        found |= _measured(made, whole, chosen.rounds)
         older = latest - UPSERTS // 2
         copy = table_bed.copy(path, made.folder / "copy")
         ENGINE.execute(str(copy), Restore(version=older))
         as_of = {"as_of_read": (_read(path, version=older), _read(copy))}
-        found |= _measured(as_of, chosen.rounds)
+        found |= _measured(made, as_of, chosen.rounds)
         ENGINE.execute(str(path), ZOrder(Z_COLUMNS, target_file_bytes=FILE_BYTES))
         few = _read(path, where=_wanted(), columns=COLUMNS)
-        found |= _measured({"selective_read": (few, partial(_scanned, plain))}, chosen.rounds)
+        selective = {"selective_read": (few, partial(_scanned, plain))}
+        found |= _measured(made, selective, chosen.rounds)
         ENGINE.execute(str(path), Vacuum(retention_hours=0.0, allow_short_retention=True))
         plain = _plain(path, made.folder / "tended")
         sizes = [sum(one.stat().st_size for one in plain), _bytes(path)]
@@ -104,7 +108,7 @@ def _upserted(path: Path, chosen: argparse.Namespace) -> tuple[float, float]:
 
 
 def _measured(
-    pairs: Mapping[str, tuple[Work, Work]], rounds: int
+    made: Bed, pairs: Mapping[str, tuple[Work, Work]], rounds: int
 ) -> dict[str, tuple[float, float]]:
     """Medians of each pair, by turns; the first round warms up."""
     found = {}
@@ -113,9 +117,8 @@ def _measured(
         for number in range(rounds + 1):
             counts = []
             for side in (0, 1) if number % 2 else (1, 0):
-                began = time.perf_counter()
-                counts.append(works[side]())
-                seconds = time.perf_counter() - began
+                rows, seconds = _timed(made, works[side])
+                counts.append(rows)
                 if number:
                     took[side].append(seconds)
             if counts[0] != counts[1]:
@@ -123,6 +126,19 @@ def _measured(
         found[name] = (median(took[0]), median(took[1]))
         print(f"{name}: {found[name]}", flush=True)
     return found
+
+
+def _timed(made: Bed, work: Work) -> tuple[int, float]:
+    """Rows and seconds. What this process has let go is given back first."""
+    clock = made.folder / "clock"
+    clock.unlink(missing_ok=True)
+    pa.default_memory_pool().release_unused()
+    os.sync()
+    with warm_memory(made, clock):
+        clock.touch()
+        began = time.perf_counter()
+        rows = work()
+        return rows, time.perf_counter() - began
 
 
 def _read(path: Path, **asked: object) -> Work:

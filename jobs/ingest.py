@@ -7,34 +7,29 @@ committed, tables are released, and the exit code is 0 (a second Ctrl-C ends at 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
-import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import ray
 
 from actors.calls import SILENT_ENV, find, result, supervisor_name
 from actors.process import ActorProcess
-from raylake.cli.files import overrides_of, places
-from raylake.client.cluster import SUBMITTED_ENV, ClusterHandle, connect
+from jobs.beside import Beside
+from jobs.running import Signals, end, failed, job_of, session_dir
+from raylake.cli.files import overrides_of
+from raylake.client.cluster import ClusterHandle, connect
 from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, Pipeline, load
 from raylake.config.addresses import written_addresses
-from raylake.errors import EXIT_DONE, EXIT_INTERRUPTED, AlreadyRunning, RayLakeError, Terminal
+from raylake.errors import EXIT_DONE, AlreadyRunning, RayLakeError, Terminal
 from raylake.ingest.plan import RunPlan, new_run_id
 from raylake.ingest.ports import OwnerLost
 from raylake.kafka.hooks import refuse_other_versions
@@ -54,33 +49,10 @@ LOST_WINDOW_S = 60.0
 INHERITED = ("RAYLAKE_FAULTS", "RAYLAKE_LOG_LEVEL", "RAYLAKE_IDLE_EXIT_S", SILENT_ENV)
 
 
-class _Signals:
-    """Counts the requests to stop."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.install()
-
-    def install(self) -> None:
-        """Take the signals; again after Ray was started, which takes SIGTERM for itself."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on)
-
-    def _on(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked += 1
-        if self.asked > 1:
-            sys.stderr.write("stopping at once; what was not committed is read again\n")
-            # Ray's agents would outlive an embedded cluster by a minute.
-            for child in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
-            os._exit(EXIT_INTERRUPTED)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns the exit code of DESIGN §10."""
     options = _options(arguments)
-    signals = _Signals()
+    signals = Signals()
     loaded: Loaded | None = None
     try:
         loaded = load(options.config, overrides=overrides_of(options.set))
@@ -101,31 +73,27 @@ def main(arguments: list[str] | None = None) -> int:
             refuse_second_run(run.status_file, run.config.pipeline, SystemClock())
         # Importing all that actors are made of takes as long as Ray's start does.
         threading.Thread(target=import_module, args=("actors.supervisor",), daemon=True).start()
-        cluster = connect(num_cpus=_cpus(loaded.config), session_dir=_session_dir())
+        cluster = connect(num_cpus=_cpus(loaded.config), session_dir=session_dir())
         signals.install()
-        outcome = _run(run, cluster, signals)
+        with Beside(run, signals) as beside:
+            outcome = _run(run, cluster, signals, beside)
+            transformed = beside.ended(in_time=outcome.error is None)
     except RayLakeError as error:
-        return _failed(error, loaded)
-    if outcome.error is not None:
-        return _failed(outcome.error, loaded)
+        return failed(error, loaded)
+    error = outcome.error or transformed
+    if error is not None:
+        return failed(error, loaded)
     ray.shutdown()
     cluster.forget()
     return EXIT_DONE
 
 
-def _run(run: RunPlan, cluster: ClusterHandle, signals: _Signals) -> Outcome:
-    job = {
-        "kind": "process" if cluster.embedded else "ray",
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "pid_created_s": psutil.Process().create_time(),
-        "address": cluster.address,
-        "submission_id": submission_id(os.environ),
-    }
+def _run(run: RunPlan, cluster: ClusterHandle, signals: Signals, beside: Beside) -> Outcome:
+    job = job_of(cluster)
     lost_at: list[float] = []
     while True:
         try:
-            return _watch(_start(run, job), signals)
+            return _watch(_start(run, job), signals, beside)
         except OwnerLost as error:
             now_s = time.monotonic()
             lost_at = [at_s for at_s in lost_at if at_s > now_s - LOST_WINDOW_S] + [now_s]
@@ -166,7 +134,7 @@ def _leaving(name: str) -> bool:
     return job["host"] == socket.gethostname() and not psutil.pid_exists(job["pid"])
 
 
-def _watch(supervisor: Any, signals: _Signals) -> Outcome:
+def _watch(supervisor: Any, signals: Signals, beside: Beside) -> Outcome:
     told = False
     process: ActorProcess | None = None
     silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
@@ -176,6 +144,7 @@ def _watch(supervisor: Any, signals: _Signals) -> Outcome:
             outcome: Outcome | None = result(supervisor.wait.remote(WAIT_S), silent_s)
             if outcome is not None:
                 return outcome
+            beside.tend()
             if signals.asked and not told:
                 result(supervisor.stop.remote(), silent_s)
                 told = True
@@ -185,16 +154,6 @@ def _watch(supervisor: Any, signals: _Signals) -> Outcome:
         if process is not None:
             process.kill()
         raise
-
-
-def submission_id(environ: Mapping[str, str]) -> str | None:
-    """Ray's id of this job; None when it was not submitted."""
-    try:
-        told = json.loads(environ.get(SUBMITTED_ENV) or "{}")
-    except ValueError:
-        return None
-    found = (told.get("metadata") or {}).get("job_submission_id")
-    return None if found is None else str(found)
 
 
 def consumers(config: Pipeline) -> int:
@@ -208,24 +167,6 @@ def _cpus(config: Pipeline) -> int:
     return max(os.cpu_count() or 1, consumers(config) + 1)
 
 
-def _session_dir() -> Path:
-    """Ray's sockets need a short path."""
-    chosen = os.environ.get("RAYLAKE_RAY_DIR")
-    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"raylake-{os.getuid()}"
-
-
-def _failed(error: RayLakeError, loaded: Loaded | None) -> int:
-    said = {"code": error.code, "message": error.message}
-    at = [] if loaded is None else places(loaded, said)
-    marker = os.environ.get("RAYLAKE_ERROR_FILE")
-    if marker:
-        document = {"code": error.code, "message": error.message, "hint": error.hint}
-        Path(marker).write_text(json.dumps(document))
-    with contextlib.suppress(OSError):  # the log may lie on the disk that is full
-        sys.stderr.write("".join([f"{error}\n", *(f"  at {place}\n" for place in at)]))
-    return error.exit_code
-
-
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m jobs.ingest", description=__doc__)
     parser.add_argument("--config", required=True, help="the pipeline file")
@@ -234,15 +175,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--run-id", help="name this run")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     return parser.parse_args(arguments)
-
-
-def end(code: int) -> NoReturn:
-    """End the process with this code, also where its last words cannot be written."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    # Readers of Delta tables can abort a process at exit (DESIGN §3).
-    os._exit(code)
 
 
 if __name__ == "__main__":

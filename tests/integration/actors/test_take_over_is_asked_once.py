@@ -28,7 +28,7 @@ def test_a_supervisor_that_is_started_again_takes_over_no_more(
     def start(run: RunPlan, _job: dict[str, Any]) -> None:
         asked.append(run.take_over)
 
-    def watch(_supervisor: None, _signals: None) -> Outcome:
+    def watch(_supervisor: None, _signals: None, _beside: None) -> Outcome:
         if len(asked) < 3:
             raise OwnerLost("the supervisor is gone")
         return Outcome("done")
@@ -37,6 +37,8 @@ def test_a_supervisor_that_is_started_again_takes_over_no_more(
     monkeypatch.setattr(ingest, "_watch", watch)
     monkeypatch.setattr(ingest, "WAIT_S", 0.0)
     signals: Any = None
-    outcome = ingest._run(run, ClusterHandle("h:2", embedded=False, session=tmp_path), signals)
+    beside: Any = None
+    cluster = ClusterHandle("h:2", embedded=False, session=tmp_path)
+    outcome = ingest._run(run, cluster, signals, beside)
     assert outcome.state == "done"
     assert asked == [True, False, False]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jobs.ingest import submission_id
+from jobs.running import submission_id
 from raylake.client.cluster import SUBMITTED_ENV
 
 

@@ -1,0 +1,91 @@
+"""Silver and gold beside ingestion: one transformer for as long as the run lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from types import TracebackType
+from typing import Final, Self
+
+from jobs.running import Signals
+from jobs.transformers import Transformers
+from raylake.clock import Deadline, SystemClock
+from raylake.errors import RayLakeError
+from raylake.ingest.plan import RunPlan
+from raylake.layers.transforming import TransformOutcome, TransformPlan
+
+WAIT_S: Final = 0.5
+STEP_S: Final = 30.0
+"""How long a step under way is waited for when there is no time for more."""
+
+
+class Beside:
+    """The derived tables of a run; nothing where the pipeline has none.
+
+    What goes wrong with them never stops ingestion: it is told, and is the run's outcome when
+    ingestion itself has none.
+
+    Args:
+        run: The run.
+        signals: Requests to stop.
+    """
+
+    def __init__(self, run: RunPlan, signals: Signals) -> None:
+        self._run = run
+        self._signals = signals
+        self._transformers: Transformers | None = None
+        self._outcome: TransformOutcome | None = None
+        self._failure: RayLakeError | None = None
+
+    def __enter__(self) -> Self:
+        """Start the transformer."""
+        if self._run.config.silver or self._run.config.gold:
+            self._transformers = Transformers(TransformPlan(self._run, continuous=True))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """End it, however the run ended."""
+        del kind, error, at
+        if self._transformers is not None and self._outcome is None:
+            with contextlib.suppress(RayLakeError):
+                self._transformers.end()
+
+    def tend(self) -> None:
+        """Start it again where it is lost; returns at once."""
+        if self._transformers is None or self._outcome is not None or self._failure is not None:
+            return
+        try:
+            self._outcome = self._transformers.look()
+        except RayLakeError as error:
+            self._failure = error
+            sys.stderr.write(f"{error}\nsilver and gold stay as they are; ingestion goes on\n")
+
+    def ended(self, *, in_time: bool) -> RayLakeError | None:
+        """Ingestion has ended: bring in what it brought, then end; what went wrong with it.
+
+        Args:
+            in_time: Ingestion ended well, so there is time to finish.
+        """
+        if self._transformers is None:
+            return self._failure
+        clock = SystemClock()
+        limit_s = self._run.config.ingest.drain_timeout_s if in_time else STEP_S
+        deadline = Deadline.after(limit_s, clock)
+        with contextlib.suppress(RayLakeError):
+            self._transformers.finish()
+        while self._outcome is None and self._failure is None:
+            # A run that ends by itself ends when all is done; one that is stopped, soon.
+            stopped = bool(self._signals.asked) or not in_time
+            if stopped and deadline.expired():
+                self._outcome = self._transformers.stop(Deadline.after(STEP_S, clock))
+                break
+            try:
+                self._outcome = self._transformers.look(WAIT_S)
+            except RayLakeError as error:
+                self._failure = error
+        return self._failure or (None if self._outcome is None else self._outcome.error)

@@ -1,0 +1,95 @@
+"""What the jobs share: signals, how they end, what their user is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import psutil
+
+from raylake.cli.files import places
+from raylake.client.cluster import SUBMITTED_ENV, ClusterHandle
+from raylake.config import Loaded
+from raylake.errors import EXIT_INTERRUPTED, RayLakeError
+
+
+class Signals:
+    """Counts the requests to stop."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.install()
+
+    def install(self) -> None:
+        """Take the signals; again after Ray was started, which takes SIGTERM for itself."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on)
+
+    def _on(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            sys.stderr.write("stopping at once; what was not committed is read again\n")
+            # Ray's agents would outlive an embedded cluster by a minute.
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+            os._exit(EXIT_INTERRUPTED)
+
+
+def job_of(cluster: ClusterHandle) -> dict[str, Any]:
+    """Which process of which host, under which name on the cluster, this job is."""
+    return {
+        "kind": "process" if cluster.embedded else "ray",
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "pid_created_s": psutil.Process().create_time(),
+        "address": cluster.address,
+        "submission_id": submission_id(os.environ),
+    }
+
+
+def submission_id(environ: Mapping[str, str]) -> str | None:
+    """Ray's id of this job; None when it was not submitted."""
+    try:
+        told = json.loads(environ.get(SUBMITTED_ENV) or "{}")
+    except ValueError:
+        return None
+    found = (told.get("metadata") or {}).get("job_submission_id")
+    return None if found is None else str(found)
+
+
+def session_dir() -> Path:
+    """Ray's sockets need a short path."""
+    chosen = os.environ.get("RAYLAKE_RAY_DIR")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"raylake-{os.getuid()}"
+
+
+def failed(error: RayLakeError, loaded: Loaded | None) -> int:
+    """Say what went wrong, and where in the file; returns the exit code of DESIGN §10."""
+    said = {"code": error.code, "message": error.message}
+    at = [] if loaded is None else places(loaded, said)
+    marker = os.environ.get("RAYLAKE_ERROR_FILE")
+    if marker:
+        document = {"code": error.code, "message": error.message, "hint": error.hint}
+        Path(marker).write_text(json.dumps(document))
+    with contextlib.suppress(OSError):  # the log may lie on the disk that is full
+        sys.stderr.write("".join([f"{error}\n", *(f"  at {place}\n" for place in at)]))
+    return error.exit_code
+
+
+def end(code: int) -> NoReturn:
+    """End the process with this code, also where its last words cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    # Readers of Delta tables can abort a process at exit (DESIGN §3).
+    os._exit(code)

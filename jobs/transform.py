@@ -1,0 +1,89 @@
+"""``python -m jobs.transform --config FILE``: brings silver and gold tables up to date.
+
+Once, with what is there (the default), or until it is told to stop. A pipeline that runs does it by
+itself; this is for tables that somebody else's run feeds, for schedules, and to make a table anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import ray
+
+from jobs.ingest import INHERITED
+from jobs.running import Signals, end, failed, session_dir
+from jobs.transformers import WAIT_S, Transformers
+from raylake.cli.files import overrides_of
+from raylake.client.cluster import connect
+from raylake.clock import Deadline, SystemClock
+from raylake.config import Loaded, load
+from raylake.config.addresses import written_addresses
+from raylake.errors import EXIT_DONE, RayLakeError
+from raylake.ingest.plan import RunPlan, new_run_id
+from raylake.layers.transforming import TransformOutcome, TransformPlan
+from raylake.storage.access import use_stores
+from raylake.storage.reach import require_stores
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns the exit code of DESIGN §10."""
+    options = _options(arguments)
+    signals = Signals()
+    loaded: Loaded | None = None
+    try:
+        loaded = load(options.config, overrides=overrides_of(options.set))
+        use_stores(loaded.config.stores)
+        require_stores(written_addresses(loaded.config))
+        variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        run = RunPlan(
+            loaded.config,
+            loaded.sha256,
+            str(loaded.path),
+            options.run_id or new_run_id(),
+            environment=variables,
+        )
+        plan = TransformPlan(
+            run, tuple(options.table), tuple(options.full_refresh), options.continuous
+        )
+        cluster = connect(num_cpus=os.cpu_count() or 1, session_dir=session_dir())
+        signals.install()
+        outcome = _watch(Transformers(plan), signals, loaded.config.ingest.drain_timeout_s)
+    except RayLakeError as error:
+        return failed(error, loaded)
+    if outcome is not None and outcome.error is not None:
+        return failed(outcome.error, loaded)
+    ray.shutdown()
+    cluster.forget()
+    return EXIT_DONE
+
+
+def _watch(
+    transformers: Transformers, signals: Signals, drain_timeout_s: float
+) -> TransformOutcome | None:
+    transformers.ready()
+    while not signals.asked:
+        outcome = transformers.look(WAIT_S)
+        if outcome is not None:
+            return outcome
+    return transformers.stop(Deadline.after(drain_timeout_s, SystemClock()))
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m jobs.transform", description=__doc__)
+    parser.add_argument("--config", required=True, help="the pipeline file")
+    parser.add_argument("--table", action="append", default=[], help="this table, and its sources")
+    parser.add_argument(
+        "--full-refresh", action="append", default=[], metavar="TABLE", help="make it anew"
+    )
+    parser.add_argument("--continuous", action="store_true", help="go on until told to stop")
+    parser.add_argument("--run-id", help="name this run")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    code = main()
+    if ray.is_initialized():
+        ray.shutdown()
+    end(code)

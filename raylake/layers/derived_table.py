@@ -1,0 +1,277 @@
+"""One derived table: made when its source is there, then brought up to date step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from deltalake import DeltaTable
+
+from raylake.delta import log_files
+from raylake.delta.log_reader import LogReader
+from raylake.delta.txn_listing import list_txns
+from raylake.errors import NotOurTable
+from raylake.layers import source_changes
+from raylake.layers.derived import NEVER, Derivation, progress_app
+from raylake.layers.errors import DefinitionChanged, OwnedByAnother, SourceReplaced
+from raylake.layers.step import STEP, Aside, By, Gate, StepLook, Stepped, Target, step
+from raylake.layers.triggers import Fired, Trigger
+from raylake.storage.place import Place, place
+from raylake.tables.delta_rs_open import opened
+from raylake.tables.errors import TableExists, TableMissing
+from raylake.tables.feeds import CHANGE_FEED
+from raylake.tables.requests import Create
+from raylake.tables.routing import EngineChoice
+from raylake.tables.upkeep_requests import SetProperties
+
+OWNER: Final = "raylake.pipeline"
+"""The table property that names the pipeline which writes the table."""
+DEFINITION: Final = "raylake.definition"
+"""The table property with the digest of the definition that the table was made by."""
+MAX_STEP_ROWS: Final = 1_000_000
+SOURCE_CHANGED: Final = Trigger("source_changed")
+_LOOK_BACK: Final = 256
+"""In so many versions the last step is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A derived table of a pipeline file, ready to run.
+
+    Attributes:
+        name: ``layer.name``.
+        address: Where it lies.
+        pipeline: Who writes it.
+        source: ``layer.name`` of its source.
+        source_address: Where that lies.
+        digest: Of what decides the table's rows.
+        derivation: How its rows come to be.
+        gate: Its rules.
+        aside: Its quarantine and its rules' history.
+        trigger: When it is brought up to date.
+        feeds: A later table reads what changes in it.
+        properties: Delta properties that a new table gets.
+        places: Addresses of the lake's tables by name.
+        engine: Who writes it.
+        max_step_rows: A step ends with the version that reaches so many rows.
+    """
+
+    name: str
+    address: str
+    pipeline: str
+    source: str
+    source_address: str
+    digest: str
+    derivation: Derivation
+    gate: Gate
+    aside: Aside
+    trigger: Trigger = SOURCE_CHANGED
+    feeds: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    engine: EngineChoice = "auto"
+    max_step_rows: int = MAX_STEP_ROWS
+
+
+class DerivedTable:
+    """Brings one table up to date.
+
+    Args:
+        definition: The table.
+        by: Who writes, and the time.
+    """
+
+    def __init__(self, definition: Definition, by: By) -> None:
+        self.definition = definition
+        self._by = by
+        self._handle: DeltaTable | None = None
+        self._fired: Fired | None = None
+
+    @property
+    def processed(self) -> int | None:
+        """The source's version that is processed; None before the table or its source is there."""
+        source_id = self._source_id()
+        handle = self._opened()
+        if source_id is None or handle is None:
+            return None
+        return _processed(handle, source_id)
+
+    @property
+    def name(self) -> str:
+        """``layer.name``."""
+        return self.definition.name
+
+    def advance(self, *, ending: bool = False) -> Stepped | None:
+        """Bring in what the source has brought; None where nothing is new, or the trigger waits.
+
+        Args:
+            ending: See :meth:`raylake.layers.triggers.Trigger.due`.
+
+        Raises:
+            OwnedByAnother, DefinitionChanged: The table at the address is not this one.
+            SourceGap: Versions of the source are gone.
+            RayLakeError: As :func:`raylake.layers.step.step`.
+        """
+        one = self.definition
+        source_id = self._source_id()
+        if source_id is None:
+            return None
+        handle = self._opened() or self._created()
+        after = self._after(handle, source_id)
+        root = place(one.source_address)
+        span = source_changes.look_for(
+            root, one.source, after, table_id=source_id, limit_rows=one.max_step_rows
+        )
+        if span is None or not self._due(root, ending=ending):
+            return None
+        schema = source_changes.schema_of(root, span.last)
+        changes = source_changes.read(span, one.derivation.columns(schema))
+        version = int(handle.version())
+        target = Target(one.name, one.address, str(handle.metadata().id), version, one.engine)
+        look = StepLook(self._by.tables, target, span, one.places, _newest)
+        stepped = step(one, target, changes, look, self._by)
+        self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
+        return stepped
+
+    def _due(self, source: Place, *, ending: bool) -> bool:
+        trigger = self.definition.trigger
+        if trigger.kind == "source_changed":
+            return True
+        if self._fired is None:
+            self._fired = Fired.of(last_said(place(self.definition.address)))
+        watermark_ms = None
+        if trigger.kind == "watermark":
+            snapshot = LogReader(str(source)).snapshot()
+            watermark_ms = source_changes.watermark_of(source, snapshot)
+        return trigger.due(
+            self._fired,
+            self._by.now_ms(),
+            source_moved=True,
+            watermark_ms=watermark_ms,
+            ending=ending,
+        )
+
+    def _after(self, handle: DeltaTable, source_id: str) -> int:
+        found = _processed(handle, source_id)
+        if found != NEVER:
+            return found
+        others = [app for app in list_txns(place(self.definition.address)) if _follows(app)]
+        if others:
+            one = self.definition
+            raise SourceReplaced(
+                f"{one.name} ({one.address}) follows another table than the one that lies at "
+                f"{one.source_address} now ({one.source}, table id {source_id})",
+                hint=f"`raylake transform run FILE --full-refresh {one.name}` makes it anew from "
+                "what is there",
+                first=0,
+                last=0,
+                oldest=0,
+            )
+        return NEVER
+
+    def _opened(self) -> DeltaTable | None:
+        """The newest version of the table; None where there is none yet."""
+        if self._handle is not None:
+            self._handle.update_incremental()
+            return self._handle
+        try:
+            handle = opened(place(self.definition.address))
+        except TableMissing:
+            return None
+        self._checked(dict(handle.metadata().configuration))
+        # What an earlier process committed and did not follow up.
+        self.definition.aside.follow_up()
+        self._handle = handle
+        return handle
+
+    def _checked(self, configuration: Mapping[str, str]) -> None:
+        one = self.definition
+        owner = configuration.get(OWNER)
+        if owner != one.pipeline:
+            whose = f"belongs to pipeline {owner!r}" if owner else "was not made by a pipeline"
+            raise OwnedByAnother(
+                f"{one.name}: the table at {one.address} {whose}, this is {one.pipeline!r}",
+                hint="one pipeline of a lake writes a table, any may read it: give it another "
+                "name or `path:`",
+                owner=owner or "",
+            )
+        if configuration.get(DEFINITION) != one.digest:
+            raise DefinitionChanged(
+                f"{one.name}: the table at {one.address} was made by another definition than the "
+                "file has now",
+                hint=f"`raylake transform run FILE --full-refresh {one.name}` makes it anew, "
+                "beside its readers; or take the change back",
+            )
+        if one.feeds and configuration.get(CHANGE_FEED, "").lower() != "true":
+            # Changes before this version are told by its files, which is slower and as right.
+            self._by.tables.execute(one.address, SetProperties({CHANGE_FEED: "true"}))
+
+    def _created(self) -> DeltaTable:
+        one = self.definition
+        root = place(one.source_address)
+        wanted = one.derivation.table(source_changes.schema_of(root))
+        properties = {**wanted.properties, **self.own_properties}
+        request = Create(
+            wanted.schema,
+            wanted.partition_by,
+            properties,
+            wanted.constraints,
+            wanted.description or f"{one.name} of pipeline {one.pipeline}, from {one.source}",
+        )
+        # Another process may be quicker, with the same definition or another one.
+        with suppress(TableExists):
+            self._by.tables.execute(one.address, request)
+        handle = self._opened()
+        if handle is None:
+            raise NotOurTable(f"{one.address}: the table was made and is not there")
+        return handle
+
+    @property
+    def own_properties(self) -> dict[str, str]:
+        """The properties that a table of this definition has."""
+        one = self.definition
+        found = {**one.properties, OWNER: one.pipeline, DEFINITION: one.digest}
+        return found | ({CHANGE_FEED: "true"} if one.feeds else {})
+
+    def _source_id(self) -> str | None:
+        try:
+            return table_id(place(self.definition.source_address))
+        except NotOurTable:
+            return None
+
+
+def last_said(root: Place) -> Mapping[str, Any] | None:
+    """What the last step of a table said in its commit; None: none of the last versions is one."""
+    latest = LogReader(str(root)).listing().latest
+    for version in range(latest, max(-1, latest - _LOOK_BACK), -1):
+        actions = log_files.read_commit(root, version)
+        if actions is None:
+            return None
+        said = log_files.commit_info(actions).get("raylake")
+        if isinstance(said, Mapping) and STEP in said:
+            return said
+    return None
+
+
+def table_id(root: Place) -> str:
+    """The id of a table.
+
+    Raises:
+        NotOurTable: There is none.
+    """
+    return LogReader(str(root)).snapshot().metadata.id
+
+
+def _newest(address: str) -> int:
+    return LogReader(address).listing().latest
+
+
+def _processed(handle: DeltaTable, source_id: str) -> int:
+    found = handle.transaction_version(progress_app(source_id))
+    return NEVER if found is None else int(found)
+
+
+def _follows(app: str) -> bool:
+    return app.startswith(progress_app(""))

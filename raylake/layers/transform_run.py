@@ -1,0 +1,188 @@
+"""The tables of a pipeline file, brought up to date one after the other, in the graph's order.
+
+A table that fails stands alone: what may succeed later is tried again, what needs somebody's hand
+waits for it, and the other tables go on (ADR 37).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+from raylake.clock import Clock
+from raylake.errors import RayLakeError, Refused, Terminal
+from raylake.ingest.retry import RetryPolicy
+from raylake.layers.step import Stepped
+from raylake.tables.errors import ProgressMoved
+
+log = logging.getLogger(__name__)
+
+AGAIN: Final = RetryPolicy("exponential", initial_s=1.0, max_s=60.0)
+"""How far apart a table that failed is tried again."""
+MOVED_AT_MOST: Final = 20
+"""So many times in a row another process may have been quicker before that is an error."""
+
+State = Literal["waiting", "up_to_date", "working", "failed", "stopped"]
+
+
+class Advancing(Protocol):
+    """A table; :class:`raylake.layers.derived_table.DerivedTable` is one."""
+
+    @property
+    def name(self) -> str:
+        """``layer.name``."""
+        ...
+
+    def advance(self, *, ending: bool = False) -> Stepped | None:
+        """One step; None: nothing is new, or its trigger waits.
+
+        Args:
+            ending: The run ends after this: what waits for a watermark waits no longer.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class TableState:
+    """How a table stands, for the status document.
+
+    Attributes:
+        state: ``waiting`` for its source or trigger, ``up_to_date``, ``working``, ``failed`` (is
+            tried again) or ``stopped`` (somebody has to look).
+        error: The last failure as plain data; empty after a success.
+        failures: In a row.
+        again_at_s: When it is tried again, on the monotonic clock.
+        steps: Steps that it made in this run.
+        rows: Rows that its source brought in this run.
+        rejected: Rows that were turned away in this run.
+        last: The last step.
+        stepped_at: When that ended; seconds since the epoch.
+    """
+
+    state: State = "waiting"
+    error: dict[str, Any] = field(default_factory=dict)
+    failures: int = 0
+    again_at_s: float = 0.0
+    steps: int = 0
+    rows: int = 0
+    rejected: int = 0
+    last: Stepped | None = None
+    stepped_at: float | None = None
+    failure: RayLakeError | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Plain data."""
+        found: dict[str, Any] = {
+            "state": self.state,
+            "error": self.error,
+            "steps": self.steps,
+            "rows": self.rows,
+            "rejected": self.rejected,
+            "at": self.stepped_at,
+        }
+        if self.last is not None:
+            span = self.last.span
+            found |= {
+                "version": self.last.version,
+                "source": span.source,
+                "processed": span.last,
+                "watermark_ms": self.last.watermark_ms,
+                "duration_s": round(self.last.duration_s, 3),
+                "engine": self.last.engine,
+                "last_step": dict(self.last.counts),
+            }
+        return found
+
+
+class TransformRun:
+    """Brings tables up to date, pass by pass.
+
+    Args:
+        tables: In the graph's order: each after its sources.
+        clock: Time.
+        told: Called whenever a table's state changed.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Advancing],
+        clock: Clock,
+        told: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._tables = tables
+        self._clock = clock
+        self._told = told
+        self.states = {table.name: TableState() for table in tables}
+
+    @property
+    def failure(self) -> RayLakeError | None:
+        """The first failure that still stands, in the graph's order."""
+        return next((s.failure for s in self.states.values() if s.failure is not None), None)
+
+    def run_pass(self, *, final: bool = False, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Give each table one step where it is due.
+
+        Args:
+            final: Triggers are not waited for.
+            stop: Asked before each table; True ends the pass.
+
+        Returns:
+            Whether any table made a step.
+        """
+        moved = False
+        for table in self._tables:
+            if stop():
+                break
+            moved |= self._stepped(table, final=final)
+        return moved
+
+    def finish(self, *, stop: Callable[[], bool] = lambda: False) -> None:
+        """Pass until nothing is new, or what is new cannot be brought in."""
+        for state in self.states.values():
+            state.again_at_s = 0.0
+        while self.run_pass(final=True, stop=stop) and not stop():
+            pass
+
+    def _stepped(self, table: Advancing, *, final: bool) -> bool:
+        state = self.states[table.name]
+        if state.state == "stopped" or self._clock.monotonic() < state.again_at_s:
+            return False
+        try:
+            stepped = table.advance(ending=final)
+        except ProgressMoved as error:
+            # Another process brought it in; what comes next is read from the log.
+            log.info("%s: %s", table.name, error.message)
+            state.failures += 1
+            if state.failures > MOVED_AT_MOST:
+                self._failed(table.name, error)
+            return state.failures <= MOVED_AT_MOST
+        except RayLakeError as error:
+            self._failed(table.name, error)
+            return False
+        self._went_well(state, stepped)
+        return stepped is not None
+
+    def _went_well(self, state: TableState, stepped: Stepped | None) -> None:
+        changed = bool(state.failures) or state.state != "up_to_date" or stepped is not None
+        state.state, state.error, state.failure = "up_to_date", {}, None
+        state.failures, state.again_at_s = 0, 0.0
+        if stepped is not None:
+            state.steps += 1
+            state.rows += stepped.came
+            state.rejected += stepped.rejected
+            state.last, state.stepped_at = stepped, self._clock.now()
+        if changed:
+            self._told()
+
+    def _failed(self, name: str, error: RayLakeError) -> None:
+        state = self.states[name]
+        state.failures += 1
+        state.error, state.failure = error.to_dict(), error
+        # What is refused, or wrong for good, does not become right by itself.
+        for_good = isinstance(error, Refused | Terminal)
+        state.state = "stopped" if for_good else "failed"
+        state.again_at_s = self._clock.monotonic() + AGAIN.wait_s(state.failures)
+        log.error("%s: %s", name, error)
+        self._told()

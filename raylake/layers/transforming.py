@@ -1,0 +1,155 @@
+"""A run of a pipeline's derived tables: the loop of the thread that runs them, and its status."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from raylake.clock import Clock
+from raylake.config.addresses import transform_status_path
+from raylake.errors import RayLakeError, Terminal
+from raylake.ingest.plan import RunPlan
+from raylake.ingest.status import write_status
+from raylake.layers.transform_run import TransformRun
+from raylake.storage.place import place
+
+log = logging.getLogger(__name__)
+
+POLL_S: Final = 0.25
+"""How long it waits when nothing was new."""
+STATUS_INTERVAL_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TransformPlan:
+    """What a run of derived tables does.
+
+    Attributes:
+        run: The pipeline, as for ingestion.
+        tables: These and what they come from; empty: all.
+        refresh: Tables that are made anew first.
+        continuous: Go on until told to stop; else end when nothing is new.
+    """
+
+    run: RunPlan
+    tables: tuple[str, ...] = ()
+    refresh: tuple[str, ...] = ()
+    continuous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransformOutcome:
+    """How a run ended.
+
+    Attributes:
+        error: The first failure that stood at the end, in the graph's order; None: all went well.
+        tables: Each table as it stood, for people.
+    """
+
+    error: RayLakeError | None = None
+    tables: dict[str, Any] = field(default_factory=dict)
+
+
+class Transforming:
+    """The loop.
+
+    Args:
+        plan: What to do.
+        make: Makes the tables' run; what it raises ends the run.
+        clock: Time.
+    """
+
+    def __init__(
+        self,
+        plan: TransformPlan,
+        make: Callable[[Callable[[], None]], TransformRun],
+        clock: Clock,
+    ) -> None:
+        self._plan = plan
+        self._make = make
+        self._clock = clock
+        self._run: TransformRun | None = None
+        self._finishing = threading.Event()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._written_at = float("-inf")
+        self._path = place(transform_status_path(plan.run.config))
+        self.outcome: TransformOutcome | None = None
+        if not plan.continuous:
+            self._finishing.set()
+
+    def finish(self) -> None:
+        """Bring in what is there, triggers or not, and end."""
+        self._finishing.set()
+
+    def stop(self) -> None:
+        """End after the step under way."""
+        self._stopping.set()
+        self._finishing.set()
+
+    def wait(self, timeout_s: float) -> TransformOutcome | None:
+        """How it ended; None while it goes on after ``timeout_s``."""
+        self._ended.wait(timeout_s)
+        return self.outcome
+
+    def main(self) -> None:
+        """The thread's main."""
+        error: RayLakeError | None = None
+        try:
+            self._run = self._make(self._tell)
+            self._loop(self._run)
+            error = self._run.failure
+        except RayLakeError as failure:
+            log.error("the transformations failed: %s", failure)  # noqa: TRY400 - says it all
+            error = failure
+        except BaseException as failure:
+            error = Terminal(f"the transformations failed: {type(failure).__name__}: {failure}")
+            raise
+        finally:
+            self.outcome = TransformOutcome(error, self._tables())
+            self._write()
+            self._ended.set()
+
+    def _loop(self, run: TransformRun) -> None:
+        self._tell()
+        while not self._stopping.is_set():
+            finishing = self._finishing.is_set()
+            if finishing:
+                run.finish(stop=self._stopping.is_set)
+                break
+            if not run.run_pass(stop=self._finishing.is_set):
+                self._finishing.wait(POLL_S)
+            if self._clock.monotonic() >= self._written_at + STATUS_INTERVAL_S:
+                self._tell()
+
+    def document(self) -> dict[str, Any]:
+        """The status document as of now."""
+        run = self._plan.run
+        error = self.outcome.error if self.outcome is not None else None
+        state = "ended" if self.outcome is not None else "running"
+        return {
+            "pipeline": run.config.pipeline,
+            "run_id": run.run_id,
+            "at": self._clock.now(),
+            "state": "failed" if error is not None else state,
+            "error": error.to_dict() if error is not None else {},
+            "tables": self._tables(),
+        }
+
+    def _tables(self) -> dict[str, Any]:
+        if self._run is None:
+            return {}
+        return {name: state.document() for name, state in self._run.states.items()}
+
+    def _tell(self) -> None:
+        self._written_at = self._clock.monotonic()
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            write_status(self._path, self.document())
+        except OSError as error:
+            log.warning("the status document cannot be written: %s", error)
