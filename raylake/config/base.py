@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    model_validator,
+)
 
 from raylake.config.addresses import check_name, normalise_table_address
 from raylake.config.findings import Invalid
+
+_LAYER_TABLE: Final = re.compile(r"(bronze|silver|gold)\.[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Model(BaseModel):
@@ -78,6 +88,12 @@ def _check_column(text: str) -> str:
     return text
 
 
+def _check_reference(text: str) -> str:
+    if not _LAYER_TABLE.fullmatch(text):
+        raise Invalid(f"{text!r} does not name a table", "write bronze.NAME, silver.NAME, …")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_check_address)]
 """A path or URL, normalised (absolute when it is local)."""
 TableName = Annotated[str, AfterValidator(_check_table_name)]
@@ -86,3 +102,7 @@ PipelineName = Annotated[str, AfterValidator(_check_pipeline_name)]
 """The name of a pipeline."""
 Column = Annotated[str, AfterValidator(_check_column)]
 """The name of a column."""
+Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
+"""Names of columns, at least one."""
+TableRef = Annotated[str, AfterValidator(_check_reference)]
+"""``layer.name`` of a table."""
