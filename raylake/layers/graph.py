@@ -212,8 +212,8 @@ def graph_of(config: Pipeline) -> Graph:
         Cycle: Tables read each other in a circle; naming the way round.
         ConfigError: A source's address cannot be told.
     """
-    tables = {f"silver.{name}": table for name, table in config.silver.items()}
-    tables |= {f"gold.{name}": table for name, table in config.gold.items()}
+    tables: dict[str, AnyDerived] = {f"silver.{key}": one for key, one in config.silver.items()}
+    tables |= {f"gold.{key}": one for key, one in config.gold.items()}
     reads = {name: sources_of(table) for name, table in tables.items()}
     _refuse_circles(reads)
     read = {source for sources in reads.values() for source in sources}
@@ -232,7 +232,9 @@ def graph_of(config: Pipeline) -> Graph:
 
 
 def _refuse_circles(reads: Mapping[str, tuple[str, ...]]) -> None:
-    rings = [(name, name) for name, sources in reads.items() if name in sources]
+    rings: list[tuple[str, ...]] = [
+        (name, name) for name, sources in reads.items() if name in sources
+    ]
     rings += circles(reads)
     if rings:
         ring = rings[0]

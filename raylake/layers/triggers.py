@@ -167,7 +167,9 @@ def _of_query(sql: str) -> list[int]:
     for select in tree.find_all(exp.Select):
         group = select.args.get("group")
         named = {one.alias: one.this for one in select.expressions if isinstance(one, exp.Alias)}
-        for one in group.expressions if group is not None else ():
+        by_all = group is not None and group.args.get("all")
+        plain = [one for one in select.expressions if one.find(exp.AggFunc) is None]
+        for one in plain if by_all else group.expressions if group is not None else ():
             ordinal = one.is_int and 0 < int(one.name) <= len(select.expressions)
             by = select.expressions[int(one.name) - 1] if ordinal else one
             by = named.get(by.name, by) if isinstance(by, exp.Column) else by
