@@ -44,7 +44,8 @@ COMMANDS: Final = {
     "breaker": Entry("raylake.cli.breaker", "Circuit breakers: list, trip and reset them."),
     "watermark": Entry("raylake.cli.watermark", "Watermarks: show them, and repair one."),
     "table": Entry(
-        "raylake.cli.table", "Tables: show, history, read, changes, restore, convert, migrate."
+        "raylake.cli.table",
+        "Tables: show, history, readers, read, changes, restore, convert, migrate.",
     ),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show and count them."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),

@@ -30,6 +30,16 @@ RENEWALS: Final = 20
 _SUFFIX: Final = ".json"
 
 
+def reader_of(pipeline: str, table: str) -> str:
+    """The name under which a derived table reads; no reader that people name has such a one.
+
+    Args:
+        pipeline: Its pipeline.
+        table: ``layer.name``.
+    """
+    return f"{pipeline}:{table}"
+
+
 class LeaseUnread(Refused):
     """A reader's lease cannot be read, so what it needs is not known; nothing was deleted."""
 
