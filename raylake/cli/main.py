@@ -47,6 +47,9 @@ COMMANDS: Final = {
         "raylake.cli.table",
         "Tables: show, history, readers, read, changes, restore, convert, migrate.",
     ),
+    "transform": Entry(
+        "raylake.cli.transform", "Silver and gold: run, status and preview of derived tables."
+    ),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show and count them."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),
     "job": Entry("raylake.cli.job", "A job's entry point, as `ray job submit` starts it."),

@@ -172,3 +172,18 @@ def written_addresses(config: Pipeline) -> list[str]:
 def status_path(config: Pipeline) -> str:
     """The address of the pipeline's status document."""
     return f"{_root(config)}/_raylake/status/{config.pipeline}.json"
+
+
+def transform_status_path(config: Pipeline) -> str:
+    """The address of the status document of the pipeline's derived tables."""
+    return f"{_root(config)}/_raylake/status/{config.pipeline}.transform.json"
+
+
+def quarantine_path(config: Pipeline) -> str:
+    """The normalised address of the pipeline's quarantine table."""
+    return f"{_root(config)}/quarantine/{config.pipeline}"
+
+
+def quality_path(config: Pipeline) -> str:
+    """The normalised address of the table with the history of the pipeline's rules."""
+    return f"{_root(config)}/_quality/{config.pipeline}"
