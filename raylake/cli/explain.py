@@ -1,4 +1,4 @@
-"""``raylake explain``: every value with its origin, what will run where, and the guarantee."""
+"""``raylake explain``: every value with its origin, what will run, the graph, the guarantee."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from raylake.codecs import parse_schema, written_with_escapes
 from raylake.config import BronzeTable, Loaded, Pipeline, TopicPattern, dead_letter_path, table_path
 from raylake.config.models import DependencyName, RetryRule
 from raylake.config.units import format_duration
+from raylake.layers.graph import graph_of
 
 GUARANTEE: Final = (
     "Each record of each topic lands exactly once, as a row of its table or as a dead letter, "
@@ -38,11 +39,13 @@ def explain(file: FileArgument, set_: SetOption = None, output: OutputOption = O
     """Every value with its origin, what will run where, and the guarantee."""
     loaded = load_file(file, set_)
     values, runs, notes = explained(loaded), plan(loaded), loaded.config.not_yet()
+    graph = graph_of(loaded.config)
     if output is Output.json:
         print_json(
             {
                 "values": values,
                 "runs": runs,
+                "graph": graph.to_dict(),
                 "guarantee": GUARANTEE,
                 "not_yet": notes,
                 "sha256": loaded.sha256,
@@ -59,6 +62,10 @@ def explain(file: FileArgument, set_: SetOption = None, output: OutputOption = O
     console.print(table)
     console.print("\nWhat runs:")
     for line in runs:
+        console.print(f"  {line}")
+    if graph.derived:
+        console.print("\nWhich table follows from which:")
+    for line in graph.tree():
         console.print(f"  {line}")
     console.print(f"\n{GUARANTEE}")
     for note in notes:
@@ -91,6 +98,9 @@ def plan(loaded: Loaded) -> list[str]:
         lines.append(f"bronze.{key}: {topics}, {table.format}, into {_place(config, key)}")
         lines.append(f"bronze.{key}: {_decoding(table)}")
     lines.append(f"dead letters into {dead_letter_path(config)}")
+    lines += [
+        f"{node.name}: {node.strategy}, into {node.address}" for node in graph_of(config).derived
+    ]
     lines += [
         f"failures of {name}: {_retries(config.retry.of(name))}"
         for name in get_args(DependencyName)

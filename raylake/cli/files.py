@@ -19,6 +19,11 @@ from raylake.storage.place import Place, place
 
 _SECRET_KEY = re.compile(r"password|passphrase|passwd|secret|token|credential", re.IGNORECASE)
 
+_OF_DERIVED = (
+    *("transform_refused", "unknown_source", "cycle", "definition_changed"),
+    *("owned_by_another", "source_gap", "source_replaced", "quality_abort"),
+)
+
 
 def overrides_of(pairs: Sequence[str] | None) -> dict[str, str]:
     """``--set KEY=VALUE`` as a mapping.
@@ -93,6 +98,10 @@ def places(loaded: Loaded, error: dict[str, Any]) -> list[str]:
         keys = _starts(loaded, message)
     elif code in ("not_our_table", "unsupported_table", "schema_conflict", "already_running"):
         keys = [f"bronze.{name}" for name in loaded.config.bronze if f"/{name}" in message]
+    elif code in _OF_DERIVED:
+        derived = [f"silver.{one}" for one in loaded.config.silver]
+        derived += [f"gold.{one}" for one in loaded.config.gold]
+        keys = [name for name in derived if re.search(rf"\b{re.escape(name)}\b", message)][:1]
     found = [(loaded.origins.get(key, ""), key) for key in keys]
     return [f"{origin} {key}" for origin, key in found if origin and origin != "default"]
 

@@ -44,7 +44,11 @@ COMMANDS: Final = {
     "breaker": Entry("raylake.cli.breaker", "Circuit breakers: list, trip and reset them."),
     "watermark": Entry("raylake.cli.watermark", "Watermarks: show them, and repair one."),
     "table": Entry(
-        "raylake.cli.table", "Tables: show, history, read, changes, restore, convert, migrate."
+        "raylake.cli.table",
+        "Tables: show, history, readers, read, changes, restore, convert, migrate.",
+    ),
+    "transform": Entry(
+        "raylake.cli.transform", "Silver and gold: run, status and preview of derived tables."
     ),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show and count them."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),

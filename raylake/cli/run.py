@@ -68,14 +68,16 @@ def run(
     folder = log_folder(lake, pipeline) / run_id
     request = RunRequest(file, run_id, folder, available_now, take_over, tuple(set_ or ()), address)
     process = RunProcess(request)
-    with _forwarded(process):
+    with forwarded(process):
         code = watch(process, status_file(loaded), quiet=output is Output.json)
     report(process, loaded, code, output)
     raise typer.Exit(code)
 
 
 @contextmanager
-def _forwarded(process: RunProcess) -> Iterator[None]:
+def forwarded(process: RunProcess) -> Iterator[None]:
+    """Passes signals on to a run while it is waited for."""
+
     def forward(_number: int, _frame: FrameType | None) -> None:
         process.interrupt()
 
@@ -183,7 +185,7 @@ def report(process: RunProcess, loaded: Loaded, code: int, output: Output) -> No
         for line in committed_last(document):
             console.print(line)
     if error is not None:
-        _tell_error(error)
+        tell_error(error)
 
 
 def _state(document: Mapping[str, Any] | None, code: int) -> str:
@@ -194,7 +196,8 @@ def _state(document: Mapping[str, Any] | None, code: int) -> str:
     return "failed" if code else "done"
 
 
-def _tell_error(error: Mapping[str, Any]) -> None:
+def tell_error(error: Mapping[str, Any]) -> None:
+    """Say why a run failed, where in the file, and where its logs are."""
     console = stderr()
     console.print("error: ", style="bold red", end="")
     console.print(str(error["message"]))

@@ -23,13 +23,14 @@ from raylake.cli.table_output import (
 from raylake.cli.table_place import FileOption, LakeOption, TableArgument, table_there
 from raylake.client.lake_table import HISTORY_COLUMNS, VERSION_COLUMNS, Table
 from raylake.client.rows import Rows
+from raylake.client.table_leases import READER_COLUMNS
 from raylake.errors import ConfigError
 
 MAX_ROWS = 100_000
 
 app = typer.Typer(
     add_completion=False,
-    help="Tables: show, history, read, changes, restore, convert, migrate.",
+    help="Tables: show, history, readers, read, changes, restore, convert, migrate.",
     no_args_is_help=True,
 )
 
@@ -137,6 +138,19 @@ def history(
     _print_lines(found, HISTORY_COLUMNS, lines, output)
 
 
+@app.command()
+def readers(
+    table: TableArgument,
+    lake: LakeOption = None,
+    file: FileOption = None,
+    output: TableOutputOption = TableOutput.table,
+) -> None:
+    """Who reads a table bit by bit: how far each has come, and until when that is kept."""
+    found = table_there(table, lake, file)
+    lines = [asdict(one) for one in found.readers()]
+    _print_lines(found, READER_COLUMNS, lines, output, key="readers")
+
+
 @app.command("read")
 @taking(ReadOptions)
 def read(asked: ReadOptions) -> None:
@@ -219,10 +233,14 @@ def _print_rows(
 
 
 def _print_lines(
-    table: Table, names: Sequence[str], lines: list[dict[str, Any]], output: TableOutput
+    table: Table,
+    names: Sequence[str],
+    lines: list[dict[str, Any]],
+    output: TableOutput,
+    key: str = "versions",
 ) -> None:
     if output is TableOutput.json:
-        print_json({"table": table.name, "versions": json_value(lines)})
+        print_json({"table": table.name, key: json_value(lines)})
         return
     values = [[line[name] for name in names] for line in lines]
     if output is TableOutput.csv:

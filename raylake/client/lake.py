@@ -242,7 +242,9 @@ class Lake:
         config = self._pipeline
         if config is None:
             return []
-        return [f"bronze.{key}" for key, one in config.bronze.items() if not one.fans_out]
+        bronze = [f"bronze.{key}" for key, one in config.bronze.items() if not one.fans_out]
+        silver = [f"silver.{key}" for key in config.silver]
+        return [*bronze, *silver, *(f"gold.{key}" for key in config.gold)]
 
     def _address_of(self, name: str) -> str:
         if self._pipeline is not None and name in self._declared():

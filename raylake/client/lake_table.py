@@ -13,9 +13,11 @@ from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_writes import TableWrites, names_of
 from raylake.client.rows import ChangeReading, Reading, Source
 from raylake.client.shown import Listing, html_table, rich_table
+from raylake.client.table_leases import READER_COLUMNS, ReaderLease, leases_on
 from raylake.client.table_reader import Start, TableReader
 from raylake.config.addresses import check_name
 from raylake.config.findings import Invalid
+from raylake.delta.leases import DEFAULT_MAX_HOLD_S
 from raylake.storage.place import Place
 from raylake.tables.errors import BadRequest
 from raylake.tables.held_versions import HeldVersion
@@ -118,6 +120,7 @@ class Table(TableWrites):
         start: Start = "all",
         ignore_deletes: bool = False,
         ignore_changes: bool = False,
+        max_hold_s: float = DEFAULT_MAX_HOLD_S,
     ) -> TableReader:
         """A reader that remembers, under its name in the lake, how far it has read.
 
@@ -126,6 +129,8 @@ class Table(TableWrites):
             start: Where it begins when it is new: ``all``, ``latest`` or a version.
             ignore_deletes: Leave deleted rows out.
             ignore_changes: Leave updated and deleted rows out.
+            max_hold_s: How long, in seconds, vacuum leaves what the reader has not read when it
+                stands still; 0: not at all.
 
         Raises:
             BadRequest: The name is none.
@@ -142,7 +147,18 @@ class Table(TableWrites):
             start,
             ignore_deletes=ignore_deletes,
             ignore_changes=ignore_changes,
+            max_hold_s=max_hold_s,
         )
+
+    def readers(self) -> Listing[ReaderLease]:
+        """Who reads the table bit by bit, how far each has come, and until when that is kept.
+
+        Raises:
+            TableMissing: There is no such table.
+            LeaseUnread: A reader's document cannot be read.
+        """
+        found = leases_on(self._source.root)
+        return Listing(f"readers of {self.name}", found, READER_COLUMNS)
 
     def hold(
         self,

@@ -51,6 +51,40 @@ class RunRequest:
         return job_command("ingest", ["--config", str(self.file), *flags])
 
 
+@dataclass(frozen=True, slots=True)
+class TransformRequest:
+    """A run of derived tables to start.
+
+    Attributes:
+        file: The pipeline file.
+        run_id: The run's id.
+        folder: The run's log folder.
+        tables: These and what they come from; empty: all.
+        full_refresh: Tables that are made anew first.
+        continuous: Go on until told to stop.
+        overrides: ``KEY=VALUE``, above the file.
+        address: A Ray cluster; None for ``RAY_ADDRESS``, or an embedded one.
+    """
+
+    file: Path
+    run_id: str
+    folder: Path
+    tables: tuple[str, ...] = ()
+    full_refresh: tuple[str, ...] = ()
+    continuous: bool = False
+    overrides: tuple[str, ...] = ()
+    address: str | None = None
+
+    def command(self) -> list[str]:
+        """The job's command line."""
+        flags = [f"--run-id={self.run_id}"]
+        flags += [f"--table={one}" for one in self.tables]
+        flags += [f"--full-refresh={one}" for one in self.full_refresh]
+        flags += ["--continuous"] if self.continuous else []
+        flags += [f"--set={pair}" for pair in self.overrides]
+        return job_command("transform", ["--config", str(self.file), *flags])
+
+
 def job_command(name: str, arguments: list[str]) -> list[str]:
     """The command line of a job's entry point; no folder of the user's can hide it."""
     return [sys.executable, "-P", "-m", f"jobs.{name}", *arguments]
@@ -80,7 +114,7 @@ class RunProcess:
         Refused: The log folder cannot be written; nothing was started.
     """
 
-    def __init__(self, request: RunRequest) -> None:
+    def __init__(self, request: RunRequest | TransformRequest) -> None:
         self.request = request
         self.log = request.folder / "job.log"
         self.interrupted = 0

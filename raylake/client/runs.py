@@ -139,7 +139,8 @@ def lake_runs(lake: Path, clock: Clock) -> dict[Path, RunStatus]:
         ConfigError: No pipeline has run with this lake.
         Refused: A file there is no status document.
     """
-    paths = sorted((lake / "_raylake" / "status").glob("[!.]*.json"))
+    found = (lake / "_raylake" / "status").glob("[!.]*.json")
+    paths = sorted(path for path in found if not path.name.endswith(".transform.json"))
     if not paths:
         raise ConfigError(f"no pipeline has run with a lake at {lake}", hint="is this the lake?")
     return {path: run_status(path, clock) for path in paths}

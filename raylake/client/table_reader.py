@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from raylake.client.ray_rows import dataset_of_table
 from raylake.client.rows import Rows, Source, unreadable, watched
+from raylake.delta.leases import DEFAULT_MAX_HOLD_S, Leases
 from raylake.delta.log_reader import LogReader
 from raylake.errors import RayLakeError
 from raylake.tables.appended import appended, as_inserts
@@ -27,6 +29,8 @@ from raylake.tables.pins import schema_at
 from raylake.tables.reader_places import ReaderPlace, ReaderPlaces
 from raylake.tables.requests import Changes, Read
 from raylake.tables.versions import Versions
+
+log = logging.getLogger(__name__)
 
 Start = Literal["all", "latest"] | int
 """Where a new reader begins: ``all`` rows that the table has, as inserts, and then what changes;
@@ -110,6 +114,7 @@ class NewRows(Rows):
         """
         if not self.empty:
             self._reader.places.put(self._place)
+            self._reader.hold(self._place.table_id, self._place.version)
 
     def __enter__(self) -> Self:
         """The rows."""
@@ -140,6 +145,8 @@ class TableReader:
         start: Where it begins when it has no place yet.
         ignore_deletes: Leave deleted rows out.
         ignore_changes: Leave updated and deleted rows out: inserts alone stay.
+        max_hold_s: How long, in seconds, vacuum and the log's clean-up leave what the reader has
+            not read when it stands still; 0: they leave nothing for it.
     """
 
     def __init__(
@@ -151,6 +158,7 @@ class TableReader:
         *,
         ignore_deletes: bool = False,
         ignore_changes: bool = False,
+        max_hold_s: float = DEFAULT_MAX_HOLD_S,
     ) -> None:
         self.source = source
         self.name = name
@@ -158,6 +166,8 @@ class TableReader:
         self._start = start
         self._ignored = Changes(ignore_deletes=ignore_deletes, ignore_changes=ignore_changes)
         self._read: NewRows | None = None
+        self._leases = Leases(source.root)
+        self._max_hold_s = max_hold_s
 
     def __repr__(self) -> str:
         return f"<reader {self.name} of {self.source.name}>"
@@ -185,6 +195,7 @@ class TableReader:
         if place is None:
             place = self._born(versions)
         latest = versions.latest
+        self.hold(place.table_id, latest if place.version == NEVER else place.version)
         if place.version == NEVER:
             after = ReaderPlace(place.table_id, latest, place.number + 1)
             self._read = NewRows(self, after, latest, snapshot=True)
@@ -218,8 +229,24 @@ class TableReader:
         versions = Versions(self.source.root)
         number = self._number() + 1
         version = self._version_before(start, versions)
-        self.places.put(ReaderPlace(self._table_id(versions), version, number))
+        table_id = self._table_id(versions)
+        self.places.put(ReaderPlace(table_id, version, number))
+        self.hold(table_id, versions.latest if version == NEVER else version)
         self._read = None
+
+    def hold(self, table_id: str, version: int) -> None:
+        """Renew the reader's lease: what it has not read stays, for ``max_hold_s`` from now.
+
+        Args:
+            table_id: The table's id.
+            version: The version that it has read up to.
+        """
+        if self._max_hold_s <= 0:
+            return
+        try:
+            self._leases.renew(self.name, table_id, max(version, 0), self._max_hold_s)
+        except RayLakeError as error:
+            log.warning("%r: nothing is kept for it: %s", self, error.message)
 
     def rows_between(self, first: int, last: int) -> pa.RecordBatchReader:
         """The rows of a range of versions; from :data:`NEVER`: all that the last one has.

@@ -163,6 +163,8 @@ def dead_letter_path(config: Pipeline) -> str:
 def written_addresses(config: Pipeline) -> list[str]:
     """The addresses below which a run writes; those of fan-outs up to what is filled in."""
     paths = [table.path.partition("{")[0] for table in config.bronze.values() if table.path]
+    paths += [table.path for table in config.silver.values() if table.path]
+    paths += [table.path for table in config.gold.values() if table.path]
     tables = [normalise_table_address(path) for path in paths]
     return [_root(config), dead_letter_path(config), *tables]
 

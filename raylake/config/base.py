@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    model_validator,
+)
 
 from raylake.config.addresses import check_name, normalise_table_address
 from raylake.config.findings import Invalid
+
+_LAYER_TABLE: Final = re.compile(r"(bronze|silver|gold)\.[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Model(BaseModel):
@@ -69,12 +79,20 @@ def _check_table_name(text: str) -> str:
 
 
 def _check_pipeline_name(text: str) -> str:
+    if text.endswith(".transform"):
+        raise Invalid(f"{text!r} would share files with another pipeline", "end it otherwise")
     return check_name(text, "a pipeline's name")
 
 
 def _check_column(text: str) -> str:
     if not text or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
         raise Invalid("a column's name must not be empty, and is valid Unicode")
+    return text
+
+
+def _check_reference(text: str) -> str:
+    if not _LAYER_TABLE.fullmatch(text):
+        raise Invalid(f"{text!r} does not name a table", "write bronze.NAME, silver.NAME, …")
     return text
 
 
@@ -86,3 +104,7 @@ PipelineName = Annotated[str, AfterValidator(_check_pipeline_name)]
 """The name of a pipeline."""
 Column = Annotated[str, AfterValidator(_check_column)]
 """The name of a column."""
+Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
+"""Names of columns, at least one."""
+TableRef = Annotated[str, AfterValidator(_check_reference)]
+"""``layer.name`` of a table."""

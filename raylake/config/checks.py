@@ -16,7 +16,8 @@ from raylake.config.columns import (
     check_schema_name,
     parse_partition,
 )
-from raylake.config.findings import Finding, Invalid, Loc, did_you_mean, dotted
+from raylake.config.derived_checks import derived_findings
+from raylake.config.findings import Finding, Invalid, Loc, did_you_mean
 
 READ_FORMATS: Final = ("json", "raw")
 
@@ -31,6 +32,7 @@ def cross_check(data: Mapping[str, Any]) -> list[Finding]:
         found += _bronze(("bronze", name), table)
     declared, open_ended = _declared(data)
     found += _references(data, declared, open_ended)
+    found += derived_findings(data, declared, open_ended=open_ended)
     found += _places(data)
     return found
 
@@ -176,27 +178,14 @@ def _declared(data: Mapping[str, Any]) -> tuple[set[str], bool]:
 
 
 def _references(data: Mapping[str, Any], declared: set[str], open_ended: bool) -> Iterator[Finding]:
-    used: list[tuple[Loc, str, bool]] = []
-    for layer in ("silver", "gold"):
-        for name, table in _tables(data, layer):
-            if isinstance(table.get("from"), str):
-                used.append(((layer, name, "from"), table["from"], False))
-            rules = table.get("quality")
-            for i, rule in enumerate(rules if isinstance(rules, list | tuple) else ()):
-                if isinstance(rule, Mapping) and isinstance(rule.get("references"), str):
-                    at = (layer, name, "quality", i, "references")
-                    used.append((at, rule["references"], False))
     upkeep = data.get("maintenance")
     zorder = upkeep.get("zorder") if isinstance(upkeep, Mapping) else None
-    ordered = zorder if isinstance(zorder, Mapping) else {}
-    used += [(("maintenance", "zorder", str(name)), str(name), True) for name in ordered]
-    for where, table_name, on_key in used:
-        if table_name in declared or (open_ended and table_name.startswith("bronze.")):
-            if dotted(where[:2]) == table_name:
-                yield Finding(where, "a table cannot be made from itself")
+    for name in zorder if isinstance(zorder, Mapping) else ():
+        if name in declared or (open_ended and str(name).startswith("bronze.")):
             continue
-        hint = did_you_mean(table_name, declared)
-        yield Finding(where, f"{table_name!r} is not declared in this file", hint, on_key=on_key)
+        where = ("maintenance", "zorder", str(name))
+        hint = did_you_mean(name, declared)
+        yield Finding(where, f"{name!r} is not declared in this file", hint, on_key=True)
 
 
 def _places(data: Mapping[str, Any]) -> Iterator[Finding]:

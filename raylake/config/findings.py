@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from raylake.near import did_you_mean
+
+__all__ = ["Finding", "Invalid", "Loc", "did_you_mean", "dotted"]
 
 Loc = tuple[str | int, ...]
 
@@ -38,16 +41,6 @@ class Invalid(ValueError):
     def __init__(self, message: str, hint: str = "", findings: Iterable[Finding] = ()) -> None:
         self.findings = tuple(findings) or (Finding((), message, hint),)
         super().__init__("; ".join(f.message for f in self.findings))
-
-
-def did_you_mean(given: object, known: Iterable[str]) -> str:
-    """A hint that names the nearest of ``known``, or lists them all when nothing is near."""
-    names = sorted(set(known))
-    folded = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(str(given).casefold(), folded, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {folded[near[0]]!r}?"
-    return f"known: {', '.join(names)}" if names else ""
 
 
 def dotted(loc: Loc) -> str:

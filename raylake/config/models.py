@@ -19,10 +19,11 @@ from raylake.config.addresses import is_local, normalise_table_address
 from raylake.config.base import Address, Model, PipelineName, TableName
 from raylake.config.bronze import BronzeTable
 from raylake.config.checks import cross_check
+from raylake.config.derived import GoldTable, SilverTable
 from raylake.config.findings import Invalid
 from raylake.config.kafka import Kafka
-from raylake.config.later import GoldTable, Maintenance, SilverTable
 from raylake.config.listen import ListenAddress
+from raylake.config.maintenance import Maintenance
 from raylake.config.observing import MetricsOut, Tracing
 from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess, check_stores
@@ -233,8 +234,7 @@ class Pipeline(Model):
 
     def not_yet(self) -> list[str]:
         """The sections that parse and do nothing in this version, each with a sentence."""
-        tables = [f"silver.{name}" for name in self.silver] + [f"gold.{n}" for n in self.gold]
-        said = [f"{table}: parsed, nothing runs yet" for table in tables]
+        said = []
         if "maintenance" in self.model_fields_set:
             said.append("maintenance: parsed, nothing runs yet")
         if self.engine != "auto":

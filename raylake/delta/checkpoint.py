@@ -2,7 +2,7 @@
 
 One checkpointer per table at a time, by a file lock. Log files are deleted only below a checkpoint
 that was read again right before and says what the log says, and never those that the dead-letter
-redo still needs (I5).
+redo (I5) or a reader's lease still needs.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from deltalake.exceptions import DeltaError
 
 from raylake.delta import log_files
 from raylake.delta.checkpoint_proof import Unprovable, prove, prove_readable
+from raylake.delta.leases import Leases
+from raylake.delta.log_reader import LogReader
 from raylake.delta.txn_listing import checkpoint_files
 from raylake.errors import AlreadyRunning, DependencyUnreachable, RayLakeError
 from raylake.storage.access import stores_from_json, use_stores
@@ -74,6 +76,7 @@ def checkpoint(
     Raises:
         AlreadyRunning: Another checkpointer works on this table.
         LogDamaged: The checkpoint does not hold what the log says; nothing was deleted.
+        LeaseUnread: What a reader needs cannot be told; nothing was deleted.
         DependencyUnreachable: The log cannot be read or written.
     """
     root = place(path)
@@ -92,6 +95,7 @@ def checkpoint(
                 _sync(root, version)
             removed = 0
             if keep_from is not None:
+                keep_from = min(keep_from, _leased(root, version))
                 floor = clean_up_floor(
                     root, keep_from=keep_from, retention_s=retention_s, max_log_files=max_log_files
                 )
@@ -101,6 +105,15 @@ def checkpoint(
             raise DependencyUnreachable(f"{root}: no checkpoint was written: {reason}") from error
         left = sum(1 for _ in _versioned(root))
         return CheckpointResult(version, created, removed, left)
+
+
+def _leased(root: Place, latest: int) -> int:
+    """The oldest version that a reader's lease holds; the latest where none does."""
+    leases = Leases(root)
+    if not leases.all():
+        return latest
+    oldest = leases.held(LogReader(str(root)).snapshot(latest).metadata.id).oldest
+    return latest if oldest is None else oldest
 
 
 def clean_up_floor(root: Place, *, keep_from: int, retention_s: float, max_log_files: int) -> int:

@@ -58,7 +58,7 @@ def _vacuum(root: Place, request: Vacuum, fence: Fence | None, clock: Clock) -> 
     version = int(handle.version())
     found = vacuum(root, handle, request, clock.now())
     files = FileCounts(removed=len(found.paths), removed_bytes=found.size_bytes)
-    note = found.failed or ("a dry run: nothing was deleted" if request.dry_run else "")
+    note = found.note(dry_run=request.dry_run)
     return Done(version, version, files=files, note=note, paths=found.paths)
 
 

@@ -22,16 +22,20 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
-from raylake.config.findings import did_you_mean
-from raylake.tables.errors import BadExpression, TimeWithoutZone, UnknownColumn
+from raylake.near import did_you_mean
+from raylake.tables.errors import UnknownColumn
+from raylake.tables.expression_grammar import (
+    COMPARISONS,
+    CONDITIONS,
+    allowed,
+    bad,
+    require_zone,
+)
 from raylake.tables.likeness import (
     SPARK,
     decimal_holds,
-    differs,
     differs_on,
     exact_decimals,
     with_doubles,
@@ -39,68 +43,6 @@ from raylake.tables.likeness import (
 )
 from raylake.tables.times import has_zone, is_time
 
-MAX_CHARACTERS: Final = 20_000
-_COMPARISONS: Final = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
-_CONDITIONS: Final = (
-    *_COMPARISONS,
-    exp.And,
-    exp.Or,
-    exp.Not,
-    exp.Is,
-    exp.In,
-    exp.Between,
-    exp.Like,
-    exp.ILike,
-    exp.NullSafeEQ,
-    exp.NullSafeNEQ,
-    exp.Boolean,
-)
-"""What is true, false or unknown."""
-_ALLOWED: Final = (
-    *_CONDITIONS,
-    exp.Column,
-    exp.Identifier,
-    exp.Literal,
-    exp.Null,
-    exp.Paren,
-    exp.Case,
-    exp.If,
-    exp.Add,
-    exp.Sub,
-    exp.Mul,
-    exp.Div,
-    exp.Mod,
-    exp.Neg,
-    exp.DPipe,
-    exp.Cast,
-    exp.DataType,
-    exp.DataTypeParam,
-    exp.Coalesce,
-    exp.Lower,
-    exp.Upper,
-    exp.Trim,
-    exp.Length,
-    exp.Abs,
-    exp.Nullif,
-    exp.Substring,
-)
-_TYPES: Final = frozenset(
-    {
-        exp.DataType.Type.BIGINT,
-        exp.DataType.Type.BOOLEAN,
-        exp.DataType.Type.DATE,
-        exp.DataType.Type.DECIMAL,
-        exp.DataType.Type.DOUBLE,
-        exp.DataType.Type.FLOAT,
-        exp.DataType.Type.INT,
-        exp.DataType.Type.SMALLINT,
-        exp.DataType.Type.TEXT,
-        exp.DataType.Type.TIMESTAMP,
-        exp.DataType.Type.TIMESTAMPTZ,
-        exp.DataType.Type.TINYINT,
-        exp.DataType.Type.VARCHAR,
-    }
-)
 _OPERATORS: Final[Mapping[type[exp.Expr], str]] = {
     exp.EQ: "=",
     exp.LT: "<",
@@ -109,8 +51,6 @@ _OPERATORS: Final[Mapping[type[exp.Expr], str]] = {
     exp.GTE: ">=",
 }
 _MIRRORED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-# sqlglot's Cast has kinds of its own below it, which engines do not read alike.
-_EXACT: Final = frozenset(_ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +140,8 @@ def condition(text: str, scope: Scope) -> Expression:
     """
     found = value(text, scope)
     tree = found._tree.unnest()  # noqa: SLF001
-    if not isinstance(tree, (*_CONDITIONS, exp.Case, exp.Coalesce)) and not _is_flag(tree, scope):
-        raise _bad(scope, text, "is a value, not a condition")
+    if not isinstance(tree, (*CONDITIONS, exp.Case, exp.Coalesce)) and not _is_flag(tree, scope):
+        raise bad(text, scope.what, "is a value, not a condition")
     return found
 
 
@@ -211,11 +151,7 @@ def value(text: str, scope: Scope) -> Expression:
     Raises:
         BadExpression, UnknownColumn, TimeWithoutZone: As :func:`condition`.
     """
-    tree = _parsed(text, scope)
-    for node in tree.walk():
-        _check(node, text, scope)
-        if reason := differs(node):
-            raise _bad(scope, text, f"{reason}: engines differ there")
+    tree = allowed(text, scope.what)
     read: set[tuple[str, str]] = set()
     for column in list(tree.find_all(exp.Column)):
         resolved, side, name = _resolved(column, scope, text)
@@ -223,14 +159,14 @@ def value(text: str, scope: Scope) -> Expression:
         if isinstance(resolved, exp.Column) and (
             reason := differs_on(column, _type_of(scope, side, name))
         ):
-            raise _bad(scope, text, f"{reason}: engines differ there")
+            raise bad(text, scope.what, f"{reason}: engines differ there")
         read.add((side, name))
         if column is tree:
             tree = resolved
         else:
             column.replace(resolved)
     if reason := exact_decimals(tree, lambda one: _type_of(scope, one.table, one.name)):
-        raise _bad(scope, text, f"{reason}: engines differ there")
+        raise bad(text, scope.what, f"{reason}: engines differ there")
     return Expression(frozenset(read), tree)
 
 
@@ -267,58 +203,10 @@ def quoted(name: str, side: str = "", dialect: str | None = None) -> str:
     return str(exp.column(name, table=side or None, quoted=True).sql(dialect, identify=True))
 
 
-def _parsed(text: str, scope: Scope) -> exp.Expr:
-    if not isinstance(text, str) or not text.strip():
-        raise BadExpression(f"{scope.what}: the expression is empty", hint="leave it out instead")
-    if len(text) > MAX_CHARACTERS:
-        raise BadExpression(
-            f"{scope.what}: the expression has {len(text)} characters, {MAX_CHARACTERS} may be",
-            hint="give long lists of values as the source of an upsert",
-        )
-    try:
-        trees = sqlglot.parse(text)
-    except (SqlglotError, RecursionError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0] or "nested too deeply"
-        raise _bad(scope, text, f"does not parse: {reason}") from None
-    if len(trees) != 1 or not isinstance(trees[0], exp.Expr):
-        raise _bad(scope, text, "is not one expression")
-    return trees[0]
-
-
-def _check(node: exp.Expr, text: str, scope: Scope) -> None:
-    kind = type(node)
-    if kind not in _EXACT:
-        name = node.name if isinstance(node, exp.Anonymous) else kind.__name__
-        raise _bad(scope, text, f"holds {name}, which is not allowed")
-    if isinstance(node, exp.DataType) and node.this not in _TYPES:
-        raise _bad(scope, text, f"casts to {node.sql()}, which is not allowed")
-    if isinstance(node, exp.In) and set(node.args) - {"this", "expressions"}:
-        extra = [k for k in node.args if k not in ("this", "expressions") and node.args[k]]
-        if extra:
-            raise _bad(scope, text, "asks for IN something else than values")
-    if isinstance(node, exp.Div | exp.Mod):
-        _check_divisor(node, text, scope)
-    if isinstance(node, exp.Cast) and node.to.this == exp.DataType.Type.TIMESTAMP:
-        if not isinstance(node.this, exp.Literal):
-            raise _bad(scope, text, "casts something else than a text to a timestamp")
-        _require_zone(node.this, text, scope)
-        # What has a zone is a point in time; plain TIMESTAMP would drop it.
-        node.to.set("this", exp.DataType.Type.TIMESTAMPTZ)
-
-
-def _check_divisor(node: exp.Div | exp.Mod, text: str, scope: Scope) -> None:
-    divisor = node.expression
-    number = divisor.name if isinstance(divisor, exp.Literal) and not divisor.is_string else ""
-    if not number or float(number) == 0:
-        raise _bad(scope, text, "divides by something else than a number")
-    if isinstance(node, exp.Div) and "." not in number:
-        raise _bad(scope, text, f"divides by {number}: write {number}.0, engines differ otherwise")
-
-
 def _resolved(column: exp.Column, scope: Scope, text: str) -> tuple[exp.Expr, str, str]:
     """The column with its exact name and side, its side, and its name."""
     if isinstance(column.this, exp.Star):
-        raise _bad(scope, text, "holds *, which is not allowed")
+        raise bad(text, scope.what, "holds *, which is not allowed")
     parts = [part.name for part in column.parts]
     if len(parts) > 1 and parts[0].lower() in scope.sides:
         sides = [parts.pop(0).lower()]
@@ -326,7 +214,7 @@ def _resolved(column: exp.Column, scope: Scope, text: str) -> tuple[exp.Expr, st
         sides = list(scope.sides)
     found = [(side, name) for side in sides if (name := _exact(parts[0], scope.sides[side]))]
     if len(found) > 1:
-        raise _bad(scope, text, f"names {parts[0]!r}, which both sides have: say which one")
+        raise bad(text, scope.what, f"names {parts[0]!r}, which both sides have: say which one")
     if not found:
         known = [name for side in sides for name in scope.sides[side].names]
         raise UnknownColumn(
@@ -372,23 +260,6 @@ def _check_times(column: exp.Column, kind: pa.DataType, text: str, scope: Scope)
     parent = column.parent
     if not pa.types.is_timestamp(kind) or kind.tz is None:
         return
-    if isinstance(parent, (*_COMPARISONS, exp.In, exp.Between)):
+    if isinstance(parent, (*COMPARISONS, exp.In, exp.Between)):
         for node in parent.iter_expressions():
-            _require_zone(node, text, scope)
-
-
-def _require_zone(node: exp.Expr, text: str, scope: Scope) -> None:
-    if isinstance(node, exp.Literal) and node.is_string and not has_zone(node.name):
-        raise TimeWithoutZone(
-            f"{scope.what}: {text!r} holds a time without a zone: {node.name!r}",
-            hint="write 2026-01-31T12:00:00Z, or another zone such as +02:00",
-        )
-
-
-def _bad(scope: Scope, text: str, what: str) -> BadExpression:
-    shown = text if len(text) <= 200 else f"{text[:200]}…"
-    return BadExpression(
-        f"{scope.what}: {shown!r} {what}",
-        hint="conditions hold columns, values, comparisons, and/or/not and a few functions",
-        expression=shown,
-    )
+            require_zone(node, text, scope.what)

@@ -166,7 +166,7 @@ def _vacuumed(root: Place, handle: DeltaTable, order: Order, now_s: float) -> Op
     if not isinstance(request, Vacuum):
         raise TypeError("no vacuum")
     found = vacuum(root, handle, request, now_s)
-    note = found.failed or ("a dry run: nothing was deleted" if request.dry_run else "")
+    note = found.note(dry_run=request.dry_run)
     files = FileCounts(removed=len(found.paths), removed_bytes=found.size_bytes)
     done = _result(order, int(handle.version()), files=files, note=note)
     return replace(done, paths=found.paths)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +24,9 @@ from raylake.delta.stats import leaves
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place
 from raylake.tables.errors import BadRequest
+from raylake.tables.table_properties import TARGET_SIZE, size_bytes
 
 DEFAULT_TARGET_BYTES: Final = 128 * 2**20
-TARGET_SIZE: Final = "delta.targetFileSize"
-_SIZE: Final = re.compile(r"^\s*(\d+)\s*([kmgt]?)(?:i?b)?\s*$", re.IGNORECASE)
-_FACTOR: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _RACES: Final = 20
 """Commits of others between the look and the commit; each one costs another look."""
 
@@ -159,12 +156,6 @@ def target_size(configuration: Mapping[str, str], asked: int | None, where: str)
             raise BadRequest(f"{where}: a target size of {asked} bytes is none")
         return asked
     return size_bytes(configuration.get(TARGET_SIZE, "")) or DEFAULT_TARGET_BYTES
-
-
-def size_bytes(text: str) -> int | None:
-    """Bytes of a text such as ``128mb``; None where it is none."""
-    match = _SIZE.match(text)
-    return int(match[1]) * _FACTOR[match[2].lower()] if match else None
 
 
 def fields_json(schema_json: str) -> list[dict[str, Any]]:

@@ -6,15 +6,23 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from raylake.config.findings import did_you_mean
+from raylake.near import did_you_mean
 from raylake.tables.errors import BadRequest, FeatureUnsupported
-from raylake.tables.rewrite_parts import TARGET_SIZE, size_bytes
 from raylake.tables.upkeep_requests import DropColumn, RenameColumn, SetProperties
 
+TARGET_SIZE: Final = "delta.targetFileSize"
+_SIZE: Final = re.compile(r"^\s*(\d+)\s*([kmgt]?)(?:i?b)?\s*$", re.IGNORECASE)
+_FACTOR: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _INTERVAL: Final = re.compile(r"^interval\s+\d+\s+(second|minute|hour|day|week)s?$", re.IGNORECASE)
 _OWN_KEY: Final = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$")
 
 Check = Callable[[str], str]
+
+
+def size_bytes(text: str) -> int | None:
+    """Bytes of a text such as ``128mb``; None where it is none."""
+    match = _SIZE.match(text)
+    return int(match[1]) * _FACTOR[match[2].lower()] if match else None
 
 
 def _boolean(text: str) -> str:

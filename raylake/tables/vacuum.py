@@ -2,14 +2,15 @@
 
 What is needed is found from the log: the files of the version that was the newest one when the
 retention began, all that was added since, what a checkpoint remembers as removed since, and the
-versions that are pinned. A file younger than the retention stays whatever the log says of it: a
-writer that has not committed yet needs it.
+versions that are pinned, or that a reader's lease holds (:mod:`raylake.delta.leases`). A file
+younger than the retention stays whatever the log says of it: a writer that has not committed yet
+needs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from deltalake import DeltaTable
 
 from raylake.delta import log_files
 from raylake.delta.checkpoint import interval_s
+from raylake.delta.leases import Leases
 from raylake.delta.live_rows import SourceFile, path_below, source_files
 from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.log_store import files_of
@@ -41,11 +43,19 @@ class Vacuumed:
         paths: Files, relative to the table, as they lie there.
         size_bytes: Their bytes.
         failed: Why the first file that could not be deleted was not; empty when all were.
+        readers: Whose leases held versions back that the retention does not, and whose no longer
+            count; empty for nobody's.
     """
 
     paths: tuple[str, ...]
     size_bytes: int
     failed: str = ""
+    readers: str = ""
+
+    def note(self, *, dry_run: bool) -> str:
+        """What there is to say of it beside the files."""
+        said = [self.failed or ("a dry run: nothing was deleted" if dry_run else ""), self.readers]
+        return "; ".join(one for one in said if one)
 
 
 def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Vacuumed:
@@ -60,11 +70,13 @@ def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Va
     Raises:
         BadRequest: The retention is too short.
         VersionUnknown, VersionGone: A pinned version is not there.
+        LeaseUnread: What a reader needs cannot be told; nothing was deleted.
     """
-    horizon_ms = int(now_s * 1000 - _retention_hours(root, handle, request) * _HOUR_MS)
+    now_ms = int(now_s * 1000)
+    horizon_ms = int(now_ms - _retention_hours(root, handle, request) * _HOUR_MS)
     # Before the log is read: what is committed in between is in the log then.
     there = files_of(str(root)).tree("")
-    log = _Log(root, horizon_ms)
+    log = _Log(root, horizon_ms, now_ms)
     needed = log.needed()
     for version in request.keep_versions:
         needed |= _all_files(root, source_files(log.snapshot(log.versions.known(version))))
@@ -76,11 +88,14 @@ def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Va
         found = log_files.mark(root / path)
         if found is not None and found.mtime_ns // 1_000_000 <= horizon_ms:
             chosen[path] = size
+    readers = log.held.note(now_ms)
     if request.dry_run:
-        return Vacuumed(tuple(sorted(chosen)), sum(chosen.values()))
-    # Asking a store for the age of each file takes a while; a restore may have brought some back.
-    needed = _Log(root, horizon_ms).needed()
-    return _deleted(root, {path: size for path, size in chosen.items() if path not in needed})
+        return Vacuumed(tuple(sorted(chosen)), sum(chosen.values()), readers=readers)
+    # Asking a store for the age of each file takes a while; a restore may have brought some back,
+    # or a reader have come.
+    needed = _Log(root, horizon_ms, now_ms).needed()
+    spared = {path: size for path, size in chosen.items() if path not in needed}
+    return replace(_deleted(root, spared), readers=readers)
 
 
 def _deleted(root: Place, chosen: dict[str, int]) -> Vacuumed:
@@ -116,9 +131,10 @@ class _Log:
     Args:
         root: The table.
         horizon_ms: When the retention began.
+        now_ms: The time, milliseconds since the epoch.
     """
 
-    def __init__(self, root: Place, horizon_ms: int) -> None:
+    def __init__(self, root: Place, horizon_ms: int, now_ms: int) -> None:
         self._root = root
         self._horizon_ms = horizon_ms
         self._reader = LogReader(str(root))
@@ -129,13 +145,17 @@ class _Log:
         self._base = self.versions.latest
         if young:
             self._base = max(self.versions.oldest_in_log(), min(young) - 1)
+        table_id = self.snapshot(self.versions.latest).metadata.id
+        self.held = Leases(root).held(table_id, now_ms).below(self._base)
+        if self.held.oldest is not None:
+            self._base = max(self.versions.oldest_in_log(), self.held.oldest)
 
     def snapshot(self, version: int) -> LogSnapshot:
         """A version."""
         return self._reader.snapshot(version)
 
     def needed(self) -> set[str]:
-        """Files that a version within the retention needs."""
+        """Files that a version within the retention, or a reader, needs."""
         found = _all_files(self._root, source_files(self.snapshot(self.versions.latest)))
         found |= _all_files(self._root, source_files(self.snapshot(self._base)))
         for actions in self._after(self._base):

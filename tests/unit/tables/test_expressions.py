@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from raylake.tables.errors import BadExpression, TableError, UnknownColumn
-from raylake.tables.expressions import MAX_CHARACTERS, Scope, condition, quoted, value
+from raylake.tables.expression_grammar import MAX_CHARACTERS
+from raylake.tables.expressions import Scope, condition, quoted, value
 
 SIDE = pa.schema(
     [

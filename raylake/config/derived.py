@@ -1,0 +1,287 @@
+"""The ``silver`` and ``gold`` sections: tables that follow from other tables."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, WithJsonSchema, field_validator
+
+from raylake.config.base import Address, Column, Columns, Model, TableRef, choose
+from raylake.config.bronze import ColumnType
+from raylake.config.columns import PartitionField, parse_partition
+from raylake.config.cron import check_cron
+from raylake.config.findings import Finding, Invalid
+from raylake.config.later import Rule
+from raylake.config.sql import names_in, tables_of
+from raylake.config.units import DurationS, SizeBytes, kind_of
+from raylake.tables.errors import BadRequest
+from raylake.tables.table_properties import check_properties
+
+DAY_S = 86_400.0
+
+
+def _check_trigger(text: str) -> str:
+    if text not in ("watermark", "source_changed"):
+        if not re.search(r"\s", text):
+            raise Invalid(f"{text!r} is not a trigger", 'watermark, source_changed or "0 2 * * *"')
+        check_cron(text)
+    return text
+
+
+def _check_partition(text: str) -> str:
+    parse_partition(text)
+    return text.strip()
+
+
+def _check_condition(text: str) -> str:
+    names_in(text)
+    return text
+
+
+def _check_resolve(text: str) -> str:
+    if text in ("latest", "source", "target"):
+        return text
+    for parts in names_in(text):
+        if len(parts) < 2 or parts[0].lower() not in ("source", "target"):
+            raise Invalid(
+                f"{'.'.join(parts)!r} is a column of neither side",
+                "write latest, source or target, or a condition on source.COLUMN and "
+                "target.COLUMN that holds where the row of the source wins",
+            )
+    return text
+
+
+def _check_query(text: str) -> str:
+    tables_of(text)
+    return text
+
+
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _renamed(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    for i, name in enumerate(value):
+        if not isinstance(name, str):
+            raise Invalid("", findings=[Finding((i,), f"this is text, not {kind_of(name)}")])
+        if name in value[:i]:
+            raise Invalid("", findings=[Finding((i,), f"{name!r} is in this list twice")])
+    return {name: name for name in value}
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _check_properties(properties: dict[str, str]) -> dict[str, str]:
+    found = []
+    for key, text in properties.items():
+        try:
+            check_properties({key: text}, "properties", spark=True)
+        except BadRequest as error:
+            found.append(Finding((key,), error.message, error.hint, on_key=True))
+    if found:
+        raise Invalid("", findings=found)
+    return properties
+
+
+Trigger = Annotated[str, AfterValidator(_check_trigger)]
+"""``source_changed``, ``watermark``, or a schedule of five fields in UTC."""
+Partition = Annotated[str, AfterValidator(_check_partition)]
+Condition = Annotated[str, Field(min_length=1), AfterValidator(_check_condition)]
+Resolve = Annotated[str, Field(min_length=1), AfterValidator(_check_resolve)]
+SequenceBy = Annotated[
+    tuple[Column, ...],
+    BeforeValidator(_one_or_more),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string"}},
+            ]
+        }
+    ),
+]
+"""One column, or several of which the first that differs decides."""
+Renamed = Annotated[
+    dict[Column, Column],
+    BeforeValidator(_renamed),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ]
+        }
+    ),
+]
+"""A list of columns, or ``{new: old}``; the attribute is the latter."""
+PropertyText = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
+Properties = Annotated[dict[str, PropertyText], AfterValidator(_check_properties)]
+"""Delta table properties, by the allow-list of :mod:`raylake.tables.table_properties`."""
+
+
+class DerivedTable(Model):
+    """What all tables have that follow from others.
+
+    Attributes:
+        path: The table's address when it is not ``<lake>/<layer>/<name>``.
+        partition_by: ``column``, ``date(column)`` or ``hour(column)``, as for bronze.
+        zorder_by: One to four columns by which rows lie together, from the first write on.
+        trigger: When the table is brought up to date: ``source_changed``; ``watermark``, once the
+            source's watermark has passed the end of a day or an hour; or a schedule in UTC.
+        types: Types that columns are converted to; what does not convert is quarantined.
+        quality: What the rows are held against.
+        target_file_bytes: The size of data files.
+        max_hold_s: How long versions of the source are kept for this table when it stands still.
+        properties: Delta table properties.
+    """
+
+    path: Address | None = None
+    partition_by: tuple[Partition, ...] = ()
+    zorder_by: Annotated[tuple[Column, ...], Field(max_length=4)] = ()
+    trigger: Trigger = "source_changed"
+    types: dict[Column, ColumnType] = Field(default_factory=dict)
+    quality: tuple[Rule, ...] = ()
+    target_file_bytes: SizeBytes = Field(default=128 * 2**20, alias="target_file_size")
+    max_hold_s: DurationS = Field(default=7 * DAY_S, alias="max_hold")
+    properties: Properties = Field(default_factory=dict)
+
+    @property
+    def partition_fields(self) -> tuple[PartitionField, ...]:
+        """``partition_by``, parsed."""
+        return tuple(parse_partition(text) for text in self.partition_by)
+
+
+class RowTable(DerivedTable):
+    """A table whose rows follow from single rows of one source.
+
+    Attributes:
+        from_: The source.
+        columns: The source's columns that it has, as new name to old; empty: all of them.
+        where: Only rows of the source that this condition holds for.
+        not_null: Columns without a value only by mistake: such rows are quarantined, and the
+            table's column is NOT NULL.
+        envelope: ``debezium``: rows are change events; what is in them is unwrapped.
+        tombstones: What a record without a value does: ``delete`` its key, or nothing.
+    """
+
+    from_: TableRef = Field(alias="from")
+    columns: Renamed = Field(default_factory=dict)
+    where: Condition | None = None
+    not_null: tuple[Column, ...] = ()
+    envelope: Literal["none", "debezium"] = "none"
+    tombstones: Literal["delete", "ignore"] = "delete"
+
+
+class KeyedTable(RowTable):
+    """A table with one row a key, or one row a key and span of time.
+
+    Attributes:
+        keys: The columns that tell rows apart; rows without a value in one are quarantined.
+        sequence_by: What says which of two rows is the later one; ties by ``_timestamp``, topic,
+            partition and offset.
+    """
+
+    keys: Columns
+    sequence_by: SequenceBy = ()
+
+
+class AppendTable(RowTable):
+    """Each row of the source becomes a row.
+
+    Attributes:
+        on_source_delete: What happens when rows of the source change or leave: the table stops
+            (``refuse``), or keeps the rows that it made of them (``ignore``).
+    """
+
+    mode: Literal["append"]
+    tombstones: Literal["delete", "ignore"] = "ignore"
+    on_source_delete: Literal["refuse", "ignore"] = "refuse"
+
+    @field_validator("tombstones")
+    @classmethod
+    def _keeps_rows(cls, value: str) -> str:
+        if value == "delete":
+            raise Invalid("rows of mode append have no key to delete", "write ignore, or upsert")
+        return value
+
+
+class UpsertTable(KeyedTable):
+    """One row a key: the one with the greatest ``sequence_by``.
+
+    Attributes:
+        resolve: Which row stays of the table's and the one that comes: the ``latest``, always the
+            ``source``'s, always the ``target``'s, or by a condition on ``source.COLUMN`` and
+            ``target.COLUMN`` that holds where the row of the source wins.
+    """
+
+    mode: Literal["upsert"]
+    resolve: Resolve = "latest"
+
+
+class Scd1Table(KeyedTable):
+    """A dimension without history: one row a key, changed in place.
+
+    Attributes:
+        resolve: As for :class:`UpsertTable`.
+    """
+
+    mode: Literal["scd1"]
+    resolve: Resolve = "latest"
+
+
+class Scd2Table(KeyedTable):
+    """A dimension with history: a new row when a tracked column changes.
+
+    Attributes:
+        track: The columns whose change makes a new row.
+    """
+
+    mode: Literal["scd2"]
+    track: Columns
+    sequence_by: Annotated[SequenceBy, Field(min_length=1)]
+
+
+class AggregateTable(DerivedTable):
+    """The result of a query, of which only the groups that changed are computed again.
+
+    Attributes:
+        sql: One SELECT over tables of the lake, each written ``layer.name``.
+    """
+
+    mode: Literal["aggregate"]
+    sql: Annotated[str, Field(min_length=1), AfterValidator(_check_query)]
+
+
+SilverTable = Annotated[
+    Annotated[AppendTable, Tag("<append>")]
+    | Annotated[UpsertTable, Tag("<upsert>")]
+    | Annotated[Scd1Table, Tag("<scd1>")]
+    | Annotated[Scd2Table, Tag("<scd2>")],
+    choose("mode"),
+]
+GoldTable = Annotated[
+    Annotated[AppendTable, Tag("<append>")]
+    | Annotated[UpsertTable, Tag("<upsert>")]
+    | Annotated[Scd1Table, Tag("<scd1>")]
+    | Annotated[Scd2Table, Tag("<scd2>")]
+    | Annotated[AggregateTable, Tag("<aggregate>")],
+    choose("mode"),
+]
+AnyDerived = AppendTable | UpsertTable | Scd1Table | Scd2Table | AggregateTable
+"""A table of either section."""
+
+
+def sources_of(table: AnyDerived) -> tuple[str, ...]:
+    """The tables that it reads, ``layer.name`` each, once."""
+    return tables_of(table.sql) if isinstance(table, AggregateTable) else (table.from_,)
