@@ -10,18 +10,22 @@ from typing import Any, Final
 from deltalake import DeltaTable
 
 from raylake.delta import log_files
+from raylake.delta.leases import DEFAULT_MAX_HOLD_S, Leases, reader_of
 from raylake.delta.log_reader import LogReader
 from raylake.delta.txn_listing import list_txns
 from raylake.errors import NotOurTable
 from raylake.layers import source_changes
-from raylake.layers.derived import NEVER, Derivation, progress_app
+from raylake.layers.aggregates import Aggregates
+from raylake.layers.derived import NEVER, Derivation, Span, progress_app
 from raylake.layers.errors import DefinitionChanged, OwnedByAnother, SourceReplaced
-from raylake.layers.step import STEP, Aside, By, Gate, StepLook, Stepped, Target, step
+from raylake.layers.gate import RuleGate, SideTables, side_target
+from raylake.layers.step import STEP, By, StepLook, Stepped, Target, step
 from raylake.layers.triggers import Fired, Trigger
 from raylake.storage.place import Place, place
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import TableExists, TableMissing
 from raylake.tables.feeds import CHANGE_FEED
+from raylake.tables.pins import schema_at
 from raylake.tables.requests import Create
 from raylake.tables.routing import EngineChoice
 from raylake.tables.upkeep_requests import SetProperties
@@ -52,6 +56,9 @@ class Definition:
         aside: Its quarantine and its rules' history.
         trigger: When it is brought up to date.
         feeds: A later table reads what changes in it.
+        others: Further tables that it reads, ``layer.name``.
+        sides: The folder of the tables that its derivation keeps beside it.
+        max_hold_s: How long versions of its sources are kept for it when it stands still.
         properties: Delta properties that a new table gets.
         places: Addresses of the lake's tables by name.
         engine: Who writes it.
@@ -65,12 +72,15 @@ class Definition:
     source_address: str
     digest: str
     derivation: Derivation
-    gate: Gate
-    aside: Aside
+    gate: RuleGate
+    aside: SideTables
+    sides: str
     trigger: Trigger = SOURCE_CHANGED
     feeds: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    max_hold_s: float = DEFAULT_MAX_HOLD_S
     engine: EngineChoice = "auto"
     max_step_rows: int = MAX_STEP_ROWS
 
@@ -88,6 +98,7 @@ class DerivedTable:
         self._by = by
         self._handle: DeltaTable | None = None
         self._fired: Fired | None = None
+        self._leases: Leases | None = None
 
     @property
     def processed(self) -> int | None:
@@ -121,17 +132,24 @@ class DerivedTable:
         handle = self._opened() or self._created()
         after = self._after(handle, source_id)
         root = place(one.source_address)
+        self._hold(root, source_id, after)
         span = source_changes.look_for(
             root, one.source, after, table_id=source_id, limit_rows=one.max_step_rows
         )
+        others = self._others(handle)
+        if span is None and others.moved:
+            span = Span(one.source, str(root), source_id, after, after)
         if span is None or not self._due(root, ending=ending):
             return None
-        schema = source_changes.schema_of(root, span.last)
+        schema = schema_at(root, span.last)
         changes = source_changes.read(span, one.derivation.columns(schema))
-        version = int(handle.version())
-        target = Target(one.name, one.address, str(handle.metadata().id), version, one.engine)
-        look = StepLook(self._by.tables, target, span, one.places, _newest)
+        version, sides = int(handle.version()), one.sides
+        target = Target(
+            one.name, one.address, str(handle.metadata().id), version, sides, one.engine
+        )
+        look = StepLook(self._by.tables, target, span, one.places, others)
         stepped = step(one, target, changes, look, self._by)
+        self._hold(root, source_id, span.last)
         self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
         return stepped
 
@@ -182,7 +200,10 @@ class DerivedTable:
             return None
         self._checked(dict(handle.metadata().configuration))
         # What an earlier process committed and did not follow up.
-        self.definition.aside.follow_up()
+        one = self.definition
+        aside = side_target(one.name, one.address, str(handle.metadata().id))
+        one.aside.follow_up(aside)
+        one.gate.past = one.aside.past(aside, self._by.tables)
         self._handle = handle
         return handle
 
@@ -211,7 +232,8 @@ class DerivedTable:
     def _created(self) -> DeltaTable:
         one = self.definition
         root = place(one.source_address)
-        wanted = one.derivation.table(source_changes.schema_of(root))
+        self._tell_others()
+        wanted = one.derivation.table(schema_at(root, _newest(one.source_address)))
         properties = {**wanted.properties, **self.own_properties}
         request = Create(
             wanted.schema,
@@ -234,6 +256,31 @@ class DerivedTable:
         one = self.definition
         found = {**one.properties, OWNER: one.pipeline, DEFINITION: one.digest}
         return found | ({CHANGE_FEED: "true"} if one.feeds else {})
+
+    def _others(self, handle: DeltaTable) -> OtherSources:
+        one = self.definition
+        found = {}
+        for name in one.others:
+            snapshot = LogReader(one.places[name]).snapshot()
+            own = snapshot.metadata.id
+            found[name] = (own, snapshot.version, _processed(handle, own))
+        return OtherSources(found)
+
+    def _tell_others(self) -> None:
+        one = self.definition
+        if one.others and isinstance(one.derivation, Aggregates):
+            places = {name: place(one.places[name]) for name in one.others}
+            one.derivation.others(
+                {name: schema_at(at, _newest(str(at))) for name, at in places.items()}
+            )
+
+    def _hold(self, source: Place, source_id: str, processed: int) -> None:
+        """Let vacuum and log clean-up of the source leave what comes after a version."""
+        one = self.definition
+        if self._leases is None:
+            self._leases = Leases(source, self._by.clock)
+        reader = reader_of(one.pipeline, one.name)
+        self._leases.renew(reader, source_id, max(0, processed), one.max_hold_s)
 
     def _source_id(self) -> str | None:
         try:
@@ -266,6 +313,31 @@ def table_id(root: Place) -> str:
 
 def _newest(address: str) -> int:
     return LogReader(address).listing().latest
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSources:
+    """Further tables that a table reads, each at one version for a whole step.
+
+    Attributes:
+        versions: By name: id, newest version, and the version that is processed.
+    """
+
+    versions: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
+
+    @property
+    def moved(self) -> bool:
+        """Whether one of them has a version that is not processed."""
+        return any(newest > seen for _, newest, seen in self.versions.values())
+
+    @property
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """By txn: the version that a step processes, and the one before."""
+        return {progress_app(own): (newest, seen) for own, newest, seen in self.versions.values()}
+
+    def newest(self, name: str, address: str) -> int:
+        """The version that a step reads of a table, one of these or another."""
+        return self.versions[name][1] if name in self.versions else _newest(address)
 
 
 def _processed(handle: DeltaTable, source_id: str) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -18,8 +19,20 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.clock import Clock
-from raylake.layers.derived import Deed, Derivation, Rejected, SourceRows, Span, progress_app
+from raylake.layers.derived import (
+    NEVER,
+    Deed,
+    Derivation,
+    Rejected,
+    SideWrite,
+    SourceRows,
+    Span,
+    progress_app,
+)
+from raylake.quality.results import RuleResult
+from raylake.quality.side_table import Target as SideTarget
 from raylake.tables.alongside import Alongside
+from raylake.tables.errors import TableExists, TableMissing
 from raylake.tables.requests import Advance, Read
 from raylake.tables.results import OperationResult
 from raylake.tables.routing import EngineChoice
@@ -38,12 +51,12 @@ class Passed:
     Attributes:
         keep: True for the rows that stay; None: all do.
         rejected: Those that leave, by rule, as the source brought them.
-        results: What each rule found, as JSON.
+        results: What each rule found.
     """
 
     keep: pa.BooleanArray | None = None
     rejected: Sequence[Rejected] = ()
-    results: Sequence[Mapping[str, Any]] = ()
+    results: Sequence[RuleResult] = ()
 
 
 class Gate(Protocol):
@@ -68,12 +81,16 @@ class Aside(Protocol):
     """Where turned-away rows and the rules' results go, beside the table."""
 
     def stash(
-        self, rejected: Sequence[Rejected], results: Sequence[Mapping[str, Any]], span: Span
+        self,
+        target: SideTarget,
+        rejected: Sequence[Rejected],
+        results: Sequence[RuleResult],
+        span: Span,
     ) -> Mapping[str, Any]:
         """Write files that no table names yet; what the commit is to say of them."""
         ...
 
-    def follow_up(self) -> None:
+    def follow_up(self, target: SideTarget) -> None:
         """Add to their tables what commits have named since the last time; idempotent."""
         ...
 
@@ -114,6 +131,7 @@ class Target:
         address: Where it lies.
         id: Its id.
         version: The version that the step begins with.
+        sides: The folder of the tables that its derivation keeps beside it.
         engine: Who is to write.
     """
 
@@ -121,7 +139,13 @@ class Target:
     address: str
     id: str
     version: int
+    sides: str
     engine: EngineChoice = "auto"
+
+    @property
+    def aside(self) -> SideTarget:
+        """The table, for its quarantine and history."""
+        return SideTarget(self.name, self.address, self.id)
 
 
 class StepLook:
@@ -132,7 +156,7 @@ class StepLook:
         target: The table.
         span: What is brought in.
         places: ``layer.name`` to address, for other tables.
-        newest: The newest version of a table by its address.
+        others: Which versions other tables are read at.
     """
 
     def __init__(
@@ -141,13 +165,13 @@ class StepLook:
         target: Target,
         span: Span,
         places: Mapping[str, str],
-        newest: Newest,
+        others: OtherVersions,
     ) -> None:
         self._tables = tables
         self._target = target
-        self._span = span
+        self.span = span
         self._places = places
-        self._newest = newest
+        self.others = others
         self._pinned: dict[str, int] = {span.source: span.last, target.name: target.version}
 
     @property
@@ -157,7 +181,7 @@ class StepLook:
 
     def source(self, request: Read) -> pa.RecordBatchReader:
         """See :class:`~raylake.layers.derived.Look`."""
-        return self._tables.read(self._span.address, replace(request, version=self._span.last))
+        return self._tables.read(self.span.address, replace(request, version=self.span.last))
 
     def target(self, request: Read) -> pa.RecordBatchReader:
         """See :class:`~raylake.layers.derived.Look`."""
@@ -169,15 +193,27 @@ class StepLook:
         """See :class:`~raylake.layers.derived.Look`."""
         address = self._places[table]
         if table not in self._pinned:
-            self._pinned[table] = self._newest(address)
+            self._pinned[table] = self.others.newest(table, address)
         return self._tables.read(address, replace(request, version=self._pinned[table]))
 
+    def side(self, name: str, request: Read) -> pa.RecordBatchReader | None:
+        """See :class:`~raylake.layers.derived.Look`; it is the step's own, so it is not pinned."""
+        try:
+            return self._tables.read(f"{self._target.sides}/{name}", request)
+        except TableMissing:
+            return None
 
-class Newest(Protocol):
-    """Tells the newest version of a table."""
 
-    def __call__(self, address: str) -> int:
-        """The version."""
+class OtherVersions(Protocol):
+    """At which versions a step reads other tables."""
+
+    @property
+    def progress(self) -> Mapping[str, tuple[int, int]]:
+        """By txn of those that it follows: the version processed with the step, and before."""
+        ...
+
+    def newest(self, name: str, address: str) -> int:
+        """The version of a table."""
         ...
 
 
@@ -215,14 +251,15 @@ def step(work: Work, target: Target, changes: SourceRows, look: StepLook, by: By
     rejected = [*arrived.rejected, *shaped.rejected, *checked.rejected]
     deed = work.derivation.deed(rows, kept, look)
     faults.reach("transform.before_files", table=target.name)
-    aside = work.aside.stash(rejected, [*arrived.results, *checked.results], changes.span)
+    results = [*arrived.results, *checked.results]
+    aside = work.aside.stash(target.aside, rejected, results, changes.span)
     faults.reach("transform.before_commit", table=target.name)
     turned_away = sum(one.rows.num_rows for one in rejected)
     said = _said(changes, deed, look, turned_away)
     said |= {**aside, "at_ms": by.now_ms()}
-    result = _written(target, changes.span, deed, said, by.tables)
+    result = _written(target, look, deed, said, by.tables)
     faults.reach("transform.after_commit", table=target.name)
-    work.aside.follow_up()
+    work.aside.follow_up(target.aside)
     return Stepped(
         span=changes.span,
         version=result.version_after,
@@ -269,12 +306,26 @@ def _said(changes: SourceRows, deed: Deed, look: StepLook, turned_away: int) -> 
 
 
 def _written(
-    target: Target, span: Span, deed: Deed, said: Mapping[str, Any], tables: TableService
+    target: Target, look: StepLook, deed: Deed, said: Mapping[str, Any], tables: TableService
 ) -> OperationResult:
     for one in deed.first:
-        tables.execute(target.address, one, engine=target.engine)
-    app = progress_app(span.table_id)
-    expected = None if span.after < 0 else span.after
-    alongside = Alongside({app: span.last}, {app: expected}, said)
+        if isinstance(one, SideWrite):
+            _write_side(f"{target.sides}/{one.name}", one, tables)
+        else:
+            tables.execute(target.address, one, engine=target.engine)
+    span = look.span
+    moves = {**look.others.progress, progress_app(span.table_id): (span.last, span.after)}
+    alongside = Alongside(
+        {app: to for app, (to, _) in moves.items()},
+        {app: None if seen == NEVER else seen for app, (_, seen) in moves.items()},
+        said,
+    )
     last = deed.last if deed.last is not None else Advance()
     return tables.execute(target.address, last, engine=target.engine, alongside=alongside)
+
+
+def _write_side(address: str, one: SideWrite, tables: TableService) -> None:
+    if not is_table(address):
+        with suppress(TableExists):
+            tables.execute(address, one.create)
+    tables.execute(address, one.write)
