@@ -173,7 +173,7 @@ class RowReader:
         if source.vector is None:
             return None
         if self._alive is None:
-            self._alive = list(_vectors(self._handle))
+            self._alive = list(alive_rows(self._handle))
         path = unquote(source.path)
         short = next(
             (mask for at, mask in self._alive if at == path or at.endswith(f"/{path}")), None
@@ -222,8 +222,11 @@ def _parquet(opened: pa.NativeFile) -> pq.ParquetFile:
     return pq.ParquetFile(opened, coerce_int96_timestamp_unit="us")
 
 
-def _vectors(handle: DeltaTable) -> Iterator[tuple[str, Mask]]:
-    """The address of each file with a deletion vector, and which of its rows are alive."""
+def alive_rows(handle: DeltaTable) -> Iterator[tuple[str, Mask]]:
+    """The address of each file with a deletion vector, and which of its rows are alive.
+
+    Rows beyond a mask's end are alive.
+    """
     for batch in pa.RecordBatchReader.from_stream(handle.deletion_vectors()):
         paths, masks = batch.column("filepath").to_pylist(), batch.column("selection_vector")
         for path, mask in zip(paths, masks, strict=True):

@@ -175,7 +175,7 @@ def assemble(
         columns["_late"] = flags.late
         columns["_event_time_flag"] = flags.flag
     for one in shape.derived:
-        columns[one.name] = _derived(columns[one.column], one.transform)
+        columns[one.name] = partition_values(columns[one.column], one.transform)
     arrays = [
         _fit(columns[field.name], field.type)
         if field.name in columns
@@ -205,12 +205,17 @@ def _filtered(column: pa.Array, rows: pa.Array, count: int) -> pa.Array:
     return column.filter(rows)
 
 
-def _derived(column: pa.Array, transform: str) -> pa.Array:
-    """The day or the beginning of the hour, in UTC."""
+def partition_values(column: pa.Array, transform: str) -> pa.Array:
+    """The day or the beginning of the hour, in UTC.
+
+    Args:
+        column: Timestamps; days also of dates.
+        transform: ``date`` or ``hour``.
+    """
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.tz == "UTC":
         # The same numbers without a zone: looking hours up in UTC's rules costs six times as much.
-        found = _derived(column.view(pa.timestamp(kind.unit)), transform)
+        found = partition_values(column.view(pa.timestamp(kind.unit)), transform)
         return found.view(kind) if pa.types.is_timestamp(found.type) else found
     if transform == "date":
         return pc.cast(column, pa.date32())

@@ -114,9 +114,28 @@ class Look(Protocol):
         """Rows of the table itself, at the version that the step began with."""
         ...
 
+    def side(self, name: str, request: Read) -> pa.RecordBatchReader | None:
+        """Rows of a table that the derivation keeps beside its own; None: it is not there yet."""
+        ...
+
     def other(self, table: str, request: Read) -> pa.RecordBatchReader:
         """Rows of another table of the lake, pinned to one version for the whole step."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SideWrite:
+    """A write to a table that a derivation keeps beside its own, for itself alone.
+
+    Attributes:
+        name: Tells it from others that the derivation keeps (:meth:`Look.side`).
+        create: Makes it, where it is not there.
+        write: What is then written.
+    """
+
+    name: str
+    create: Create
+    write: Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +143,13 @@ class Deed:
     """What a step writes.
 
     Attributes:
-        first: Writes that may be done any number of times, in order, before ``last``.
+        first: Writes that may be done any number of times, in order, before ``last``: of the
+            table itself, or of one beside it.
         last: The write whose commit says that the span is processed; None: no row changes.
         counts: What is told of it: rows by outcome, groups, what was recomputed and why.
     """
 
-    first: Sequence[Write] = ()
+    first: Sequence[Write | SideWrite] = ()
     last: Write | None = None
     counts: Mapping[str, Any] = field(default_factory=dict)
 

@@ -66,3 +66,9 @@ class SourceReplaced(SourceGap):
     """
 
     code = "source_replaced"
+
+
+class SourceRowsLeft(TransformRefused):
+    """Rows of the source were changed or taken away, and the table can only append."""
+
+    code = "source_rows_left"

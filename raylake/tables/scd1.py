@@ -27,7 +27,7 @@ def scd1(
         sequence_by: What orders the changes of a key; no value is the least.
         delete_when: A condition on ``source``: the key's row is taken away.
     """
-    newer = _greater(sequence_by)
+    newer = is_greater(sequence_by)
     if delete_when is None:
         return Upsert(rows, keys, update_when=newer, sequence_by=sequence_by)
     return Upsert(
@@ -40,9 +40,12 @@ def scd1(
     )
 
 
-def _greater(columns: tuple[str, ...]) -> str:
-    """Whether the source is greater than the target, column by column."""
-    text = ""
+def is_greater(columns: tuple[str, ...], *, or_equal: bool = False) -> str:
+    """The condition that the source is greater than the target, column by column.
+
+    No value is the least.
+    """
+    text = "TRUE" if or_equal else ""
     for name in reversed(columns):
         source, target = quoted(name, "source"), quoted(name, "target")
         more = f"({source} > {target} OR ({target} IS NULL AND {source} IS NOT NULL))"
