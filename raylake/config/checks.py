@@ -17,6 +17,7 @@ from raylake.config.columns import (
     parse_partition,
 )
 from raylake.config.findings import Finding, Invalid, Loc, did_you_mean, dotted
+from raylake.config.quality import rule_findings
 
 READ_FORMATS: Final = ("json", "raw")
 
@@ -29,6 +30,9 @@ def cross_check(data: Mapping[str, Any]) -> list[Finding]:
     found: list[Finding] = []
     for name, table in _tables(data, "bronze"):
         found += _bronze(("bronze", name), table)
+    for layer in ("silver", "gold"):
+        for name, table in _tables(data, layer):
+            found += rule_findings((layer, name, "quality"), table.get("quality"))
     declared, open_ended = _declared(data)
     found += _references(data, declared, open_ended)
     found += _places(data)
@@ -181,11 +185,6 @@ def _references(data: Mapping[str, Any], declared: set[str], open_ended: bool) -
         for name, table in _tables(data, layer):
             if isinstance(table.get("from"), str):
                 used.append(((layer, name, "from"), table["from"], False))
-            rules = table.get("quality")
-            for i, rule in enumerate(rules if isinstance(rules, list | tuple) else ()):
-                if isinstance(rule, Mapping) and isinstance(rule.get("references"), str):
-                    at = (layer, name, "quality", i, "references")
-                    used.append((at, rule["references"], False))
     upkeep = data.get("maintenance")
     zorder = upkeep.get("zorder") if isinstance(upkeep, Mapping) else None
     ordered = zorder if isinstance(zorder, Mapping) else {}

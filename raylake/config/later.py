@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, Tag, field_validator
+from pydantic import AfterValidator, Field, Tag
 
 from raylake.config.base import Address, Column, Model, choose
 from raylake.config.bronze import ColumnType
 from raylake.config.findings import Invalid
-from raylake.config.units import DurationOrZeroS, DurationS, Ratio, Scalar, SizeBytes, Truth
+from raylake.config.quality import Rule
+from raylake.config.references import TableRef
+from raylake.config.units import DurationOrZeroS, DurationS, Ratio, SizeBytes, Truth
 
 Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
-_LAYER_TABLE: Final = re.compile(r"(bronze|silver|gold)\.[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CRON_RANGES: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _MONTHS: Final = ("jan feb mar apr may jun", "jul aug sep oct nov dec")
 _DAYS: Final = "sun mon tue wed thu fri sat"
@@ -21,16 +22,6 @@ _CRON_NAMES: Final = {
     **{name: str(i + 1) for i, name in enumerate(" ".join(_MONTHS).split())},
     **{name: str(i) for i, name in enumerate(_DAYS.split())},
 }
-
-
-def _check_reference(text: str) -> str:
-    if not _LAYER_TABLE.fullmatch(text):
-        raise Invalid(f"{text!r} does not name a table", "write bronze.NAME, silver.NAME, …")
-    return text
-
-
-TableRef = Annotated[str, AfterValidator(_check_reference)]
-"""``layer.name`` of a table that the pipeline declares."""
 
 
 def check_cron(text: str) -> str:
@@ -70,112 +61,6 @@ def _check_trigger(text: str) -> str:
 
 
 Trigger = Annotated[str, AfterValidator(_check_trigger)]
-
-
-class _Rule(Model):
-    severity: Literal["error", "warning", "info"] = "error"
-    on_failure: Literal["continue", "quarantine", "abort"] = "continue"
-
-
-class NotNull(_Rule):
-    """The columns have values."""
-
-    rule: Literal["not_null"]
-    columns: Columns
-
-
-class Unique(_Rule):
-    """No two rows agree in all the columns."""
-
-    rule: Literal["unique"]
-    columns: Columns
-
-
-class InRange(_Rule):
-    """The value lies between two bounds, both included."""
-
-    rule: Literal["range"]
-    column: Column
-    min: Scalar | None = None
-    max: Scalar | None = None
-
-    @field_validator("max")
-    @classmethod
-    def _order(cls, value: Any, info: Any) -> Any:
-        low = info.data.get("min")
-        if isinstance(low, int | float) and isinstance(value, int | float) and low > value:
-            raise Invalid(f"max {value} is less than min {low}")
-        return value
-
-
-class Regex(_Rule):
-    """The whole value matches a regular expression."""
-
-    rule: Literal["regex"]
-    column: Column
-    pattern: str
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise Invalid(f"the pattern does not compile: {error}") from None
-        return value
-
-
-class InSet(_Rule):
-    """The value is one of a list."""
-
-    rule: Literal["in_set"]
-    column: Column
-    values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
-
-
-class Freshness(_Rule):
-    """The newest value is not older than ``max_age_s``."""
-
-    rule: Literal["freshness"]
-    column: Column
-    max_age_s: DurationS = Field(alias="max_age")
-
-
-class SqlRule(_Rule):
-    """An SQL condition that holds for every row."""
-
-    rule: Literal["sql"]
-    condition: str = Field(min_length=1)
-
-
-class ForeignKey(_Rule):
-    """The value occurs in a column of another table."""
-
-    rule: Literal["foreign_key"]
-    column: Column
-    references: TableRef
-    references_column: Column | None = None
-
-
-class CustomRule(_Rule):
-    """A Python function, ``module:function`` or ``file.py:function``."""
-
-    rule: Literal["custom"]
-    function: Annotated[str, Field(pattern=r"^[^\s:]+:[A-Za-z_]\w*$")]
-
-
-Rule = Annotated[
-    Annotated[NotNull, Tag("<not_null>")]
-    | Annotated[Unique, Tag("<unique>")]
-    | Annotated[InRange, Tag("<range>")]
-    | Annotated[Regex, Tag("<regex>")]
-    | Annotated[InSet, Tag("<in_set>")]
-    | Annotated[Freshness, Tag("<freshness>")]
-    | Annotated[SqlRule, Tag("<sql>")]
-    | Annotated[ForeignKey, Tag("<foreign_key>")]
-    | Annotated[CustomRule, Tag("<custom>")],
-    choose("rule"),
-]
 
 
 class _Table(Model):
