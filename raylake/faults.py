@@ -53,6 +53,9 @@ COMMAND_POINTS = (
     "clone.copying",
     "clone.copied",
     "migrate.copied",
+    "quality.written",
+    "quality.before_commit",
+    "quality.after_commit",
 )
 """Those of commands, and of operations on tables."""
 

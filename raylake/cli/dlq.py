@@ -21,8 +21,9 @@ from raylake.cli.output import (
     stdout,
 )
 from raylake.client.dead_letters import counts, newest
-from raylake.client.tables import is_table, pipeline_tables
+from raylake.client.tables import pipeline_tables
 from raylake.config import Pipeline, dead_letter_path
+from raylake.delta.tables_there import is_table
 
 VALUE_CHARACTERS = 120
 

@@ -9,7 +9,7 @@ import typer
 
 from raylake.client.lake import Lake, connect, table_at
 from raylake.client.lake_table import Table
-from raylake.client.tables import is_table
+from raylake.delta.tables_there import is_table
 from raylake.errors import ConfigError
 from raylake.tables.versions import missing
 

@@ -14,12 +14,12 @@ from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_table import Table
 from raylake.client.rows import Source
 from raylake.client.shown import Listing
-from raylake.client.tables import is_table
 from raylake.config import Pipeline, load
 from raylake.config.addresses import check_name, normalise_table_address, table_path
 from raylake.config.findings import Invalid, did_you_mean
 from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess, Stores, check_stores
+from raylake.delta.tables_there import is_table
 from raylake.errors import ConfigError
 from raylake.storage.access import also_use_stores
 from raylake.storage.place import folders, place

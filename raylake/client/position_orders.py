@@ -13,7 +13,6 @@ from typing import Any
 
 from raylake.client.foreign_positions import Ends
 from raylake.client.quiet_tables import own_table, refuse_living_owner, refuse_living_run
-from raylake.client.tables import is_table
 from raylake.clock import Clock
 from raylake.config import Loaded, Pipeline
 from raylake.config.bronze import TopicPattern
@@ -23,6 +22,7 @@ from raylake.delta.moves import Skip, skipped
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.owner_moves import Order
 from raylake.delta.spec import TableSpec
+from raylake.delta.tables_there import is_table
 from raylake.errors import ConfigError, OffsetsLost, RayLakeError, Refused, UnknownTopic
 from raylake.ingest.plan import TablePlan, table_plans
 from raylake.ingest.unit import PartitionState, SourcePartition

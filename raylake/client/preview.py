@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 from deltalake import Schema
 
-from raylake.client.tables import is_table
 from raylake.clock import Clock
 from raylake.codecs import (
     Decoded,
@@ -22,6 +21,7 @@ from raylake.codecs import (
 from raylake.config import Loaded
 from raylake.delta.log_reader import LogReader
 from raylake.delta.schema import arrow_schema
+from raylake.delta.tables_there import is_table
 from raylake.ingest.discovery import sample_by_source
 from raylake.ingest.plan import RunPlan, TablePlan, table_plans
 from raylake.ingest.unit import SourcePartition

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from raylake.client.foreign_positions import Ends
 from raylake.client.position_orders import Carried, Done, PartitionMove, Place, place
 from raylake.client.quiet_tables import refuse_living_owner
-from raylake.client.tables import is_table
 from raylake.clock import Clock
 from raylake.config import Loaded, dead_letter_path
 from raylake.delta.dead_letters import DeadLetterTable
@@ -17,6 +16,7 @@ from raylake.delta.log_reader import LogReader
 from raylake.delta.pending import pending_dead_letters
 from raylake.delta.prepared import write_kept
 from raylake.delta.rewinding import Rewind, Survey, survey
+from raylake.delta.tables_there import is_table
 from raylake.delta.withdrawing import is_behind
 from raylake.errors import ConfigError, OffsetsLost, RayLakeError, Refused, TopicRecreated
 from raylake.ingest.plan import new_run_id

@@ -5,10 +5,9 @@ from __future__ import annotations
 from raylake.client.runs import status_document
 from raylake.config import Pipeline
 from raylake.config.addresses import normalise_table_address, status_path, table_path
-from raylake.delta import log_files
 from raylake.delta.ledger import PREFIX
 from raylake.delta.log_reader import LogReader
-from raylake.delta.reading import readable
+from raylake.delta.tables_there import is_table
 from raylake.delta.verify import TableToVerify
 from raylake.errors import ConfigError, RayLakeError
 from raylake.storage.place import Place, folders, place
@@ -39,13 +38,6 @@ def pipeline_tables(config: Pipeline) -> list[TableToVerify]:
             hint="`raylake run FILE` writes there; is `lake` the right folder?",
         )
     return [TableToVerify(path, name) for path, name in sorted(found.items(), key=lambda i: i[1])]
-
-
-def is_table(path: str) -> bool:
-    """Whether a Delta log lies there."""
-    root = place(path)
-    with readable(root):
-        return bool(log_files.commit_versions(root) or log_files.checkpoint_versions(root))
 
 
 def _reported(config: Pipeline) -> dict[str, str]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from raylake.client.runs import status_document
-from raylake.client.tables import is_table
 from raylake.config import Pipeline
 from raylake.config.addresses import transform_status_path
 from raylake.delta import log_files
 from raylake.delta.log_reader import LogReader, LogSnapshot
+from raylake.delta.tables_there import is_table
 from raylake.errors import ConfigError
 from raylake.layers.derived import progress_app
 from raylake.layers.graph import Graph, Node, graph_of

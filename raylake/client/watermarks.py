@@ -7,10 +7,11 @@ from typing import Any
 
 from raylake.client.orders import give_order
 from raylake.client.quiet_tables import newest_run, own_table, refuse_living_owner
-from raylake.client.tables import is_table, pipeline_tables
+from raylake.client.tables import pipeline_tables
 from raylake.clock import Clock
 from raylake.config import Pipeline, status_path
 from raylake.delta.metadata import last_metadata
+from raylake.delta.tables_there import is_table
 from raylake.delta.txn_listing import admitted_partitions
 from raylake.errors import ConfigError, Refused
 from raylake.storage.place import Place, place

@@ -18,6 +18,7 @@ from raylake.config.columns import (
 )
 from raylake.config.derived_checks import derived_findings
 from raylake.config.findings import Finding, Invalid, Loc, did_you_mean
+from raylake.config.quality import rule_findings
 
 READ_FORMATS: Final = ("json", "raw")
 
@@ -30,6 +31,9 @@ def cross_check(data: Mapping[str, Any]) -> list[Finding]:
     found: list[Finding] = []
     for name, table in _tables(data, "bronze"):
         found += _bronze(("bronze", name), table)
+    for layer in ("silver", "gold"):
+        for name, table in _tables(data, layer):
+            found += rule_findings((layer, name, "quality"), table.get("quality"))
     declared, open_ended = _declared(data)
     found += _references(data, declared, open_ended)
     found += derived_findings(data, declared, open_ended=open_ended)

@@ -12,7 +12,7 @@ from raylake.config.bronze import ColumnType
 from raylake.config.columns import PartitionField, parse_partition
 from raylake.config.cron import check_cron
 from raylake.config.findings import Finding, Invalid
-from raylake.config.later import Rule
+from raylake.config.quality import Rule
 from raylake.config.sql import names_in, tables_of
 from raylake.config.units import DurationS, SizeBytes, kind_of
 from raylake.tables.errors import BadRequest

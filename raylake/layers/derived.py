@@ -78,6 +78,7 @@ class Rejected:
         column: The column that it is about; empty: the row.
         values: The text of the failing value, a row each; null where there is none.
         reason: In plain words.
+        severity: ``error``, ``warning`` or ``info``.
     """
 
     rows: pa.Table
@@ -85,6 +86,7 @@ class Rejected:
     column: str
     values: pa.Array
     reason: str
+    severity: str = "error"
 
 
 @dataclass(frozen=True, slots=True)

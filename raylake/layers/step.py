@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.clock import Clock
+from raylake.delta.tables_there import is_table
 from raylake.layers.derived import (
     NEVER,
     Deed,
@@ -220,9 +221,20 @@ class OtherVersions(Protocol):
 class Work(Protocol):
     """A table's definition as a step needs it."""
 
-    derivation: Derivation
-    gate: Gate
-    aside: Aside
+    @property
+    def derivation(self) -> Derivation:
+        """How its rows come to be."""
+        ...
+
+    @property
+    def gate(self) -> Gate:
+        """Its rules."""
+        ...
+
+    @property
+    def aside(self) -> Aside:
+        """Its quarantine and history."""
+        ...
 
 
 def step(work: Work, target: Target, changes: SourceRows, look: StepLook, by: By) -> Stepped:

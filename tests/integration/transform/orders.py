@@ -30,7 +30,7 @@ class Event:
 
 def events(count: int, seed: int, *, first: int = 0) -> list[Event]:
     """Orders and updates of them, in no order of time; some cannot be converted or break a rule."""
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     found = []
     for n in range(first, first + count):
         order = n if draw.random() < 0.6 else draw.randrange(n + 1)

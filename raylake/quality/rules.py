@@ -1,0 +1,329 @@
+"""A table's rules, judged on rows before or after the transformation (SPEC E1).
+
+====================  ============================  =======================  =====================
+``on_failure``        rows that break the rule      the other rows           the step
+====================  ============================  =======================  =====================
+``continue``          are written                   are written              goes on; the result
+                                                                             is counted
+``quarantine``        leave for the quarantine      are written              goes on
+``abort``             are not written               are not written          :class:`QualityAbort`:
+                                                                             table unchanged
+====================  ============================  =======================  =====================
+
+``severity`` says how loudly a failure is told and changes nothing else: ``error`` and ``warning``
+are logged as such, ``info`` stands in the history alone; a report calls a table failed for errors.
+
+No value (null) passes each rule but ``not_null`` and ``sql`` where its condition is false of it;
+NaN is a value, outside of every range and set. Each rule counts all rows that break it; a row that
+breaks several leaves under the first one that was written. ``unique`` and ``freshness`` are judged
+last, on the rows that stay.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from raylake.config.quality import (
+    AnyRule,
+    CustomRule,
+    ForeignKey,
+    Freshness,
+    InRange,
+    InSet,
+    NotNull,
+    Regex,
+    SqlRule,
+    Unique,
+)
+from raylake.layers.derived import Look
+from raylake.quality import custom, row_rules, table_rules
+from raylake.quality.errors import QualityAbort, RuleRefused
+from raylake.quality.named import NamedRule, fit, free_name
+from raylake.quality.rejecting import RejectedMask, rejected_rows, sample
+from raylake.quality.results import RuleResult
+from raylake.quality.row_rules import Mask
+from raylake.quality.telling import CATEGORY_OF, advice, reason, stale, told
+from raylake.tables.requests import Read
+
+log = logging.getLogger(__name__)
+_LEVELS: Final[Mapping[str, int]] = {
+    "error": logging.ERROR,
+    "warning": logging.WARNING,
+    "info": logging.DEBUG,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What rules are judged with.
+
+    Attributes:
+        look: The source, the table and others, each at one version.
+        now: The time, with a zone.
+        target: The table's name, ``layer.name``.
+    """
+
+    look: Look
+    now: datetime
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the rules made of rows.
+
+    Attributes:
+        kept: The rows that stay: a boolean each.
+        rejected: The rows that leave, each of them once.
+        results: One a rule, in the order in which they were written.
+    """
+
+    kept: pa.BooleanArray
+    rejected: Sequence[RejectedMask]
+    results: tuple[RuleResult, ...]
+
+
+class RuleSet:
+    """The rules of one table; make it by :meth:`of`.
+
+    Args:
+        rules: The rules, named.
+        keys: The table's merge keys; empty: it only grows.
+    """
+
+    def __init__(self, rules: Sequence[NamedRule], keys: tuple[str, ...]) -> None:
+        self.rules = tuple(rules)
+        self.keys = keys
+
+    @classmethod
+    def of(cls, rules: Sequence[AnyRule], keys: Sequence[str] = ()) -> RuleSet:
+        """The rules of a table as the pipeline file has them; functions are loaded here, once.
+
+        Raises:
+            RuleRefused: Two rules have one name.
+            CustomRuleFailed: A function cannot be loaded.
+        """
+        taken = [rule.name for rule in rules if rule.name is not None]
+        for name in taken:
+            if taken.count(name) > 1:
+                raise RuleRefused(f"two rules are named {name!r}", hint="names are unique")
+        named = []
+        for rule in rules:
+            name = rule.name or free_name(rule, taken)
+            taken.append(name)
+            load = custom.load(rule.function) if isinstance(rule, CustomRule) else None
+            named.append(NamedRule(name, rule, load))
+        return cls(named, tuple(keys))
+
+    @property
+    def before(self) -> RuleSet:
+        """Those that are judged before the transformation."""
+        return RuleSet([one for one in self.rules if one.rule.when == "before"], self.keys)
+
+    @property
+    def after(self) -> RuleSet:
+        """Those that are judged after it."""
+        return RuleSet([one for one in self.rules if one.rule.when == "after"], self.keys)
+
+    def fits(self, schema: pa.Schema, what: str = "the table") -> None:
+        """Whether the rules can be judged on these columns; all of them are looked at.
+
+        Args:
+            schema: The source's columns for those of :attr:`before`, else the table's.
+            what: Whose columns they are, for messages.
+
+        Raises:
+            RuleRefused: A column is not there, or is of another kind; the nearest one is named.
+            BadExpression, UnknownColumn, TimeWithoutZone: A condition does not fit.
+        """
+        for one in self.rules:
+            fit(one, schema, what)
+
+    def check(self, rows: pa.Table, context: Context) -> Checked:
+        """Judge rows; no rows at all are judged as well, since a table may grow stale.
+
+        Raises:
+            QualityAbort: Rows break a rule that aborts; every rule was judged and logged before.
+            CustomRuleFailed: A custom rule's function failed.
+            TableError: A table that a rule refers to cannot be read.
+        """
+        self.fits(rows.schema)
+        found: dict[str, _Found] = {}
+        gone = row_rules.nobody(rows.num_rows)
+        for one in self.rules:
+            if not isinstance(one.rule, Unique | Freshness):
+                found[one.name] = _judge(one, rows, context)
+                if one.rule.on_failure == "quarantine":
+                    gone |= found[one.name].failed
+        gone |= self._unique(rows, gone, context, found)
+        kept = pa.array(~gone)
+        for one in self.rules:
+            if isinstance(one.rule, Freshness):
+                found[one.name] = _fresh(one.rule, rows.filter(kept), context)
+        results = tuple(_result(one, found[one.name], rows, context.now) for one in self.rules)
+        _tell(results, context.target)
+        self._abort(results, context.target)
+        return Checked(kept, tuple(self._rejected(rows, found)), results)
+
+    def _unique(
+        self, rows: pa.Table, gone: Mask, context: Context, found: dict[str, _Found]
+    ) -> Mask:
+        """Judge the rules about uniqueness on the rows that stay; returns what is gone then.
+
+        A row that leaves replaces nothing and stands in nobody's way, so they are judged until
+        none leaves any more.
+        """
+        about = [one for one in self.rules if isinstance(one.rule, Unique)]
+        taken = {one.name: self._taken(one, rows, context) for one in about}
+        for one in about:
+            found[one.name] = _Found(row_rules.nobody(rows.num_rows))
+        while True:
+            before = int(np.count_nonzero(gone))
+            for one in about:
+                places = np.flatnonzero(~gone)
+                stay = rows if len(places) == rows.num_rows else rows.take(pa.array(places))
+                uniqueness, values = taken[one.name]
+                failed = row_rules.nobody(rows.num_rows)
+                failed[places] = table_rules.duplicates(uniqueness, stay, values)
+                if one.rule.on_failure == "quarantine":
+                    gone = gone | failed
+                    failed |= found[one.name].failed
+                found[one.name] = _Found(failed)
+            if int(np.count_nonzero(gone)) == before:
+                return gone
+
+    def _taken(
+        self, one: NamedRule, rows: pa.Table, context: Context
+    ) -> tuple[table_rules.Uniqueness, table_rules.TakenValues]:
+        whole = one.rule.when == "before"
+        about = table_rules.Uniqueness(one.columns, self.keys, whole)
+        return about, table_rules.TakenValues(about, rows, _table_of(one.rule, rows, context))
+
+    def _abort(self, results: Sequence[RuleResult], target: str) -> None:
+        for one in results:
+            if one.on_failure == "abort" and not one.passed:
+                raise QualityAbort(
+                    f"{target}: rule {one.rule!r}: {one.message}; nothing was written",
+                    hint=one.recommendation,
+                    table=target,
+                    rule=one.rule,
+                    failed=one.failed,
+                    rows=one.rows,
+                    values=list(one.values),
+                )
+
+    def _rejected(self, rows: pa.Table, found: Mapping[str, _Found]) -> Iterator[RejectedMask]:
+        seen = row_rules.nobody(rows.num_rows)
+        for one in self.rules:
+            if one.rule.on_failure == "quarantine":
+                for column, failed in found[one.name].by_column(one):
+                    places = np.flatnonzero(failed & ~seen)
+                    seen |= failed
+                    if len(places):
+                        yield RejectedMask.of(one, column, reason(one.rule, column), rows, places)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Which rows break a rule.
+
+    Attributes:
+        failed: A boolean each; of freshness empty.
+        columns: Of not_null: by column.
+        age: Of freshness.
+    """
+
+    failed: Mask
+    columns: tuple[tuple[str, Mask], ...] = ()
+    age: table_rules.Age | None = None
+
+    def by_column(self, one: NamedRule) -> Sequence[tuple[str, Mask]]:
+        """The column that the failure is about; empty: the row."""
+        if self.columns:
+            return self.columns
+        return [(one.columns[0] if len(one.columns) == 1 else "", self.failed)]
+
+
+def _judge(one: NamedRule, rows: pa.Table, context: Context) -> _Found:
+    rule, where = one.rule, one.where
+    if isinstance(rule, NotNull):
+        columns = tuple(row_rules.no_values(rule, rows))
+        failed = row_rules.nobody(rows.num_rows)
+        for _, mask in columns:
+            failed |= mask
+        return _Found(failed, columns)
+    if isinstance(rule, ForeignKey):
+        column = rows.column(rule.column)
+        return _Found(table_rules.orphans(rule, column, _referred(rule, rows, context), where))
+    if isinstance(rule, InRange):
+        return _Found(row_rules.out_of_range(rule, rows, where))
+    if isinstance(rule, Regex):
+        return _Found(row_rules.unmatched(rule, rows))
+    if isinstance(rule, InSet):
+        return _Found(row_rules.strangers(rule, rows, where))
+    if isinstance(rule, SqlRule):
+        return _Found(row_rules.not_holding(rule, rows, where))
+    if isinstance(rule, CustomRule) and one.function is not None:
+        return _Found(custom.judged(rule.function, one.function, rows))
+    raise TypeError(f"{type(rule).__name__} is not judged row by row")
+
+
+def _fresh(rule: Freshness, rows: pa.Table, context: Context) -> _Found:
+    read = _table_of(rule, rows, context)
+    age = table_rules.age(rule, rows.column(rule.column), read, context.now)
+    return _Found(row_rules.nobody(0), age=age)
+
+
+def _table_of(rule: AnyRule, rows: pa.Table, context: Context) -> table_rules.Reader:
+    """The table that a rule is about: the source before the transformation, else the target."""
+    look = context.look
+    return look.source if rule.when == "before" else table_rules.own(look.target, rows.schema)
+
+
+def _referred(rule: ForeignKey, rows: pa.Table, context: Context) -> list[table_rules.Reader]:
+    """What reads the table that is referred to; one that refers to itself has the rows as well."""
+
+    def other(request: Read) -> pa.RecordBatchReader:
+        return context.look.other(rule.references, request)
+
+    def arriving(request: Read) -> pa.RecordBatchReader:
+        return rows.select(list(request.columns or ())).to_reader()
+
+    if rule.references != context.target or rule.when == "before":
+        return [other]
+    return [_table_of(rule, rows, context), arriving]
+
+
+def _result(one: NamedRule, found: _Found, rows: pa.Table, now: datetime) -> RuleResult:
+    rule = one.rule
+    made = RuleResult(
+        one.name, CATEGORY_OF[rule.rule], rule.severity, rule.on_failure, rows.num_rows, 0
+    )
+    if found.age is not None and isinstance(rule, Freshness):
+        said, newest = stale(rule, found.age, now)
+        made = replace(made, rows=1, failed=int(found.age.stale), values=newest, message=said)
+    else:
+        failed = int(np.count_nonzero(found.failed))
+        first = sample(one, found.by_column(one), rows) if failed else ()
+        made = replace(made, failed=failed, values=first)
+        made = replace(made, message=told(rule, made))
+    return made if made.passed else replace(made, recommendation=advice(rule))
+
+
+def _tell(results: Sequence[RuleResult], target: str) -> None:
+    for one in results:
+        if not one.passed:
+            told_of = {"table": target, "rule": one.rule, "failed": one.failed}
+            log.log(
+                _LEVELS[one.severity], "%s: %s: %s", target, one.rule, one.message, extra=told_of
+            )
+
+
+__all__ = ["Checked", "Context", "NamedRule", "RejectedMask", "RuleSet", "rejected_rows"]
