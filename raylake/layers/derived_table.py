@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from deltalake import DeltaTable
@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from raylake.delta import log_files
 from raylake.delta.leases import DEFAULT_MAX_HOLD_S, Leases, reader_of
 from raylake.delta.log_reader import LogReader
+from raylake.delta.tables_there import is_table
 from raylake.delta.txn_listing import list_txns
 from raylake.errors import NotOurTable
 from raylake.layers import source_changes
@@ -19,6 +20,7 @@ from raylake.layers.aggregates import Aggregates
 from raylake.layers.derived import NEVER, Derivation, Span, progress_app
 from raylake.layers.errors import DefinitionChanged, OwnedByAnother, SourceReplaced
 from raylake.layers.gate import RuleGate, SideTables, side_target
+from raylake.layers.refresh import Anew, Gathered, refreshed
 from raylake.layers.step import STEP, By, StepLook, Stepped, Target, step
 from raylake.layers.triggers import Fired, Trigger
 from raylake.storage.place import Place, place
@@ -73,7 +75,7 @@ class Definition:
     digest: str
     derivation: Derivation
     gate: RuleGate
-    aside: SideTables
+    aside: SideTables | Gathered
     sides: str
     trigger: Trigger = SOURCE_CHANGED
     feeds: bool = False
@@ -153,6 +155,36 @@ class DerivedTable:
         self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
         return stepped
 
+    def refresh(self) -> Stepped | None:
+        """Make the table anew of all that its source has, beside its readers.
+
+        Raises:
+            OwnedByAnother: The table at the address is another pipeline's.
+            RayLakeError: As :func:`raylake.layers.refresh.refreshed`.
+        """
+        one = self.definition
+        source_id = self._source_id()
+        if source_id is None or not is_table(one.address):
+            return self.advance(ending=True)
+        handle = self._opened(anew=True)
+        if handle is None:
+            return None
+        target = side_target(one.name, one.address, str(handle.metadata().id))
+        processed = {source_id: _processed(handle, source_id)}
+        anew = Anew(target, one.sides, processed, one.engine)
+        done = refreshed(anew, one.aside, self._by, self._fill)
+        self._by.tables.execute(one.address, SetProperties(self.own_properties))
+        self._handle = None
+        return done
+
+    def _fill(self, address: str, sides: str, aside: Gathered) -> Stepped | None:
+        staged = replace(self.definition, address=address, sides=sides, aside=aside, feeds=False)
+        table = DerivedTable(staged, self._by)
+        last: Stepped | None = None
+        while (stepped := table.advance(ending=True)) is not None:
+            last = stepped
+        return last
+
     def _due(self, source: Place, *, ending: bool) -> bool:
         trigger = self.definition.trigger
         if trigger.kind == "source_changed":
@@ -189,7 +221,7 @@ class DerivedTable:
             )
         return NEVER
 
-    def _opened(self) -> DeltaTable | None:
+    def _opened(self, *, anew: bool = False) -> DeltaTable | None:
         """The newest version of the table; None where there is none yet."""
         if self._handle is not None:
             self._handle.update_incremental()
@@ -198,16 +230,17 @@ class DerivedTable:
             handle = opened(place(self.definition.address))
         except TableMissing:
             return None
-        self._checked(dict(handle.metadata().configuration))
+        self._checked(dict(handle.metadata().configuration), anew=anew)
         # What an earlier process committed and did not follow up.
         one = self.definition
         aside = side_target(one.name, one.address, str(handle.metadata().id))
         one.aside.follow_up(aside)
-        one.gate.past = one.aside.past(aside, self._by.tables)
+        if isinstance(one.aside, SideTables):
+            one.gate.past = one.aside.past(aside, self._by.tables)
         self._handle = handle
         return handle
 
-    def _checked(self, configuration: Mapping[str, str]) -> None:
+    def _checked(self, configuration: Mapping[str, str], *, anew: bool) -> None:
         one = self.definition
         owner = configuration.get(OWNER)
         if owner != one.pipeline:
@@ -218,7 +251,7 @@ class DerivedTable:
                 "name or `path:`",
                 owner=owner or "",
             )
-        if configuration.get(DEFINITION) != one.digest:
+        if not anew and configuration.get(DEFINITION) != one.digest:
             raise DefinitionChanged(
                 f"{one.name}: the table at {one.address} was made by another definition than the "
                 "file has now",

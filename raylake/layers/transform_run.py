@@ -7,7 +7,7 @@ waits for it, and the other tables go on (ADR 37).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -41,6 +41,10 @@ class Advancing(Protocol):
         Args:
             ending: The run ends after this: what waits for a watermark waits no longer.
         """
+        ...
+
+    def refresh(self) -> Stepped | None:
+        """Make the table anew, of all that its source has."""
         ...
 
 
@@ -103,6 +107,7 @@ class TransformRun:
         tables: In the graph's order: each after its sources.
         clock: Time.
         told: Called whenever a table's state changed.
+        refresh: Tables that are made anew before anything else is done with them.
     """
 
     def __init__(
@@ -110,10 +115,12 @@ class TransformRun:
         tables: Sequence[Advancing],
         clock: Clock,
         told: Callable[[], None] = lambda: None,
+        refresh: Iterable[str] = (),
     ) -> None:
         self._tables = tables
         self._clock = clock
         self._told = told
+        self._refresh = set(refresh)
         self.states = {table.name: TableState() for table in tables}
 
     @property
@@ -150,7 +157,11 @@ class TransformRun:
         if state.state == "stopped" or self._clock.monotonic() < state.again_at_s:
             return False
         try:
-            stepped = table.advance(ending=final)
+            if table.name in self._refresh:
+                stepped = table.refresh()
+                self._refresh.discard(table.name)
+            else:
+                stepped = table.advance(ending=final)
         except ProgressMoved as error:
             # Another process brought it in; what comes next is read from the log.
             log.info("%s: %s", table.name, error.message)
