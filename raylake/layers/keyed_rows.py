@@ -239,7 +239,10 @@ class Memory:
     def _remembered(self, keys: pa.Table) -> pa.Table | None:
         columns = (*self._spec.keys, *self._plan.order)
         found = self._look.side(DELETES, Read(where=range_of(keys), columns=columns))
-        return None if found is None else rows_with_keys(found, keys)
+        if found is None:
+            return None
+        schema = pa.schema([self._plan.schema.field(name) for name in columns])
+        return rows_with_keys(found, keys).cast(schema)
 
     def _write(self, new: pa.Table, forgotten: pa.Table, affected: pa.Table) -> SideWrite:
         spec, order = self._spec, self._plan.order
