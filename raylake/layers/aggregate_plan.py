@@ -116,9 +116,7 @@ def _grouped_plan(query: Query, source: pa.Schema, types: Types) -> Plan:
     group = _group_by(select, resolver)
     trees = [resolver.resolved(one) for one in group]
     kinds = types(trees)
-    keys = tuple(
-        Key(f"{OWN}k{at}", tree, kinds.field(at).type) for at, tree in enumerate(trees)
-    )
+    keys = tuple(Key(f"{OWN}k{at}", tree, kinds.field(at).type) for at, tree in enumerate(trees))
     for key in keys:
         if pa.types.is_floating(key.type) or pa.types.is_nested(key.type):
             raise _NoGroups(f"it groups by {key.tree.sql(DIALECT)}, which is {key.type}")
@@ -180,7 +178,9 @@ def _single(query: Query) -> exp.Select:
         if any(one is not tree for one in tree.find_all(kind)):
             raise _NoGroups(what)
     group = tree.args.get("group")
-    if group is not None and any(group.args.get(one) for one in ("cube", "rollup", "grouping_sets")):
+    if group is not None and any(
+        group.args.get(one) for one in ("cube", "rollup", "grouping_sets")
+    ):
         raise _NoGroups("it has several groupings")
     if group is None and not any(_has_aggregate(one) for one in tree.selects):
         raise _NoGroups("it has neither aggregates nor GROUP BY")

@@ -1,4 +1,5 @@
 """The queries that bring an aggregate table up to date, written from a plan's syntax trees."""
+# ruff: noqa: S608 - every part is written from a checked tree, or is a name of ours
 
 from __future__ import annotations
 
@@ -50,17 +51,21 @@ def computed(grouped: Grouped, layout: Layout, *, affected: bool) -> str:
         affected: Only of the groups in :data:`AFFECTED`.
     """
     match = " AND ".join(
-        f"{_sql(key.tree)} IS NOT DISTINCT FROM {AFFECTED}.{_name(key.name)}"
+        f"({_sql(key.tree)}) IS NOT DISTINCT FROM {AFFECTED}.{_name(key.name)}"
         for key in grouped.keys
     )
     semi = f" SEMI JOIN {AFFECTED} ON {match}" if affected and match else ""
     columns = [f"{_sql(key.tree)} AS {_name(key.name)}" for key in grouped.keys]
     columns += [f"{_sql(state.over())} AS {_name(state.name)}" for state in grouped.states]
-    inner = (
-        f"SELECT {', '.join(columns)} FROM {_chosen(SOURCE, grouped)}{semi}{_grouping(grouped)}"
-    )
+    inner = f"SELECT {', '.join(columns)} FROM {_chosen(SOURCE, grouped)}{semi}{_grouping(grouped)}"
     having = "" if grouped.having is None else f" WHERE {_sql(grouped.having)}"
     return f"{_finished(grouped, layout)} FROM ({inner}) AS {STATE}{having}"
+
+
+def expressions(trees: Sequence[exp.Expr]) -> str:
+    """Expressions over rows of the source."""
+    named = (f"{_sql(one)} AS c{at}" for at, one in enumerate(trees))
+    return f"SELECT {', '.join(named)} FROM {SOURCE}"
 
 
 def groups(grouped: Grouped) -> str:
@@ -148,7 +153,7 @@ def _affected(query: Query, plan: Plan) -> exp.Expr:
         for column in list(tree.find_all(exp.Column)):
             column.set("table", exp.to_identifier(side, quoted=True))
         mine = exp.column(key.name, table=AFFECTED)
-        conditions.append(exp.NullSafeEQ(this=tree, expression=mine))
+        conditions.append(exp.NullSafeEQ(this=exp.Paren(this=tree), expression=mine))
     found = exp.select("1").from_(AFFECTED).where(*conditions)
     return exp.Exists(this=found)
 
@@ -190,14 +195,12 @@ def _text(keys: Sequence[Key]) -> str:
 
 
 def _by_sign(state: State) -> list[str]:
-    came = exp.column(_HAS_COME, quoted=True)
-    brought = _sql(state.over(came))
-    took = _sql(state.over(exp.Not(this=came.copy())))
     name = _name(state.name)
     if state.kind in ("min", "max"):
+        came = exp.column(_HAS_COME, quoted=True)
+        brought, took = (_sql(state.over(one)) for one in (came, exp.Not(this=came.copy())))
         return [f"{brought} AS {name}", f"{took} AS {_gone(state)}"]
-    zero = "0" if state.cast is None else _sql(exp.cast(exp.Literal.number(0), state.cast.copy()))
-    return [f"coalesce({brought}, {zero}) - coalesce({took}, {zero}) AS {name}"]
+    return [f"{_sql(state.signed(_HAS_COME))} AS {name}"]
 
 
 def _merged(state: State) -> str:

@@ -21,6 +21,7 @@ TypeOf = Callable[[exp.Expr], pa.DataType]
 """The Arrow type of an expression over the source's columns."""
 _Maker = Callable[[exp.Expr, exp.Expr | None, str], exp.Expr]
 _BIGINT: Final = exp.DataType.build("BIGINT", dialect=DIALECT)
+_HUGEINT: Final = exp.DataType.build("HUGEINT", dialect=DIALECT)
 _DOUBLE: Final = exp.DataType.build("DOUBLE", dialect=DIALECT)
 
 
@@ -66,6 +67,32 @@ class State:
             only = exp.Where(this=exp.and_(*conditions, dialect=DIALECT))
             found = exp.Filter(this=found, expression=only)
         return found if self.cast is None else exp.cast(found, self.cast.copy())
+
+
+    def signed(self, has_come: str) -> exp.Expr:
+        """What rows that came add to a count or a sum, less what those that left had added.
+
+        Args:
+            has_come: A column that is true in rows that came, and false in those that left.
+        """
+        conditions = [] if self.only is None else [self.only.copy()]
+        if self.kind == "count":
+            value: exp.Expr = exp.Literal.number(1)
+            if self.argument is not None:
+                conditions.append(_is_there(self.argument))
+        elif self.argument is not None:
+            # The least number has no opposite in its own type.
+            whole = self.cast is not None and self.cast.is_type(exp.DataType.Type.BIGINT)
+            value = self.argument.copy()
+            value = exp.cast(value, _HUGEINT.copy()) if whole else value
+        came = exp.If(this=exp.column(has_come, quoted=True), true=value)
+        less = exp.Neg(this=exp.Paren(this=value.copy()))
+        found: exp.Expr = exp.Sum(this=exp.Case(ifs=[came], default=less))
+        if conditions:
+            only = exp.Where(this=exp.and_(*conditions, dialect=DIALECT))
+            found = exp.Filter(this=found, expression=only)
+        there = exp.Coalesce(this=found, expressions=[exp.Literal.number(0)])
+        return exp.cast(there, (self.cast or _BIGINT).copy())
 
 
 class States:
@@ -181,8 +208,15 @@ def aggregate_of(node: exp.Expr) -> bool:
 
 def _plain(called: exp.Expr) -> bool:
     """Whether it is an aggregate of one argument, without DISTINCT or an order."""
-    more = [name for name, value in called.args.items() if value and name not in ("this", "big_int")]
+    more = [
+        name for name, value in called.args.items() if value and name not in ("this", "big_int")
+    ]
     return not more and not isinstance(called.this, exp.Distinct | exp.Order)
+
+
+def _is_there(tree: exp.Expr) -> exp.Expr:
+    null = exp.Is(this=exp.Paren(this=tree.copy()), expression=exp.Null())
+    return exp.Not(this=null)
 
 
 def _summed(kind: pa.DataType) -> exp.DataType | None:

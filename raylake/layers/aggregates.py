@@ -29,7 +29,7 @@ from raylake.layers.aggregate_plan import Grouped, Plan, plan_of
 from raylake.layers.along_curve import along_the_curve, not_on_the_curve
 from raylake.layers.derived import NEVER, SOURCE_VERSION, Deed, Look, Shaped, SourceRows
 from raylake.layers.group_pruning import is_one_of, rows_of_groups, some_of
-from raylake.layers.query import DIALECT, GROUP, OWN, QueryRefused, parse_query
+from raylake.layers.query import GROUP, OWN, QueryRefused, parse_query
 from raylake.layers.sandbox import Limits, QueryFailed, Sandbox
 from raylake.tables.errors import TableError
 from raylake.tables.requests import Create, Overwrite, Read, Upsert
@@ -181,9 +181,7 @@ class Aggregates:
             self._affected = (changes, box.rows(sql.groups(_grouped(planned))))
         return self._affected[1]
 
-    def _moved(
-        self, box: Sandbox, planned: _Planned, changes: SourceRows, look: Look
-    ) -> pa.Table:
+    def _moved(self, box: Sandbox, planned: _Planned, changes: SourceRows, look: Look) -> pa.Table:
         """Rows of groups whose states go on; those of stale ones from the source."""
         grouped = _grouped(planned)
         affected = self._groups(box, planned, changes).column(GROUP)
@@ -215,9 +213,7 @@ class Aggregates:
         box.give(sql.SOURCE, look.source(request))
         return box.rows(sql.computed(grouped, planned.layout, affected=True))
 
-    def _not_grouped(
-        self, box: Sandbox, planned: _Planned, look: Look, *, first: bool
-    ) -> pa.Table:
+    def _not_grouped(self, box: Sandbox, planned: _Planned, look: Look, *, first: bool) -> pa.Table:
         where, plan = None, Plan("whole", planned.plan.reason)
         if planned.plan.strategy == "partitions" and not first:
             affected = box.rows(sql.partitions(planned.plan))
@@ -268,8 +264,7 @@ class Aggregates:
             def types(trees: Sequence[exp.Expr]) -> pa.Schema:
                 if not trees:
                     return pa.schema([])
-                named = (f"{one.sql(DIALECT)} AS c{at}" for at, one in enumerate(trees))
-                return self._tried(box, f"SELECT {', '.join(named)} FROM {sql.SOURCE}")
+                return self._tried(box, sql.expressions(trees))
 
             plan = plan_of(self.query, source, types, self._partition_by)
             layout = sql.Layout(self._partition_by, plan.strategy == "maintain")
@@ -357,11 +352,10 @@ def _upsert(rows: pa.Table, gone: pa.ChunkedArray) -> Upsert | None:
     if not len(gone):
         return Upsert(rows, (GROUP,))
     leaving = pa.table(
-        [
-            gone if one.name == GROUP else pa.nulls(len(gone), one.type)
-            for one in rows.schema
-        ],
-        schema=pa.schema([one if one.name == GROUP else one.with_nullable(True) for one in rows.schema]),
+        [gone if one.name == GROUP else pa.nulls(len(gone), one.type) for one in rows.schema],
+        schema=pa.schema(
+            [one if one.name == GROUP else one.with_nullable(True) for one in rows.schema]
+        ),
     )
     both = pa.concat_tables([rows.cast(leaving.schema), leaving])
     marks = pa.array([False] * rows.num_rows + [True] * len(gone))

@@ -97,9 +97,9 @@ def _truncated(tree: exp.Expr) -> tuple[exp.Column | None, str]:
     """The column that a key is the day, hour, … of, and which of these."""
     inner: exp.Expr | None = None
     unit = ""
-    if isinstance(tree, exp.Cast) and tree.to.this == exp.DataType.Type.DATE:
-        inner, unit = tree.this, "DAY"
-    elif isinstance(tree, exp.Date | exp.TsOrDsToDate) and not tree.args.get("zone"):
+    if (isinstance(tree, exp.Cast) and tree.to.this == exp.DataType.Type.DATE) or (
+        isinstance(tree, exp.Date | exp.TsOrDsToDate) and not tree.args.get("zone")
+    ):
         inner, unit = tree.this, "DAY"
     elif isinstance(tree, exp.DateTrunc | exp.TimestampTrunc) and not tree.args.get("zone"):
         inner, unit = tree.this, str(tree.args["unit"].name).upper()

@@ -34,15 +34,27 @@ OWN: Final = "raylake_"
 """What names of ours in a query begin with; a user's must not."""
 GROUP: Final = "_group"
 ROWS: Final = "_rows"
-_RESERVED: Final = frozenset(
-    {GROUP, ROWS, "_change_type", "_commit_version", "_commit_timestamp"}
-)
+_RESERVED: Final = frozenset({GROUP, ROWS, "_change_type", "_commit_version", "_commit_timestamp"})
 _NOT_IN_NAMES: Final = re.compile(r"[.`\"\x00-\x1f\x7f ,;{}()=‘’“”«»]")
 _ODD_QUOTES: Final = re.compile(r"[‘’“”«»‚„′″]")
+_QUOTES: Final = "write plain quotes: ' around texts, \" around names"
+_Form = tuple[bool, str, str]
 _SELECT: Final = frozenset(
-    """
-    with_ expressions distinct from_ joins where group having windows qualify order limit offset
-    """.split()
+    [
+        "with_",
+        "expressions",
+        "distinct",
+        "from_",
+        "joins",
+        "where",
+        "group",
+        "having",
+        "windows",
+        "qualify",
+        "order",
+        "limit",
+        "offset",
+    ]
 )
 _TABLE: Final = frozenset({"this", "db", "alias", "joins"})
 _JOINS: Final = frozenset({"", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"})
@@ -155,11 +167,7 @@ def _unparsed(sql: str, error: ParseError) -> QueryRefused:
     near = f" near {text!r}" if text else ""
     line, column = int(first.get("line") or 0), int(first.get("col") or 0)
     column = max(1, column - max(0, len(text) - 1))
-    hint = (
-        "write plain quotes: ' around texts, \" around names"
-        if _ODD_QUOTES.search(sql)
-        else "see DuckDB's SELECT"
-    )
+    hint = _QUOTES if _ODD_QUOTES.search(sql) else "see DuckDB's SELECT"
     if not line:
         return QueryRefused(f"sql: it does not parse{near}: {what}", hint=hint)
     return QueryRefused(
@@ -181,26 +189,42 @@ def _check(sql: str, node: exp.Expr) -> None:
         raise _not_allowed(sql, node, kind)
     if isinstance(node, exp.Select):
         _check_select(sql, node)
-    elif isinstance(node, exp.Join):
+    if isinstance(node, exp.Join):
         _check_join(sql, node)
-    elif isinstance(node, exp.With) and node.args.get("recursive"):
-        raise _refused(sql, "has a recursive WITH", node, "its rows may have no end")
-    elif isinstance(node, exp.Distinct) and node.args.get("on"):
-        raise _refused(sql, "has DISTINCT ON", node, UNSTEADY["first"])
-    elif isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):
-        raise _refused(sql, "selects *", node, "name the columns: a table's columns are its own")
-    elif isinstance(node, exp.Identifier) and _ODD_QUOTES.search(node.name):
+    for wrong, what, hint in (*_forms(node), *_forms_of_rows(node)):
+        if wrong:
+            raise _refused(sql, what, node, hint)
+
+
+def _forms(node: exp.Expr) -> Iterator[_Form]:
+    """Forms that a node of an allowed kind must not have, and whether it has them."""
+    if isinstance(node, exp.With):
+        yield bool(node.args.get("recursive")), "has WITH RECURSIVE", "its rows may have no end"
+    elif isinstance(node, exp.Star):
+        hint = "name the columns: a table's columns are its own"
+        yield not isinstance(node.parent, exp.Count), "selects *", hint
+    elif isinstance(node, exp.Identifier):
         what = f"has the name {node.name!r} with typographic quotes"
-        raise _refused(sql, what, node, "write plain quotes: ' around texts, \" around names")
+        yield bool(_ODD_QUOTES.search(node.name)), what, _QUOTES
     elif isinstance(node, exp.CTE | exp.TableAlias | exp.Alias):
-        if node.alias_or_name.lower().startswith(OWN):
-            raise _refused(sql, f"has the name {node.alias_or_name!r}", node, f"{OWN}… is reserved")
-    if kind in NEEDS_ORDER and not _ordered(node):
+        name = node.alias_or_name
+        yield name.lower().startswith(OWN), f"has the name {name!r}", f"{OWN}… is reserved"
+
+
+def _forms_of_rows(node: exp.Expr) -> Iterator[_Form]:
+    """Forms that make other rows each time."""
+    if isinstance(node, exp.Distinct):
+        yield bool(node.args.get("on")), "has DISTINCT ON", UNSTEADY["first"]
+    if isinstance(node, exp.Query):
+        cut = bool(node.args.get("limit") or node.args.get("offset"))
+        yield (
+            cut and not node.args.get("order"),
+            "has LIMIT without ORDER BY",
+            "say which rows with ORDER BY",
+        )
+    if node.key in NEEDS_ORDER:
         what = f"has {_shown(node)} without an order"
-        raise _refused(sql, what, node, "write it as list(x ORDER BY x)")
-    limited = isinstance(node, exp.Query) and (node.args.get("limit") or node.args.get("offset"))
-    if limited and not node.args.get("order"):
-        raise _refused(sql, "has LIMIT without ORDER BY", node, "say which rows with ORDER BY")
+        yield not _ordered(node), what, "write it as list(x ORDER BY x)"
 
 
 def _check_select(sql: str, node: exp.Select) -> None:
@@ -271,9 +295,10 @@ def _table(sql: str, table: exp.Table, known: list[str]) -> str:
 def _outputs(sql: str, tree: exp.Query) -> tuple[str, ...]:
     names: list[str] = []
     for one in tree.selects:
-        name = one.alias_or_name
+        name = one.alias_or_name if isinstance(one, exp.Alias | exp.Column) else ""
         if not name:
-            raise _refused(sql, f"has a column without a name: {one.sql(DIALECT)}", one, "write AS")
+            what = f"has a column without a name: {one.sql(DIALECT)}"
+            raise _refused(sql, what, one, "write AS and a name behind it")
         folded = name.lower()
         if folded in (taken.lower() for taken in names):
             raise _refused(sql, f"has the column {name!r} twice", one, "write another AS")

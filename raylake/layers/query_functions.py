@@ -16,7 +16,8 @@ _CLAUSES: Final = """
 """
 _VALUES: Final = """
     literal null boolean var datatype datatypeparam interval intervalspan cast trycast case if
-    and or xor not eq neq gt gte lt lte is in between like ilike escape nullsafeeq nullsafeneq exists
+    and or xor not eq neq gt gte lt lte is in between like ilike escape nullsafeeq nullsafeneq
+    exists
     add sub mul div intdiv mod neg dpipe bracket slice propertyeq dot coalesce nullif greatest least
     bitwiseand bitwiseor bitwisexor bitwisenot bitwiseleftshift bitwiserightshift
     jsonextract jsonextractscalar jsonpath jsonpathroot jsonpathkey jsonpathsubscript
@@ -45,21 +46,55 @@ _WINDOWS: Final = """
 
 AGGREGATES: Final = frozenset(_AGGREGATES.split())
 WINDOWS: Final = frozenset(_WINDOWS.split())
-PARTS: Final = (
-    frozenset(f"{_CLAUSES} {_VALUES} {_SCALARS}".split()) | AGGREGATES | WINDOWS
-)
+PARTS: Final = frozenset(f"{_CLAUSES} {_VALUES} {_SCALARS}".split()) | AGGREGATES | WINDOWS
 """The kinds of nodes that a query may hold."""
 
 NAMED_AGGREGATES: Final = frozenset(
-    "product fsum favg sumkahan kahan_sum geomean geometric_mean mad entropy kurtosis_pop sem".split()
+    [
+        "product",
+        "fsum",
+        "favg",
+        "sumkahan",
+        "kahan_sum",
+        "geomean",
+        "geometric_mean",
+        "mad",
+        "entropy",
+        "kurtosis_pop",
+        "sem",
+    ]
 )
 """Aggregates that sqlglot has no kind for."""
 NAMED_SCALARS: Final = frozenset(
-    """
-    date_part datepart isodow isoyear yearweek century decade millennium era epoch_ms epoch_us epoch_ns
-    isfinite even prefix suffix instr strip_accents bit_count nfc_normalize
-    to_years to_months to_days to_hours to_minutes to_seconds make_timestamp
-    """.split()
+    [
+        "date_part",
+        "datepart",
+        "isodow",
+        "isoyear",
+        "yearweek",
+        "century",
+        "decade",
+        "millennium",
+        "era",
+        "epoch_ms",
+        "epoch_us",
+        "epoch_ns",
+        "isfinite",
+        "even",
+        "prefix",
+        "suffix",
+        "instr",
+        "strip_accents",
+        "bit_count",
+        "nfc_normalize",
+        "to_years",
+        "to_months",
+        "to_days",
+        "to_hours",
+        "to_minutes",
+        "to_seconds",
+        "make_timestamp",
+    ]
 )
 """Functions of a row that sqlglot has no kind for."""
 
@@ -83,29 +118,84 @@ _FILES: Final = "a derived table reads tables of the lake alone: layer.name"
 
 UNSTEADY: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        """
-        now currenttimestamp currentdate currenttime currentdatetime localtime localtimestamp
-        current_timestamp current_date current_time today transaction_timestamp
-        statement_timestamp clock_timestamp get_current_timestamp get_current_time
-        current_localtimestamp current_localtime currenttimestampltz age
-        """.split(),
+        [
+            "now",
+            "currenttimestamp",
+            "currentdate",
+            "currenttime",
+            "currentdatetime",
+            "localtime",
+            "localtimestamp",
+            "current_timestamp",
+            "current_date",
+            "current_time",
+            "today",
+            "transaction_timestamp",
+            "statement_timestamp",
+            "clock_timestamp",
+            "get_current_timestamp",
+            "get_current_time",
+            "current_localtimestamp",
+            "current_localtime",
+            "currenttimestampltz",
+            "age",
+        ],
         _CLOCK,
     ),
     **dict.fromkeys(
-        "rand random randn setseed uuid gen_random_uuid uuidv4 uuidv7 nextval currval "
-        "reservoir_quantile tablesample".split(),
+        [
+            "rand",
+            "random",
+            "randn",
+            "setseed",
+            "uuid",
+            "gen_random_uuid",
+            "uuidv4",
+            "uuidv7",
+            "nextval",
+            "currval",
+            "reservoir_quantile",
+            "tablesample",
+        ],
         _CHANCE,
     ),
     **dict.fromkeys(
-        "first last any_value anyvalue arbitrary argmax argmin arg_max arg_min max_by min_by "
-        "mode approxquantile approx_quantile ignorenulls".split(),
+        [
+            "first",
+            "last",
+            "any_value",
+            "anyvalue",
+            "arbitrary",
+            "argmax",
+            "argmin",
+            "arg_max",
+            "arg_min",
+            "max_by",
+            "min_by",
+            "mode",
+            "approxquantile",
+            "approx_quantile",
+            "ignorenulls",
+        ],
         _ORDER,
     ),
     **dict.fromkeys(
-        """
-        currentuser sessionuser currentversion currentcatalog currentschema currentdatabase version
-        current_setting getvariable getenv current_schemas current_query txid_current pg_typeof
-        """.split(),
+        [
+            "currentuser",
+            "sessionuser",
+            "currentversion",
+            "currentcatalog",
+            "currentschema",
+            "currentdatabase",
+            "version",
+            "current_setting",
+            "getvariable",
+            "getenv",
+            "current_schemas",
+            "current_query",
+            "txid_current",
+            "pg_typeof",
+        ],
         _SESSION,
     ),
 }
@@ -113,13 +203,38 @@ UNSTEADY: Final[Mapping[str, str]] = {
 
 FOREIGN: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        """
-        readcsv readparquet read_csv read_csv_auto read_parquet parquet_scan read_json
-        read_json_auto read_ndjson read_json_objects read_text read_blob glob sniff_csv
-        parquet_metadata parquet_schema delta_scan iceberg_scan sqlite_scan postgres_scan
-        mysql_scan postgres_query mysql_query query query_table st_read read_xlsx arrow_scan
-        pandas_scan python_scan
-        """.split(),
+        [
+            "readcsv",
+            "readparquet",
+            "read_csv",
+            "read_csv_auto",
+            "read_parquet",
+            "parquet_scan",
+            "read_json",
+            "read_json_auto",
+            "read_ndjson",
+            "read_json_objects",
+            "read_text",
+            "read_blob",
+            "glob",
+            "sniff_csv",
+            "parquet_metadata",
+            "parquet_schema",
+            "delta_scan",
+            "iceberg_scan",
+            "sqlite_scan",
+            "postgres_scan",
+            "mysql_scan",
+            "postgres_query",
+            "mysql_query",
+            "query",
+            "query_table",
+            "st_read",
+            "read_xlsx",
+            "arrow_scan",
+            "pandas_scan",
+            "python_scan",
+        ],
         _FILES,
     ),
 }

@@ -1,4 +1,4 @@
-"""A source table and an aggregate table that follows it step by step: as Delta tables, or in memory."""
+"""A source and an aggregate table that follows it step by step: Delta tables, or in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raylake.layers.aggregates import AggregateSpec, Aggregates
+from raylake.layers.aggregates import Aggregates, AggregateSpec
 from raylake.layers.derived import NEVER, SOURCE_VERSION, Deed, SourceRows, Span
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.expressions import Scope, condition

@@ -1,4 +1,4 @@
-"""Aggregate tables brought up to date step by step hold what plain Python computes of the source."""
+"""Aggregate tables brought up to date by steps hold what plain Python computes of the source."""
 
 from __future__ import annotations
 
