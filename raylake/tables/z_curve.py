@@ -28,7 +28,7 @@ class Quantiles:
     """The borders of one column's ranks, ascending.
 
     Attributes:
-        borders: A value's rank is the number of borders at or below it, plus one; null has 0.
+        borders: A value's rank grows with the number of borders at or below it; null has 0.
     """
 
     borders: npt.NDArray[Any]
@@ -37,6 +37,8 @@ class Quantiles:
         """The rank of each value; equal values have equal ranks, larger ones none smaller."""
         nulls = column.is_null().to_numpy(zero_copy_only=False)
         found = np.searchsorted(self.borders, sortable(column), side="right").astype(np.uint64) + 1
+        # Few values are spread over all bits, or a column of them would have no say.
+        found *= np.uint64((2**RANK_BITS - 1) // (len(self.borders) + 1))
         found[nulls] = 0
         return found
 

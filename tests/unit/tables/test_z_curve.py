@@ -112,3 +112,10 @@ def test_a_box_of_the_curve_lies_in_few_stretches() -> None:
         xs, ys = (part.column(name).to_numpy() for name in ("x", "y"))
         inside += bool(xs.min() < 8 <= 8 + xs.max() and xs.min() < 8 and ys.min() < 8)
     assert inside <= 4
+
+
+def test_a_column_of_few_values_has_its_say_beside_one_of_many() -> None:
+    few, many = pa.array([0, 1] * 5000), pa.array(range(10_000))
+    places = interleaved([quantiles(many).ranks(many), quantiles(few).ranks(few)])
+    quarter = few.take(pa.array(np.argsort(places)[:2500])).to_pylist()
+    assert len(set(quarter)) == 1
