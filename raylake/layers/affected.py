@@ -17,7 +17,8 @@ from raylake.layers.folding import distinct, of_keys
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.shape_plan import ShapePlan
 from raylake.layers.shaping import ShapedRecords, Shaper
-from raylake.tables.expressions import MAX_CHARACTERS, quoted
+from raylake.tables.expression_grammar import MAX_CHARACTERS
+from raylake.tables.expressions import quoted
 from raylake.tables.keys import key_range
 from raylake.tables.requests import Read
 

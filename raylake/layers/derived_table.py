@@ -27,14 +27,15 @@ from raylake.storage.place import Place, place
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import TableExists, TableMissing
 from raylake.tables.feeds import CHANGE_FEED
+from raylake.tables.landing import operation_metadata
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import Create
 from raylake.tables.routing import EngineChoice
 from raylake.tables.upkeep_requests import SetProperties
 
-OWNER: Final = "raylake.pipeline"
+OWNER: Final = "derived.pipeline"
 """The table property that names the pipeline which writes the table."""
-DEFINITION: Final = "raylake.definition"
+DEFINITION: Final = "derived.definition"
 """The table property with the digest of the definition that the table was made by."""
 MAX_STEP_ROWS: Final = 1_000_000
 SOURCE_CHANGED: Final = Trigger("source_changed")
@@ -329,8 +330,8 @@ def last_said(root: Place) -> Mapping[str, Any] | None:
         actions = log_files.read_commit(root, version)
         if actions is None:
             return None
-        said = log_files.commit_info(actions).get("raylake")
-        if isinstance(said, Mapping) and STEP in said:
+        said = operation_metadata(log_files.commit_info(actions))
+        if STEP in said:
             return said
     return None
 

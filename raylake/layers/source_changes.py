@@ -26,6 +26,7 @@ from raylake.layers.source_files import CHANGE, SourceColumns, SourceFiles
 from raylake.storage.place import Place, place
 from raylake.tables import delta_rs_reads
 from raylake.tables.errors import UnknownColumn, VersionGone
+from raylake.tables.landing import operation_metadata
 from raylake.tables.requests import Read
 from raylake.tables.versions import Versions
 
@@ -136,9 +137,10 @@ def watermark_of(root: Place, snapshot: LogSnapshot) -> int | None:
         actions = log_files.read_commit(root, version)
         if actions is None:
             return None
-        ours = log_files.our_metadata(actions)
-        if ours is not None and "watermark_ms" in ours:
-            found = ours["watermark_ms"]
+        ours = log_files.our_metadata(actions) or {}
+        said = {**ours, **operation_metadata(log_files.commit_info(actions))}
+        if "watermark_ms" in said:
+            found = said["watermark_ms"]
             return None if found is None else int(found)
     return None
 

@@ -38,6 +38,7 @@ from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place, place
 from raylake.tables.checkpoints import write_checkpoint
 from raylake.tables.errors import WriteConflict
+from raylake.tables.landing import operation_metadata
 
 log = logging.getLogger(__name__)
 
@@ -197,22 +198,8 @@ def pending(root: Place, after: int, kind: str) -> tuple[list[Named], int]:
 
 
 def metadata_of(actions: list[dict[str, Any]]) -> Mapping[str, Any]:
-    """RayLake's metadata in a commit of any engine; Spark keeps it as text."""
-    info = log_files.commit_info(actions)
-    for holder, key in ((info, METADATA_KEY), (_parsed(info.get("userMetadata")), METADATA_KEY)):
-        found = _parsed(holder.get(key))
-        if found:
-            return found
-    return {}
-
-
-def _parsed(value: object) -> Mapping[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return {}
-    return value if isinstance(value, Mapping) else {}
+    """What a step says in its commit, whichever engine made it."""
+    return operation_metadata(log_files.commit_info(actions))
 
 
 def create(side: SideTable) -> None:
