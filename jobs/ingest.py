@@ -80,9 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
             transformed = beside.ended(in_time=outcome.error is None)
     except RayLakeError as error:
         return failed(error, loaded)
-    error = outcome.error or transformed
-    if error is not None:
-        return failed(error, loaded)
+    failure = outcome.error or transformed
+    if failure is not None:
+        return failed(failure, loaded)
     ray.shutdown()
     cluster.forget()
     return EXIT_DONE

@@ -173,6 +173,8 @@ class DerivedTable:
         target = side_target(one.name, one.address, str(handle.metadata().id))
         processed = {source_id: _processed(handle, source_id)}
         anew = Anew(target, one.sides, processed, one.engine)
+        if not isinstance(one.aside, SideTables):
+            raise TypeError("a table that is being made anew is not made anew")
         done = refreshed(anew, one.aside, self._by, self._fill)
         self._by.tables.execute(one.address, SetProperties(self.own_properties))
         self._handle = None

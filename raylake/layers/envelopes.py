@@ -211,7 +211,7 @@ def _debezium(spec: RowWiseSpec, came: pa.Table, dead: Mask) -> Records:
         _flat(came, columns, (side, order), schema, mask)
         for side, mask in ((_AFTER, upserts), (_BEFORE, deletes))
     ]
-    rejected = ()
+    rejected: tuple[Rejected, ...] = ()
     if lost.any():
         rejected = (
             Rejected(

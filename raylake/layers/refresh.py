@@ -106,7 +106,7 @@ def refreshed(
             return None
         _take_sides(f"{folder}/sides", anew.sides, by.tables)
         rows = by.tables.read(f"{folder}/table", Read()).read_all()
-        said = {STEP: {**last.counts, "full_refresh": True}, **gathered.said}
+        said: dict[str, Any] = {STEP: {**last.counts, "full_refresh": True}, **gathered.said}
         said |= {"at_ms": by.now_ms()}
         if last.watermark_ms is not None:
             said["watermark_ms"] = last.watermark_ms

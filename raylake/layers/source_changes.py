@@ -78,8 +78,7 @@ def look_for(
     if after > latest:
         raise _replaced(root, source, after, latest, "commits were taken away")
     if after == NEVER:
-        last = _first_cut(root, versions, limit_rows)
-        return Span(source, str(root), found, NEVER, last)
+        return Span(source, str(root), found, NEVER, _first_cut(root, versions, limit_rows))
     last = _last(root, source, versions, after, (limit_rows, limit_versions))
     return None if last is None else Span(source, str(root), found, after, last)
 
