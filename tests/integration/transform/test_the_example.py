@@ -35,7 +35,7 @@ class Orders:
         text = EXAMPLE.read_text()
         for name in ("orders.eu", "orders.us"):
             text = text.replace(name, f"{name}-{self._suffix}")
-            broker.topic(f"{name}-{self._suffix}", 3)
+            broker.create_named_topic(f"{name}-{self._suffix}", 3)
         text = text.replace("${LAKE:-./lake}", str(bench.lake))
         text = text.replace("${KAFKA:-localhost:9092}", broker.bootstrap)
         bench.file.write_text(text.replace("pipeline: orders", f"pipeline: {bench.name}"))
