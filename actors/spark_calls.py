@@ -26,8 +26,10 @@ from raylake.spark.host import CANCEL_S, LEAVING, HostStatus
 from raylake.spark.life import State
 from raylake.spark.settings import SparkSetup
 from raylake.storage.access import stores_json, used_stores
+from raylake.tables.alongside import Alongside
 from raylake.tables.requests import Write
 from raylake.tables.results import OperationResult
+from raylake.tables.running import Order
 
 MAKE_AGAIN: Final = 5
 LOOK_AGAIN_S: Final = 0.1
@@ -49,7 +51,13 @@ class RaySparkHost:
         self._engine = engine
 
     def execute(
-        self, table: str, operation: Write, *, why: str = "", fence: Any = None
+        self,
+        table: str,
+        operation: Write,
+        *,
+        why: str = "",
+        fence: Any = None,
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """Run an operation that writes, with Spark.
 
@@ -58,6 +66,7 @@ class RaySparkHost:
             operation: What to do.
             why: Why Spark was chosen.
             fence: The number that the table's owner gave it.
+            alongside: What the commit carries beside its rows.
 
         Raises:
             SparkUnavailable: Spark cannot run here; nothing was begun.
@@ -67,7 +76,8 @@ class RaySparkHost:
             TableError: As :meth:`raylake.tables.port.TableEngine.execute`.
         """
         stores = {**stores_json(self._setup.stores), **used_stores()}
-        found: OperationResult = self._call("execute", table, operation, why, fence, stores)
+        asked = Order(table, operation, why, fence, stores, alongside=alongside)
+        found: OperationResult = self._call("execute", asked)
         return found
 
     def warm(self) -> None:
@@ -106,7 +116,7 @@ class RaySparkHost:
                 result(actor.close.options(concurrency_group=CONTROL).remote(), _STATUS_S)
             self._gone(actor)
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Order) -> Any:
         error: Exception | None = None
         for _ in range(MAKE_AGAIN):
             actor = self._actor()
@@ -142,8 +152,8 @@ def _there() -> Any:
         return None
 
 
-def _lost(error: OwnerLost, arguments: tuple[Any, ...]) -> SparkLost:
-    what = f"{arguments[0]}: " if arguments else ""
+def _lost(error: OwnerLost, arguments: tuple[Order, ...]) -> SparkLost:
+    what = "".join(f"{one.table}: " for one in arguments)
     return SparkLost(
         f"{what}the Spark host was lost: {error.message}",
         hint="ask again with the same number: what landed is not applied twice",

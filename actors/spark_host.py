@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -21,8 +21,8 @@ from raylake.spark.life import Limits
 from raylake.spark.session import start_session
 from raylake.spark.settings import SparkSetup
 from raylake.storage.access import stores_from_json, stores_of_request
-from raylake.tables.requests import Write
 from raylake.tables.results import OperationResult
+from raylake.tables.running import Order
 
 log = logging.getLogger("raylake.spark")
 
@@ -75,28 +75,27 @@ class SparkHost:
         self._host = SparkHosting(limits, lambda: start_session(setup, clock), self._leave, clock)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
-    def execute(
-        self, table: str, operation: Write, why: str, fence: Any, stores: Mapping[str, Any]
-    ) -> OperationResult:
+    def execute(self, order: Order) -> OperationResult:
         """Run an operation; see :meth:`raylake.spark.host.SparkHosting.execute`.
 
         Args:
-            table: The table's address.
-            operation: What to do.
-            why: Why Spark was chosen.
-            fence: The slot's number.
-            stores: How who asks reaches object stores, references instead of secrets; this host
-                serves others too, who may reach the same store with other keys.
+            order: What to do. Its stores are how who asks reaches them; this host serves others
+                too, who may reach the same store with other keys.
         """
 
         def work(session: LiveSession) -> OperationResult:
-            engine = self._engine(session)
-            result: OperationResult = engine.execute(table, operation, why=why, fence=fence)
+            result: OperationResult = self._engine(session).execute(
+                order.table,
+                order.operation,
+                why=order.why,
+                fence=order.fence,
+                alongside=order.alongside,
+            )
             return result
 
-        with stores_of_request(stores_from_json(stores)):
-            result = self._host.execute(table, type(operation).__name__.lower(), work)
-        faults.reach("spark.committed", table=table)
+        with stores_of_request(stores_from_json(order.stores)):
+            result = self._host.execute(order.table, order.name, work)
+        faults.reach("spark.committed", table=order.table)
         return result
 
     def warm(self) -> None:

@@ -30,6 +30,8 @@ from raylake.errors import DependencyUnreachable, RayLakeError
 from raylake.ingest.ports import OwnerLost
 from raylake.storage.access import used_stores
 from raylake.storage.place import place
+from raylake.tables.alongside import Alongside
+from raylake.tables.carrying import check_alongside
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import NoEngine, OutOfMemory, TableReplaced
@@ -69,7 +71,13 @@ class SparkSide(Protocol):
     """The cluster's Spark host; ``actors.spark_calls.RaySparkHost`` is one."""
 
     def execute(
-        self, table: str, operation: Write, *, why: str = "", fence: Any = None
+        self,
+        table: str,
+        operation: Write,
+        *,
+        why: str = "",
+        fence: Any = None,
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """As :meth:`raylake.tables.port.TableEngine.execute`."""
         ...
@@ -117,13 +125,19 @@ class RayTables:
         self._ids: dict[str, str] = {}
 
     def execute(
-        self, table: str, operation: Write, *, engine: EngineChoice = "auto"
+        self,
+        table: str,
+        operation: Write,
+        *,
+        engine: EngineChoice = "auto",
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """See :meth:`raylake.tables.service.TableService.execute`."""
+        check_alongside(table, operation, alongside)
         operation = _sendable(operation)
         handle = None if isinstance(operation, _NEW) else opened(place(table))
         route = self._route(table, operation, engine, handle)
-        order = Order(table, operation, route.why, stores=used_stores())
+        order = Order(table, operation, route.why, stores=used_stores(), alongside=alongside)
         try:
             return self._counted(order, route, handle)
         except OutOfMemory as error:
@@ -198,7 +212,7 @@ class RayTables:
         table_id = str(handle.metadata().id)
         self._refuse_another(order.table, table_id)
         if fed:
-            refuse_unproposable(root, order.operation)
+            refuse_unproposable(root, order.operation, order.alongside)
             if isinstance(runner, _SparkRunner):
                 raise NoEngine(
                     f"{order.table}: {order.name}: a table that a pipeline feeds is rewritten by "
@@ -280,7 +294,13 @@ class _SparkRunner:
     host: SparkSide
 
     def run(self, order: Order) -> OperationResult:
-        return self.host.execute(order.table, order.operation, why=order.why, fence=order.fence)
+        return self.host.execute(
+            order.table,
+            order.operation,
+            why=order.why,
+            fence=order.fence,
+            alongside=order.alongside,
+        )
 
 
 class _RaySlots:

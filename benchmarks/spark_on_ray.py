@@ -184,9 +184,11 @@ class Merging:
     def __init__(self, live: LiveSession) -> None:
         self._live = live
 
-    def execute(self, path: str, request: Update, *, why: str, fence: object) -> OperationResult:
+    def execute(
+        self, path: str, request: Update, *, why: str, fence: object, alongside: object
+    ) -> OperationResult:
         """Merge the file that ``request.where`` names; an empty one is a first, small job."""
-        del fence
+        del fence, alongside
         session = self._live.session(path)
         if request.where:
             _merge(session, path, request.where)

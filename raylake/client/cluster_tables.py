@@ -15,6 +15,7 @@ from typing import Any, Final
 from raylake.client.cluster import join
 from raylake.config.spark import Spark
 from raylake.errors import ConfigError
+from raylake.tables.alongside import Alongside
 from raylake.tables.requests import Write
 from raylake.tables.results import OperationResult
 from raylake.tables.routing import EngineChoice, Route
@@ -40,7 +41,12 @@ class ClusterTables(DirectTables):
         self._making = threading.Lock()
 
     def execute(
-        self, table: str, operation: Write, *, engine: EngineChoice = "auto"
+        self,
+        table: str,
+        operation: Write,
+        *,
+        engine: EngineChoice = "auto",
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """See :meth:`~raylake.tables.service.TableService.execute`.
 
@@ -48,7 +54,8 @@ class ClusterTables(DirectTables):
             ConfigError: The address is no driver's, or this installation lacks what does it.
             DependencyUnreachable: No Ray cluster answers.
         """
-        return self._joined().execute(table, operation, engine=engine)
+        service = self._joined()
+        return service.execute(table, operation, engine=engine, alongside=alongside)
 
     def explain(self, table: str, operation: Write, *, engine: EngineChoice = "auto") -> Route:
         """See :meth:`~raylake.tables.service.TableService.explain`; raises as :meth:`execute`."""

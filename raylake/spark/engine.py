@@ -12,12 +12,13 @@ from pyspark.sql import SparkSession
 from raylake.clock import Clock, SystemClock
 from raylake.ingest.retry import RetryPolicy
 from raylake.spark import engine_reads
+from raylake.spark.engine_aside import nothing_task, standing_in
 from raylake.spark.engine_create import create
 from raylake.spark.engine_errors import is_conflict, translated
 from raylake.spark.engine_open import ENGINE, looked_at, refuse_unwritable
 from raylake.spark.engine_rows import Scratch
 from raylake.spark.engine_scd2 import scd2_task
-from raylake.spark.engine_sessions import Sessions, name_commit, prepared, signature
+from raylake.spark.engine_sessions import Sessions, name_commit, prepared
 from raylake.spark.engine_tasks import (
     Task,
     Work,
@@ -30,13 +31,16 @@ from raylake.spark.engine_tasks import (
 from raylake.spark.engine_upkeep import NO_ENGINE, upkeep_task
 from raylake.spark.engine_upsert import upsert_task
 from raylake.storage.place import Place, place
+from raylake.tables.alongside import Alongside
+from raylake.tables.carrying import NOTHING, check_alongside, refuse_moved
 from raylake.tables.delta_rs_apart import run_apart
 from raylake.tables.delta_rs_tasks import Unneeded
 from raylake.tables.fencing import refuse_closed
 from raylake.tables.guards import refuse_slot, refuse_write
-from raylake.tables.landing import landed
+from raylake.tables.landing import Signature, landed
 from raylake.tables.port import Fence
 from raylake.tables.requests import (
+    Advance,
     Append,
     Changes,
     Create,
@@ -68,7 +72,8 @@ class SparkEngine:
 
     An operation has a session of its own, is checked whole before it writes, commits with a batch
     id of its own, and what became of it is read in the log. Under a slot its commit carries the
-    slot's number: Spark skips it where the log has a higher one, which is an error here.
+    slot's number: Spark skips it where the log has a higher one, which is an error here. One that
+    carries more than that is done on a stand-in, and committed by RayLake.
 
     Args:
         sessions: Gives each operation its session.
@@ -93,25 +98,31 @@ class SparkEngine:
         self._turns = Turns(clock or SystemClock(), conflicts)
 
     def execute(
-        self, table: str, operation: Write, *, why: str = "", fence: Fence | None = None
+        self,
+        table: str,
+        operation: Write,
+        *,
+        why: str = "",
+        fence: Fence | None = None,
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """See :meth:`raylake.tables.port.TableEngine.execute`."""
         root = place(table)
+        check_alongside(table, operation, alongside)
 
         def work() -> Done:
             if isinstance(operation, Create):
                 refuse_slot(root, fence)
                 with prepared(self._sessions, root) as session:
                     return create(root, session, operation)
-            what = type(operation).__name__.lower()
             if isinstance(operation, Apart):
                 done = run_apart(root, operation, fence, self._turns.clock)
                 return replace(done, why=NO_ENGINE)
-            batch = uuid.uuid4().hex
+            signature = Signature(uuid.uuid4().hex, operation, fence, alongside)
             return self._turns.until_done(
                 operation,
-                lambda: self._tried(root, operation, fence, batch),
-                lambda error: translated(error, root, what),
+                lambda: self._tried(root, signature),
+                lambda error: translated(error, root, signature.name),
             )
 
         return self._turns.result(operation, (table, self.name, why), work)
@@ -134,24 +145,29 @@ class SparkEngine:
         """See :meth:`raylake.tables.port.TableEngine.history`."""
         return history(place(table), limit)
 
-    def _tried(self, root: Place, operation: Write, fence: Fence | None, batch: str) -> Attempt:
+    def _tried(self, root: Place, signature: Signature) -> Attempt:
+        operation, fence = signature.operation, signature.fence
         found = looked_at(root)
-        base = found.log.version
+        base, txns = found.log.version, found.log.txns
         refuse_unwritable(found)
-        refuse_write(root, operation, found.configuration, found.log.txns.get, fence)
+        refuse_write(root, operation, found.configuration, txns.get, fence)
+        refuse_moved(root, signature.alongside, txns.get)
+        note = ""
         with prepared(self._sessions, root) as session:
-            name_commit(session, batch, type(operation).__name__.lower(), fence)
-            work = Work(found, session, self._scratch, signature(batch, operation, fence))
-            task = _task(work, operation, fence)
+            name_commit(session, signature)
+            work = Work(found, session, self._scratch, signature.properties())
+            task = _task(work, signature)
             if task is None or isinstance(task, Unneeded):
                 note = "" if task is None else task.note
-                return Attempt(base, lambda _: RowCounts(), note=note)
-            error = ended(task.run)
-        commit = landed(root, batch, base)
+                if signature.alongside is None:
+                    return Attempt(base, lambda _: RowCounts(), note=note)
+                note, task = note or NOTHING, nothing_task(operation)
+            error = ended(lambda: task.run(work))
+        commit = landed(root, signature.batch, base)
         if commit is None and error is None and fence is not None:
             # Spark passes over an operation whose number is not the highest, and says nothing.
             refuse_closed(root, fence, looked_at(root).log.txns.get(fence.app_id))
-        return Attempt(base, task.count, commit, error, is_conflict(error), task.why)
+        return Attempt(base, task.count, commit, error, is_conflict(error), task.why, note)
 
 
 def engine_on(live: Live) -> SparkEngine:
@@ -159,22 +175,31 @@ def engine_on(live: Live) -> SparkEngine:
     return SparkEngine(live.session)
 
 
-def _task(work: Work, operation: Write, fence: Fence | None) -> Task | Unneeded | None:
-    fenced = fence is not None
+def _task(work: Work, signature: Signature) -> Task | Unneeded | None:
+    """What is to run, checked; on a stand-in where Spark's own commit would not do."""
+    operation, fence = signature.operation, signature.fence
+    carries, fenced = signature.alongside is not None, fence is not None
+    if isinstance(operation, Scd2):
+        return scd2_task(work, operation, aside=carries or not fenced)
+    if isinstance(operation, Restore):
+        return restore_task(work, operation, fenced=fenced)
+    if isinstance(operation, Alter | Rearrange):
+        return upkeep_task(work, operation, fence)
+    task = _on_rows(work, operation)
+    return task if task is None or not carries else standing_in(task)
+
+
+def _on_rows(work: Work, operation: Write) -> Task | None:
     if isinstance(operation, Append):
         return append_task(work, operation)
     if isinstance(operation, Overwrite):
         return overwrite_task(work, operation)
     if isinstance(operation, Upsert):
         return upsert_task(work, operation)
-    if isinstance(operation, Scd2):
-        return scd2_task(work, operation, fenced=fenced)
     if isinstance(operation, Delete):
         return delete_task(work, operation)
     if isinstance(operation, Update):
         return update_task(work, operation)
-    if isinstance(operation, Restore):
-        return restore_task(work, operation, fenced=fenced)
-    if isinstance(operation, Alter | Rearrange):
-        return upkeep_task(work, operation, fence)
+    if isinstance(operation, Advance):
+        return None
     raise TypeError(f"{type(operation).__name__} is not an operation that writes")

@@ -65,7 +65,7 @@ def native_task(work: Work, request: Alter, *, fenced: bool) -> Task | Unneeded:
         return Unneeded("the table is so already")
     table = address(work.root).replace("`", "``")
     statement = f"ALTER TABLE delta.`{table}` {change}"
-    return Task(lambda: work.session.sql(statement), lambda _: RowCounts(), BY_SPARK)
+    return Task(lambda at: at.session.sql(statement), lambda _: RowCounts(), BY_SPARK)
 
 
 def _change(work: Work, request: Alter) -> str:

@@ -102,7 +102,7 @@ def _task(work: Work, order: _Order, commit: LogCommit) -> Task:
     size = sum(one.size_bytes for part in order.parts for one in part)
     require_space(work.root, size, f"{work.root}: {commit.operation}")
 
-    def run() -> None:
+    def run(_: Work) -> None:
         settings = {
             "minFileSize": _NO_LIMIT,
             "maxFileSize": order.max_file_bytes,

@@ -50,7 +50,7 @@ def rewriting(work: Work, task: CommonTask | Unneeded) -> Task | Unneeded:
         app_transactions=mine.app_transactions,
     )
     return Task(
-        lambda: task.run(signature),
+        lambda _: task.run(signature),
         lambda found: RowCounts(copied=metric(found.metrics, "numCopiedRows")),
     )
 

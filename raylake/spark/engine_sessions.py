@@ -8,14 +8,11 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
-from deltalake import CommitProperties, Transaction
 from pyspark.sql import SparkSession
 
 from raylake.spark.operations import job_group
 from raylake.storage.place import Place
-from raylake.tables.landing import KEY
-from raylake.tables.port import Fence
-from raylake.tables.requests import Write
+from raylake.tables.landing import Signature
 
 Sessions = Callable[[str], SparkSession]
 """Gives a session of its own (``newSession()``) for one operation on a table, by the table's
@@ -73,29 +70,18 @@ def prepared(sessions: Sessions, root: Place) -> Iterator[SparkSession]:
             registry.clearActiveSession()
 
 
-def name_commit(session: SparkSession, batch: str, operation: str, fence: Fence | None) -> None:
+def name_commit(session: SparkSession, signature: Signature) -> None:
     """Have the session's commit say whose it is, and carry the slot's number.
 
     Args:
         session: The operation's own: settings that stayed would skip the next operation in silence.
-        batch: By which the commit is found again.
-        operation: Its name.
-        fence: The slot's number; None without a slot.
+        signature: What the commit says. What it carries beside the rows Spark cannot, so nothing
+            of it is set: a commit of RayLake's own has all of it then.
     """
-    mine = json.dumps(_name(batch, operation))
+    if signature.alongside is not None:
+        return
+    mine, fence = json.dumps(signature.metadata), signature.fence
     session.conf.set("spark.databricks.delta.commitInfo.userMetadata", mine)
     if fence is not None:
         session.conf.set("spark.databricks.delta.write.txnAppId", fence.app_id)
         session.conf.set("spark.databricks.delta.write.txnVersion", str(fence.number))
-
-
-def signature(batch: str, operation: Write, fence: Fence | None) -> CommitProperties:
-    """The same for a commit of RayLake's own, of what Spark made."""
-    return CommitProperties(
-        custom_metadata=_name(batch, type(operation).__name__.lower()),
-        app_transactions=None if fence is None else [Transaction(*fence)],
-    )
-
-
-def _name(batch: str, operation: str) -> dict[str, dict[str, str]]:
-    return {KEY: {"batch": batch, "operation": operation}}

@@ -72,14 +72,24 @@ class Task:
     """An operation that is ready to run.
 
     Attributes:
-        run: Runs it.
+        run: Runs it, on the stand-in of the work that it is given, where that has one.
         count: Rows by outcome of its commit.
         why: How it is run, where that is not by a command of Spark's on the table.
+        name: What the history calls it.
+        reads: Whether it has to do with rows that are there.
+        replaces: Whether all of them leave; on a stand-in the new ones are just written then.
+        schema: The schema that the table gets instead of its own.
+        adds: Columns that the table lacks and gets.
     """
 
-    run: Callable[[], object]
+    run: Callable[[Work], object]
     count: Callable[[Landed], RowCounts]
     why: str = ""
+    name: str = "WRITE"
+    reads: bool = True
+    replaces: bool = False
+    schema: pa.Schema | None = None
+    adds: tuple[pa.Field, ...] = ()
 
 
 def append_task(work: Work, request: Append) -> Task | None:
@@ -92,8 +102,10 @@ def append_task(work: Work, request: Append) -> Task | None:
     given = rows.select([name for name in rows.schema.names if name in request.rows.schema.names])
     options = {"mergeSchema": "true"} if adds else {}
     return Task(
-        lambda: _write(work, given, "append", options),
+        lambda at: _write(at, given, "append", options),
         lambda _: RowCounts(source=rows.num_rows, inserted=rows.num_rows),
+        reads=False,
+        adds=_new(work, rows),
     )
 
 
@@ -113,7 +125,16 @@ def overwrite_task(work: Work, request: Overwrite) -> Task:
         inserted = rows.num_rows
         return RowCounts(source=inserted, inserted=inserted, deleted=before + inserted - after)
 
-    return Task(lambda: _write(work, rows, "overwrite", options), count)
+    def run(at: Work) -> None:
+        if at.aside is not None and where is None:
+            _write(at, rows, "append", {})
+        else:
+            _write(at, rows, "overwrite", options)
+
+    if request.schema == "overwrite":
+        return Task(run, count, reads=False, replaces=True, schema=rows.schema)
+    whole = where is None
+    return Task(run, count, reads=not whole, replaces=whole, adds=_new(work, rows))
 
 
 def delete_task(work: Work, request: Delete) -> Task:
@@ -125,7 +146,7 @@ def delete_task(work: Work, request: Delete) -> Task:
         before, after = (sum(one.values()) for one in work.around(commit))
         return RowCounts(deleted=before - after, copied=metric(commit.metrics, "numCopiedRows"))
 
-    return Task(lambda: work.table().delete(where), count)
+    return Task(lambda at: at.table().delete(where), count, name="DELETE")
 
 
 def update_task(work: Work, request: Update) -> Task:
@@ -142,7 +163,7 @@ def update_task(work: Work, request: Update) -> Task:
             copied=metric(commit.metrics, "numCopiedRows"),
         )
 
-    return Task(lambda: work.table().update(where, values), count)
+    return Task(lambda at: at.table().update(where, values), count, name="UPDATE")
 
 
 def restore_task(work: Work, request: Restore, *, fenced: bool) -> Task | None:
@@ -174,7 +195,7 @@ def restore_task(work: Work, request: Restore, *, fenced: bool) -> Task | None:
             inserted=sum(n for n in gains if n > 0), deleted=-sum(n for n in gains if n < 0)
         )
 
-    return Task(lambda: work.table().restoreToVersion(target), count)
+    return Task(lambda at: at.table().restoreToVersion(target), count)
 
 
 def spark_values(schema: pa.Schema, values: Mapping[str, Expression]) -> dict[str, str]:
@@ -206,7 +227,12 @@ def _write(work: Work, rows: pa.Table, mode: str, options: Mapping[str, str]) ->
         writer = whole.write.format("delta").mode(mode).options(**options)
         if "overwriteSchema" in options:
             writer = writer.partitionBy(*work.found.log.metadata.partition_columns)
-        writer.save(address(work.root))
+        writer.save(address(work.aside or work.root))
+
+
+def _new(work: Work, rows: pa.Table) -> tuple[pa.Field, ...]:
+    """The columns of rows that the table lacks."""
+    return tuple(one for one in rows.schema if one.name not in work.found.schema.names)
 
 
 def _commented(frame: DataFrame, schema: pa.Schema) -> DataFrame:

@@ -66,7 +66,7 @@ def _altering(work: Work, request: Alter, fence: Fence | None) -> Task | Unneede
     if isinstance(task, Unneeded):
         return task
     why = _CHECKED if isinstance(request, AddConstraint | SetNotNull) else NO_ENGINE
-    return Task(lambda: task.run(work.signature), lambda _: RowCounts(), why)
+    return Task(lambda at: task.run(at.signature), lambda _: RowCounts(), why)
 
 
 def _written_by_us(work: Work, request: Alter, fence: Fence | None) -> DeltaTable | None:

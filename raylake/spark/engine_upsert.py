@@ -31,7 +31,8 @@ def upsert_task(work: Work, request: Upsert) -> Task | None:
             copied=metric(found, "numTargetRowsCopied"),
         )
 
-    return Task(lambda: _run(work, merge), count)
+    adds = tuple(merge.rows.schema.field(name) for name in merge.adds)
+    return Task(lambda at: _run(at, merge), count, name="MERGE", adds=adds)
 
 
 def _run(work: Work, merge: Merge) -> None:
@@ -39,7 +40,7 @@ def _run(work: Work, merge: Merge) -> None:
     match = key_match(merge.rows, merge.keys, SPARK).sql(prune=merge.unmatched is None)
     with work.scratch.given(work.session, merge.rows) as frame:
         builder: Any = work.table().alias("target").merge(frame.alias("source"), match)
-        if merge.adds:
+        if merge.adds and work.aside is None:
             builder = builder.withSchemaEvolution()
         clauses = merge.clauses
         if clauses.delete is not None:

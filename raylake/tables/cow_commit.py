@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from deltalake import CommitProperties
 
@@ -14,11 +14,10 @@ from raylake import faults
 from raylake.delta.log_table import ENGINE, put_entry
 from raylake.delta.partition_values import partition_text
 from raylake.ingest.unit import DataFile
+from raylake.tables.cow_feed import cdc_line
 from raylake.tables.cow_target import Target, TargetFile
+from raylake.tables.log_tending import tend
 from raylake.tables.merging import Merge
-
-_CHECKPOINT_EACH: Final = 100
-"""Delta's ``delta.checkpointInterval`` of delta-rs where none is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +35,27 @@ class Counts:
     rewrite_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What becomes of the table.
+
+    Attributes:
+        removed: Files that leave.
+        added: Files that come.
+        feed: Files of the change feed.
+        metadata: New metadata, where columns are added.
+    """
+
+    removed: Sequence[TargetFile]
+    added: Sequence[DataFile]
+    feed: Sequence[DataFile]
+    metadata: Mapping[str, Any] | None
+
+
 def commit(
     target: Target,
     merge: Merge,
-    changes: tuple[Sequence[TargetFile], Sequence[DataFile], Mapping[str, Any] | None],
+    changes: Changes,
     counts: Counts,
     properties: CommitProperties,
 ) -> None:
@@ -48,7 +64,7 @@ def commit(
     Args:
         target: The table at the version that was read.
         merge: The merge.
-        changes: Files that leave, files that come, and new metadata where columns are added.
+        changes: Files that leave and come, and new metadata.
         counts: What it did.
         properties: Its metadata and txns.
 
@@ -56,7 +72,7 @@ def commit(
         CommitFailedError: Another commit has that version.
         OSError: The log entry cannot be written; whether it is there is told by the log.
     """
-    removed, added, metadata = changes
+    removed, added = changes.removed, changes.added
     now_ms = int(time.time() * 1000)
     info = {
         "timestamp": now_ms,
@@ -69,26 +85,16 @@ def commit(
         **(properties.custom_metadata or {}),
     }
     actions: list[dict[str, Any]] = [{"commitInfo": info}]
-    if metadata is not None:
-        actions.append({"metaData": dict(metadata)})
+    if changes.metadata is not None:
+        actions.append({"metaData": dict(changes.metadata)})
     actions += [{"remove": _remove(one, now_ms)} for one in removed]
     actions += [{"add": _add(one, now_ms)} for one in added]
+    actions += [cdc_line(one) for one in changes.feed]
     for txn in properties.app_transactions or []:
         actions.append({"txn": {"appId": txn.app_id, "version": txn.version}})
     put_entry(target.root, target.version + 1, actions)
     faults.reach("merge.committed", table=str(target.root))
-    _tend(target)
-
-
-def _tend(target: Target) -> None:
-    """Write a checkpoint when one is due, and clean the log up, as delta-rs does after a commit."""
-    each = int(target.configuration.get("delta.checkpointInterval") or _CHECKPOINT_EACH)
-    if (target.version + 2) % each:
-        return
-    target.handle.update_incremental()
-    target.handle.create_checkpoint()
-    if target.configuration.get("delta.enableExpiredLogCleanup", "true").lower() == "true":
-        target.handle.cleanup_metadata()
+    tend(target.handle, target.version + 1, target.configuration)
 
 
 def _add(file: DataFile, now_ms: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from raylake.delta.partition_values import partition_text, reads_as_null
 from raylake.delta.verify_log import table_path
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place, open_input
+from raylake.tables.cow_feed import AFTER, BEFORE, DELETE, FileChanges
 from raylake.tables.cow_keys import Positions, SourceKeys
 from raylake.tables.cow_target import NotHere, Target, TargetFile
 
@@ -114,9 +115,24 @@ def find(
     return Found(file, rows, positions, source, columns)
 
 
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What a file became.
+
+    Attributes:
+        file: The new file; None when no row stays.
+        moved: Rows whose partition is now another one; None for none.
+        changes: The file of its change feed; None where nothing is recorded.
+    """
+
+    file: DataFile | None
+    moved: pa.Table | None
+    changes: DataFile | None
+
+
 def rewritten(
     target: Target, rewrite: Rewrite, values: Values, options: WriteOptions, ahead: Executor
-) -> tuple[DataFile | None, pa.Table | None]:
+) -> Rewritten:
     """Write a file anew, beside the old one, not yet part of the table.
 
     Args:
@@ -125,9 +141,6 @@ def rewritten(
         values: What updates write.
         options: How it is written.
         ahead: Reads the next rows while these are written.
-
-    Returns:
-        The new file, None when no row stays; and rows whose partition is now another one.
     """
     below = rewrite.file.path.rpartition("/")[0]
     texts = {name: partition_text(one.as_py()) for name, one in rewrite.file.values.items()}
@@ -136,6 +149,7 @@ def rewritten(
     with (
         _opened(target.root, rewrite.file) as parquet,
         DataFileStream(target.root, folder, texts, options) as stream,
+        FileChanges(target, rewrite.file, options) as changes,
     ):
         start = 0
         for batch in _ahead(_batches(parquet, target), ahead):
@@ -143,12 +157,12 @@ def rewritten(
             part = _part(rewrite, start, rows.num_rows)
             start += rows.num_rows
             stored = _completed(rows, rows.num_rows, target, rewrite.file, target.stored.names)
-            kept, leaving = _changed(stored, part, values, target)
+            kept, leaving = _changed(stored, part, values, target, changes)
             moved += leaving
             stream.write(kept)
-        new = stream.closed()
+        new, told = stream.closed(), changes.closed()
     pa.default_memory_pool().release_unused()
-    return new, pa.concat_tables(moved) if moved else None
+    return Rewritten(new, pa.concat_tables(moved) if moved else None, told)
 
 
 def with_columns(
@@ -241,12 +255,15 @@ def _part(rewrite: Rewrite, start: int, rows: int) -> Rewrite:
 
 
 def _changed(
-    rows: pa.Table, part: Rewrite, values: Values, target: Target
+    rows: pa.Table, part: Rewrite, values: Values, target: Target, changes: FileChanges
 ) -> tuple[pa.Table, list[pa.Table]]:
     """The rows that stay in the file, and updated ones whose partition is another one now."""
     if not part.changes:
         return rows, []
     updated, source, gone = part.updated, part.source, part.gone
+    if changes.recorded:
+        changes.add(BEFORE, rows.take(pa.array(updated)))
+        changes.add(DELETE, rows.take(pa.array(gone)))
     new = values.rows.take(pa.array(source)) if len(source) else values.rows.slice(0, 0)
     leaving = []
     moves = _moves(new, part.file, values.columns, target)
@@ -258,6 +275,8 @@ def _changed(
         updated, new = updated[~moves], new.filter(pa.array(~moves))
     columns = [name for name in values.columns if name not in target.partition_by]
     rows = _replaced(rows, updated, new, columns)
+    if changes.recorded:
+        changes.add(AFTER, rows.take(pa.array(updated)))
     if len(gone):
         keep = np.ones(rows.num_rows, dtype=bool)
         keep[gone] = False

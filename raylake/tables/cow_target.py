@@ -74,6 +74,11 @@ class Target:
         """What its files hold: the schema without partition columns."""
         return pa.schema([one for one in self.schema if one.name not in self.partition_by])
 
+    @property
+    def feeds(self) -> bool:
+        """Whether it records a change feed."""
+        return self.configuration.get(CHANGE_FEED, "").lower() == "true"
+
 
 class NotHere(Exception):
     """RayLake's own merge does not do this exactly; the text says why. Nothing was written."""
@@ -88,8 +93,6 @@ def target_of(subject: Subject, handle: DeltaTable, merge: Merge) -> Target:
     root, configuration = subject.root, subject.configuration
     protocol = handle.protocol()
     features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
-    if configuration.get(CHANGE_FEED, "").lower() == "true":
-        raise NotHere("the table records a change feed")
     if _VECTORS in features:
         raise NotHere("the table may have deletion vectors")
     version = int(handle.version())

@@ -28,8 +28,9 @@ from raylake.delta.verify_log import table_path
 from raylake.errors import RayLakeError
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place, sync_path
-from raylake.tables.cow_commit import Counts, commit
+from raylake.tables.cow_commit import Changes, Counts, commit
 from raylake.tables.cow_conditions import Judge, Mask, columns_of
+from raylake.tables.cow_feed import new_changes
 from raylake.tables.cow_files import Found, Rewrite, Values, find, rewritten, with_columns
 from raylake.tables.cow_keys import Positions, SourceKeys
 from raylake.tables.cow_target import (
@@ -72,10 +73,22 @@ class _Plan:
 
 @dataclass(slots=True)
 class _Written:
-    """Files that were written, and the ones that they take the place of."""
+    """What was written.
+
+    Attributes:
+        files: Files of rows.
+        feed: Files of the change feed.
+        moved: Updated rows whose partition is another one now.
+    """
 
     files: list[DataFile] = field(default_factory=list)
+    feed: list[DataFile] = field(default_factory=list)
     moved: list[pa.Table] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[DataFile]:
+        """The files of both kinds."""
+        return [*self.files, *self.feed]
 
 
 def own_merge(subject: Subject, handle: DeltaTable, merge: Merge) -> Task | None:
@@ -247,7 +260,7 @@ def _run(target: Target, merge: Merge, plan: _Plan, properties: CommitProperties
     began_s = time.monotonic()
     with ExitStack() as undo:
         written = _Written()
-        undo.callback(_take_away, target.root, written.files)
+        undo.callback(_take_away, target.root, written)
         _write(target, merge, plan, written)
         counts = Counts(
             source=merge.rows.num_rows,
@@ -261,18 +274,18 @@ def _run(target: Target, merge: Merge, plan: _Plan, properties: CommitProperties
             rewrite_s=time.monotonic() - began_s,
         )
         removed = [one.file for one in plan.rewrites]
-        changes = (removed, written.files, new_metadata(target, merge))
+        changes = Changes(removed, written.files, written.feed, new_metadata(target, merge))
         faults.reach("merge.written", table=str(target.root))
         keep = undo.pop_all()
     try:
         commit(target, merge, changes, counts, properties)
     except CommitFailedError:
         # A store may also say so of this very entry, put again after its answer was lost.
-        if _is_anothers(target, written.files):
+        if _is_anothers(target, written.all):
             keep.close()
         raise
     except OSError:
-        if _is_not_there(target) or _is_anothers(target, written.files):
+        if _is_not_there(target) or _is_anothers(target, written.all):
             keep.close()
         raise
 
@@ -280,11 +293,21 @@ def _run(target: Target, merge: Merge, plan: _Plan, properties: CommitProperties
 def _require_room(target: Target, plan: _Plan) -> None:
     """Refuse a rewrite that does not fit: its files once more, and new rows as in memory.
 
+    A change feed takes the changed rows once more, and updated ones twice.
+
     Raises:
         NotEnoughSpace: Saying the needed and the free bytes; nothing was written.
     """
     again = sum(one.file.size_bytes for one in plan.rewrites)
-    require_space(target.root, again + plan.inserted.nbytes, f"{target.root}: upsert")
+    new = plan.inserted.nbytes
+    if target.feeds and plan.rewrites:
+        # Updated rows as they were and as they are, and those that leave.
+        again += sum(
+            one.file.size_bytes * (2 * len(one.updated) + len(one.gone)) // max(1, one.rows)
+            for one in plan.rewrites
+        )
+        new *= 2
+    require_space(target.root, again + new, f"{target.root}: upsert")
 
 
 def _is_not_there(target: Target) -> bool:
@@ -306,8 +329,8 @@ def _is_anothers(target: Target, files: Sequence[DataFile]) -> bool:
     except (OSError, RayLakeError):
         return False
     mine = {file.path for file in files}
-    adds = [action["add"] for action in actions or [] if "add" in action]
-    return actions is not None and not any(add["path"] in mine for add in adds)
+    named = [a.get("add") or a.get("cdc") or {} for a in actions or []]
+    return actions is not None and not any(one.get("path") in mine for one in named)
 
 
 def _write(target: Target, merge: Merge, plan: _Plan, written: _Written) -> None:
@@ -323,18 +346,22 @@ def _write(target: Target, merge: Merge, plan: _Plan, written: _Written) -> None
             if failed is not None and job.cancel():
                 continue
             if job.exception() is None:
-                new, moved = job.result()
-                written.files += [new] if new is not None else []
-                written.moved += [moved] if moved is not None else []
+                done = job.result()
+                written.files += [done.file] if done.file is not None else []
+                written.feed += [done.changes] if done.changes is not None else []
+                written.moved += [done.moved] if done.moved is not None else []
         if failed is not None:
             raise failed
-    rows = [with_columns(plan.inserted, target.schema)] if plan.inserted.num_rows else []
-    rows += written.moved
+    new = with_columns(plan.inserted, target.schema) if plan.inserted.num_rows else None
+    rows = written.moved if new is None else [new, *written.moved]
     if rows:
         written.files += write_data_files(
             target.root, pa.concat_tables(rows), target.schema, target.partition_by, options
         )
-    _sync_folders(target.root, written.files)
+    if target.feeds and plan.rewrites:
+        for one in new_changes(target, new, written.moved, options):
+            written.feed.append(one)
+    _sync_folders(target.root, written.all)
 
 
 def _in_order(
@@ -351,12 +378,19 @@ def _in_order(
 
 
 def _sync_folders(root: Place, files: Sequence[DataFile]) -> None:
-    for below in {table_path(one.path).rpartition("/")[0] for one in files}:
+    """Make the files' folders durable, and those that these lie in."""
+    found: set[str] = set()
+    for one in files:
+        below = table_path(one.path)
+        while below:
+            below = below.rpartition("/")[0]
+            found.add(below)
+    for below in sorted(found):
         sync_path(root / below if below else root)
 
 
-def _take_away(root: Place, files: Sequence[DataFile]) -> None:
-    for one in files:
+def _take_away(root: Place, written: _Written) -> None:
+    for one in written.all:
         with suppress(OSError):
             (root / table_path(one.path)).unlink()
 

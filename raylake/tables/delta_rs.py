@@ -8,7 +8,7 @@ import uuid
 from typing import Final
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from raylake import faults
@@ -18,6 +18,8 @@ from raylake.delta.protocols import new_protocol
 from raylake.ingest.retry import RetryPolicy
 from raylake.storage.place import Place, place
 from raylake.tables import delta_rs_reads
+from raylake.tables.alongside import Alongside
+from raylake.tables.carrying import NOTHING, check_alongside, commit_nothing, refuse_moved
 from raylake.tables.creating import new_table
 from raylake.tables.delta_rs_apart import run_apart
 from raylake.tables.delta_rs_open import ENGINE, opened_for, translated
@@ -35,9 +37,11 @@ from raylake.tables.delta_rs_upkeep import upkeep_task
 from raylake.tables.errors import TableExists
 from raylake.tables.first_versions import is_first
 from raylake.tables.guards import refuse_slot
-from raylake.tables.landing import KEY, Landed, landed
+from raylake.tables.landing import Landed, Signature, landed
+from raylake.tables.log_tending import tend
 from raylake.tables.port import Fence
 from raylake.tables.requests import (
+    Advance,
     Append,
     Changes,
     Create,
@@ -52,7 +56,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.results import OperationResult, RowCounts, TableVersion
 from raylake.tables.table_properties import check_properties
-from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended
+from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended, source_rows
 from raylake.tables.upkeep_requests import Alter, Apart, Rearrange
 from raylake.tables.upserting import MergeBy, upsert_task
 from raylake.tables.versions import history
@@ -84,10 +88,17 @@ class DeltaRsEngine:
         self._upsert_task = functools.partial(upsert_task, merge_by=merge_by)
 
     def execute(
-        self, table: str, operation: Write, *, why: str = "", fence: Fence | None = None
+        self,
+        table: str,
+        operation: Write,
+        *,
+        why: str = "",
+        fence: Fence | None = None,
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """See :meth:`raylake.tables.port.TableEngine.execute`."""
         root = place(table)
+        check_alongside(table, operation, alongside)
 
         def work() -> Done:
             if isinstance(operation, Create):
@@ -95,12 +106,11 @@ class DeltaRsEngine:
                 return _create(root, operation)
             if isinstance(operation, Apart):
                 return run_apart(root, operation, fence, self._turns.clock)
-            what = type(operation).__name__.lower()
-            batch = uuid.uuid4().hex
+            signature = Signature(uuid.uuid4().hex, operation, fence, alongside)
             return self._turns.until_done(
                 operation,
-                lambda: self._tried(root, operation, fence, batch),
-                lambda error: translated(error, root, what),
+                lambda: self._tried(root, signature),
+                lambda error: translated(error, root, signature.name),
             )
 
         return self._turns.result(operation, (table, self.name, why), work)
@@ -117,35 +127,46 @@ class DeltaRsEngine:
         """See :meth:`raylake.tables.port.TableEngine.history`."""
         return history(place(table), limit)
 
-    def _tried(self, root: Place, operation: Write, fence: Fence | None, batch: str) -> Attempt:
-        handle = opened_for(root, operation, fence)
+    def _tried(self, root: Place, signature: Signature) -> Attempt:
+        operation, carries = signature.operation, signature.alongside is not None
+        handle = opened_for(root, operation, signature.fence)
+        refuse_moved(root, signature.alongside, handle.transaction_version)
         base = int(handle.version())
-        task: Task | Unneeded | None
-        if isinstance(operation, Upsert):
-            task = self._upsert_task(root, handle, operation)
-        elif isinstance(operation, Scd2):
-            task = scd2_task(root, handle, operation, self._upsert_task)
-        else:
-            task = _task(root, handle, operation)
+
+        def nothing(properties: CommitProperties) -> None:
+            commit_nothing(root, base, operation, properties)
+            tend(handle, base + 1, handle.metadata().configuration)
+
+        task = self._task(root, handle, operation)
+        note = task.note if isinstance(task, Unneeded) else ""
         if task is None or isinstance(task, Unneeded):
-            return Attempt(base, lambda _: RowCounts(), note="" if task is None else task.note)
-        mine = {KEY: {"batch": batch, "operation": type(operation).__name__.lower()}}
-        properties = CommitProperties(
-            custom_metadata=mine,
-            # The number was checked on this very version: another one must not pass under it.
-            max_commit_retries=task.retries if fence is None else 0,
-            app_transactions=None if fence is None else [Transaction(*fence)],
-        )
+            if not carries:
+                return Attempt(base, lambda _: RowCounts(), note=note)
+            task = Task(nothing, lambda _: RowCounts(source=source_rows(operation)))
+            note = note or NOTHING
+        properties = signature.properties(task.retries)
         faults.reach("tables.before_commit", table=str(root))
         error = ended(lambda: task.run(properties))
-        found = landed(root, batch, base)
+        found = landed(root, signature.batch, base)
+        if found is None and error is None and carries:
+            # Without a row to change delta-rs commits nothing.
+            error = ended(lambda: nothing(properties))
+            found, note = landed(root, signature.batch, base), NOTHING
 
         def count(commit: Landed) -> RowCounts:
             # The handle may lie behind, or ahead, where the error came after the commit.
             handle.load_as_version(commit.version)
             return task.count(commit.metrics)
 
-        return Attempt(base, count, found, error, isinstance(error, CommitFailedError), task.why)
+        conflict = isinstance(error, CommitFailedError)
+        return Attempt(base, count, found, error, conflict, task.why, note)
+
+    def _task(self, root: Place, handle: DeltaTable, operation: Write) -> Task | Unneeded | None:
+        if isinstance(operation, Upsert):
+            return self._upsert_task(root, handle, operation)
+        if isinstance(operation, Scd2):
+            return scd2_task(root, handle, operation, self._upsert_task)
+        return _task(root, handle, operation)
 
 
 def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | Unneeded | None:
@@ -157,6 +178,8 @@ def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | Unneeded 
         return delete_task(root, handle, operation)
     if isinstance(operation, Update):
         return update_task(root, handle, operation)
+    if isinstance(operation, Advance):
+        return None
     if isinstance(operation, Restore):
         return restore_task(root, handle, operation)
     if isinstance(operation, Alter | Rearrange):

@@ -146,6 +146,12 @@ class SlotClosed(TableError, Refused):
     code = "slot_closed"
 
 
+class ProgressMoved(TableError, Refused):
+    """The table's log says another progress than the commit was made for."""
+
+    code = "progress_moved"
+
+
 class VersionGone(TableError, Refused):
     """A version that vacuum or the log's clean-up took."""
 

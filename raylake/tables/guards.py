@@ -9,7 +9,7 @@ from raylake.storage.place import Place
 from raylake.tables.errors import AppendOnlyTable, BadRequest, OwnerOnly
 from raylake.tables.fencing import refuse_accounted, refuse_closed
 from raylake.tables.port import Fence
-from raylake.tables.requests import Append, Create, Upsert, Write
+from raylake.tables.requests import Advance, Append, Create, Upsert, Write
 from raylake.tables.upkeep_requests import Upkeep
 
 
@@ -84,4 +84,4 @@ def _only_adds(operation: Write) -> bool:
     if isinstance(operation, Upsert):
         return operation.insert_only and operation.not_matched_by_source is None
     # Rows that are written anew as they are stay (Delta protocol, append-only tables).
-    return isinstance(operation, Append | Create | Upkeep)
+    return isinstance(operation, Append | Advance | Create | Upkeep)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from raylake.tables.alongside import Alongside
 from raylake.tables.requests import Changes, Read, Write
 from raylake.tables.results import OperationResult, TableVersion
 
@@ -35,7 +36,13 @@ class TableEngine(Protocol):
         ...
 
     def execute(
-        self, table: str, operation: Write, *, why: str = "", fence: Fence | None = None
+        self,
+        table: str,
+        operation: Write,
+        *,
+        why: str = "",
+        fence: Fence | None = None,
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """Run an operation that writes.
 
@@ -45,9 +52,14 @@ class TableEngine(Protocol):
             why: Why this engine was chosen, for the result.
             fence: The number of the slot that the table's owner granted; None for a table without
                 an owner.
+            alongside: What the commit carries beside its rows: then exactly one version is made,
+                also where no row changes.
 
         Raises:
             SlotClosed: The fence's number is not the table's next; nothing was written.
+            ProgressMoved: The table's log does not say what ``alongside`` expects; nothing was
+                written.
+            BadRequest: This operation carries nothing (:data:`raylake.tables.carrying.CARRIERS`).
             TableError: Saying whether the table changed.
         """
         ...

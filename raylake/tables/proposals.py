@@ -25,6 +25,7 @@ from raylake.delta.verify_data import LiveFile
 from raylake.errors import RayLakeError
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place, place
+from raylake.tables.alongside import Alongside
 from raylake.tables.checkpoints import write_checkpoint
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_compact import compact_task, zorder_task
@@ -79,7 +80,13 @@ def carry_out(engine: DeltaRsEngine, order: Order) -> OperationResult | Proposal
     """
     if order.request:
         return propose(engine, order, SystemClock())
-    return engine.execute(order.table, order.operation, why=order.why, fence=order.fence)
+    return engine.execute(
+        order.table,
+        order.operation,
+        why=order.why,
+        fence=order.fence,
+        alongside=order.alongside,
+    )
 
 
 def propose(engine: DeltaRsEngine, order: Order, clock: Clock) -> Proposal:
@@ -92,7 +99,7 @@ def propose(engine: DeltaRsEngine, order: Order, clock: Clock) -> Proposal:
         RayLakeError: As :meth:`raylake.tables.port.TableEngine.execute`; nothing was changed.
     """
     root, operation = place(order.table), order.operation
-    refuse_unproposable(root, operation)
+    refuse_unproposable(root, operation, order.alongside)
     began_s = clock.monotonic()
     handle = opened(root)
     refuse_unknown(handle, str(root))
@@ -108,13 +115,19 @@ def propose(engine: DeltaRsEngine, order: Order, clock: Clock) -> Proposal:
     return replace(found, result=replace(found.result, duration_s=clock.monotonic() - began_s))
 
 
-def refuse_unproposable(root: Place, operation: Write) -> None:
+def refuse_unproposable(root: Place, operation: Write, alongside: Alongside | None = None) -> None:
     """Refuse what cannot be done to a table that a pipeline feeds.
 
     Raises:
         OwnerOnly: Saying why, and what can.
     """
     what = type(operation).__name__.lower()
+    if alongside is not None:
+        raise OwnerOnly(
+            f"{root}: {what}: the commits of a table that a pipeline feeds carry the pipeline's "
+            "progress alone",
+            hint="nothing was changed; keep other progress in a table of its own",
+        )
     if isinstance(operation, Checkpoint) and operation.repair:
         raise OwnerOnly(
             f"{root}: checkpoints of a table that a pipeline feeds are put aside by hand, while "

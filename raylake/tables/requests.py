@@ -178,6 +178,14 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Advance:
+    """Make a version that changes no row, for what it carries alone.
+
+    It is run with an :class:`~raylake.tables.alongside.Alongside`, never without.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Restore:
     """Make the table again what it was, as a new version.
 
@@ -231,5 +239,5 @@ class Changes:
     ignore_changes: bool = False
 
 
-Write = Create | Append | Overwrite | Upsert | Scd2 | Delete | Update | Restore | Upkeep
+Write = Create | Append | Overwrite | Upsert | Scd2 | Delete | Update | Advance | Restore | Upkeep
 """An operation that writes."""

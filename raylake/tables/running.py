@@ -18,6 +18,7 @@ from raylake.delta.owner_slots import Grant, Verdict
 from raylake.errors import LogDamaged, RayLakeError
 from raylake.ingest.ports import OwnerLost
 from raylake.storage.place import place
+from raylake.tables.alongside import Alongside
 from raylake.tables.errors import OutcomeUnread, OutOfMemory, TableError, WriteFailed
 from raylake.tables.landing import counted_files
 from raylake.tables.port import Fence
@@ -57,6 +58,7 @@ class Order:
         stores: How object stores are reached, references instead of secrets.
         request: Whose turn it is on a table that a pipeline feeds: what is done is written and not
             committed. Empty elsewhere.
+        alongside: What its commit carries beside its rows.
     """
 
     table: str
@@ -65,6 +67,7 @@ class Order:
     fence: Fence | None = None
     stores: Mapping[str, Any] = field(default_factory=dict)
     request: str = ""
+    alongside: Alongside | None = None
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 import psutil
 import pyarrow as pa
 
+from raylake.tables.alongside import Alongside
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.port import TableEngine
 from raylake.tables.requests import Changes, Read, Write
@@ -29,7 +30,12 @@ class TableService(Protocol):
     """
 
     def execute(
-        self, table: str, operation: Write, *, engine: EngineChoice = "auto"
+        self,
+        table: str,
+        operation: Write,
+        *,
+        engine: EngineChoice = "auto",
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """Run an operation that writes; the result says by which engine, and why.
 
@@ -37,8 +43,10 @@ class TableService(Protocol):
             table: The table's address.
             operation: What to do.
             engine: An engine by name, or ``auto``: decided by what the operation has to touch.
+            alongside: What the commit carries beside its rows: then exactly one version is made.
 
         Raises:
+            ProgressMoved: The table's log does not say what ``alongside`` expects.
             TableError: Saying whether the table changed.
         """
         ...
@@ -82,11 +90,17 @@ class DirectTables:
         self._no_spark = "" if SPARK in self._engines else no_spark
 
     def execute(
-        self, table: str, operation: Write, *, engine: EngineChoice = "auto"
+        self,
+        table: str,
+        operation: Write,
+        *,
+        engine: EngineChoice = "auto",
+        alongside: Alongside | None = None,
     ) -> OperationResult:
         """See :meth:`TableService.execute`."""
         route = self.explain(table, operation, engine=engine)
-        return self._engines[route.engine].execute(table, operation, why=route.why)
+        chosen = self._engines[route.engine]
+        return chosen.execute(table, operation, why=route.why, alongside=alongside)
 
     def explain(self, table: str, operation: Write, *, engine: EngineChoice = "auto") -> Route:
         """See :meth:`TableService.explain`."""

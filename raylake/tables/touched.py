@@ -16,6 +16,7 @@ from raylake.tables.delta_rs_open import opened, refuse_unknown
 from raylake.tables.errors import FeatureUnsupported, TableError
 from raylake.tables.expressions import Scope, condition
 from raylake.tables.requests import (
+    Advance,
     Append,
     Create,
     Delete,
@@ -53,8 +54,8 @@ _REWRITES: Final = (
     *(Upsert, Scd2, Delete, Update, Overwrite),
     *(Compact, ZOrder, Repartition, WidenColumns),
 )
-_LOG_ALONE: Final = (SetProperties, DropConstraint, AddColumns)
-"""Changes of metadata for which no row has to be looked at."""
+_LOG_ALONE: Final = (SetProperties, DropConstraint, AddColumns, Advance)
+"""Changes of the log for which no row has to be looked at."""
 
 
 def load(table: str, operation: Write, handle: DeltaTable | None = None) -> Load:

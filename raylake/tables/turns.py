@@ -31,7 +31,7 @@ class Attempt:
         error: What ended the try, also after the commit.
         conflict: Whether another writer came first.
         why: Why it was run in this way, where there is another.
-        note: Why there was nothing to do.
+        note: Why there was nothing to do, or no row to change.
     """
 
     base: int
@@ -90,7 +90,8 @@ class Turns:
             tried = once()
             if tried.found is not None:
                 after, rows = tried.found.version, tried.count(tried.found)
-                return Done(after - 1, after, rows, tried.found.files, failures + 1, tried.why)
+                files, tries = tried.found.files, failures + 1
+                return Done(after - 1, after, rows, files, tries, tried.why, tried.note)
             if tried.error is None:
                 rows = RowCounts(source=source_rows(operation))
                 return Done(tried.base, tried.base, rows, attempts=failures + 1, note=tried.note)

@@ -24,7 +24,7 @@ from raylake.tables.requests import Append, Create, Read, Upsert
 from raylake.tables.running import Order
 from raylake.tables.upkeep_requests import Vacuum
 from tests.harness.disk import SmallDisk, small_disk
-from tests.harness.tables import SCHEMA, Table, orders
+from tests.harness.tables import FEED, SCHEMA, Table, orders
 
 __all__ = ["small_disk"]
 
@@ -112,6 +112,36 @@ def test_killed_with_its_files_written_it_changed_nothing_and_vacuum_finds_them(
     assert set(taken.paths) == left
     assert data_files(table.path) == named(table.path)
     assert (merges(table), table.amounts(), table.amounts(version=2)) == (1, MERGED, BEFORE)
+
+
+@pytest.mark.spec("C2", "C3", "C6")
+def test_killed_with_its_change_feed_written_it_recorded_nothing_and_vacuum_finds_it(
+    tmp_path: Path,
+) -> None:
+    table = Table(DeltaRsEngine(), tmp_path / "t")
+    table.do(Create(SCHEMA, partition_by=("region",), properties=FEED))
+    table.do(Append(orders(range(40))))
+    before = data_files(table.path)
+    arm(tmp_path / "faults", "merge.written")
+    status, _ = merge_elsewhere(table, tmp_path / "faults")
+    assert (status, len(fired(tmp_path / "faults"))) == (-9, 1)
+    assert (table.version, table.amounts()) == (1, BEFORE)
+    left = data_files(table.path) - before
+    # Ten partitions are written anew, and new rows come to five of them.
+    assert len([one for one in left if one.startswith("_change_data/")]) == 15
+    assert len(left) == 30
+    tidy = Vacuum(retention_hours=0, allow_short_retention=True, orphans=True)
+    assert set(table.do(tidy).paths) == left
+    assert merge_elsewhere(table, tmp_path / "faults")[0] == 0
+    kinds = [kind for _, kind, _, _ in table.changes(from_version=2)]
+    assert kinds == ["insert"] * 5 + ["update_postimage"] * 35 + ["update_preimage"] * 35
+    # What a version within the retention recorded is needed; what none does is not.
+    assert table.do(Vacuum(orphans=True)).paths == ()
+    assert len(table.changes(from_version=2)) == 75
+    gone = set(table.do(tidy).paths)
+    assert gone == before | {one for one in gone if one.startswith("_change_data/")}
+    assert not list(table.path.glob("_change_data/**/*.parquet"))
+    assert table.amounts() == MERGED
 
 
 @pytest.mark.spec("C2", "C6")

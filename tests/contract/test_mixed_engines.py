@@ -14,9 +14,11 @@ import pytest
 from raylake.spark.engine import SparkEngine
 from raylake.spark.engine_sessions import one_session
 from raylake.tables import errors
+from raylake.tables.cow_upsert import WHY
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import (
     Append,
+    Changes,
     Create,
     Delete,
     DeleteUnmatched,
@@ -75,6 +77,54 @@ def agreed(pair: Pair, **request: Any) -> list[dict[str, Any]]:
 
 def amounts(pair: Pair) -> dict[int, int]:
     return {row["id"]: row["amount"] for row in agreed(pair, columns=("id", "amount"))}
+
+
+@pytest.mark.spec("C2", "C3", "C6")
+def test_every_reader_takes_the_same_changes_of_a_merge(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """RayLake's merge writes the feed; delta-rs, RayLake and Spark read it."""
+    ours = Table(DeltaRsEngine(), tmp_path / "orders")
+    theirs = Table(SparkEngine(one_session(spark)), ours.path)
+    ours.do(Create(SCHEMA, partition_by=("region",), properties=FEED))
+    ours.do(Append(orders(range(40))))
+    new = orders([1, 2, 12, 41, 42], 7, region=["r1", "r9", "ü", "r1", None])
+    done = ours.do(
+        Upsert(
+            pa.concat_tables([new, orders([3, 13], 0)]),
+            ("id",),
+            delete_when="source.amount = 0",
+        )
+    )
+    assert done.why.endswith(WHY)
+    found = ours.changes(from_version=2)
+    assert found == [
+        *((2, "delete", n, 1) for n in (3, 13)),
+        *((2, "insert", n, 7) for n in (41, 42)),
+        *((2, "update_postimage", n, 7) for n in (1, 2, 12)),
+        *((2, "update_preimage", n, 1) for n in (1, 2, 12)),
+    ]
+    assert theirs.changes(from_version=2) == found
+    asked = Changes(from_version=2)
+    regions = [
+        sorted(
+            (str(r["region"]), r["_change_type"], r["id"], r["place"]["city"])
+            for r in one.engine.changes(str(one.path), asked).read_all().to_pylist()
+        )
+        for one in (ours, theirs)
+    ]
+    assert regions[0] == regions[1]
+    assert ("r2", "update_preimage", 12, "c12") in regions[0]
+    assert ("ü", "update_postimage", 12, "c12") in regions[0]
+    # And both go on.
+    theirs.do(Upsert(orders([2], 9), ("id",)))
+    ours.do(Upsert(orders([2], 8), ("id",)))
+    after = ours.changes(from_version=3)
+    assert after == theirs.changes(from_version=3)
+    assert [(v, k, a) for v, k, _, a in after] == [
+        *((3, "update_postimage", 9), (3, "update_preimage", 7)),
+        *((4, "update_postimage", 8), (4, "update_preimage", 9)),
+    ]
 
 
 @pytest.mark.spec("C1", "C2", "C3", "C4", "C6")

@@ -68,12 +68,17 @@ class Either:
     def __init__(self, live: LiveSession) -> None:
         self._gated, self._product = GatedMerge(live), spark_engine(live)
 
-    def execute(self, table: str, operation: Write, *, why: str, fence: Any) -> OperationResult:
+    def execute(
+        self, table: str, operation: Write, *, why: str, fence: Any, alongside: Any = None
+    ) -> OperationResult:
         if why.startswith(STORES):
             told = json.dumps(store_settings(why.removeprefix(STORES)))
             return OperationResult("told", table, "spark", told, 0, 0, RowCounts(), FileCounts(), 0)
-        chosen = self._gated if why.startswith(GATE) else self._product
-        result: OperationResult = chosen.execute(table, operation, why=why, fence=fence)
+        if why.startswith(GATE):
+            return self._gated.execute(table, operation, why=why, fence=fence)
+        result: OperationResult = self._product.execute(
+            table, operation, why=why, fence=fence, alongside=alongside
+        )
         return result
 
 

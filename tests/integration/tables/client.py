@@ -17,6 +17,7 @@ from actors.table_slots import SILENT_S
 from raylake.client.cluster import NAMESPACE, connect
 from raylake.errors import RayLakeError
 from raylake.storage.place import place
+from raylake.tables.alongside import Alongside
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.requests import Write
 from raylake.tables.results import OperationResult
@@ -37,8 +38,14 @@ class Commands:
         self.tables.close()
         self.tables = RayTables(replace(self.cluster, allowance=allowance))
 
-    def execute(self, table: str, operation: Write, engine: Any = "auto") -> OperationResult:
-        return self.tables.execute(table, operation, engine=engine)
+    def execute(
+        self,
+        table: str,
+        operation: Write,
+        engine: Any = "auto",
+        alongside: Alongside | None = None,
+    ) -> OperationResult:
+        return self.tables.execute(table, operation, engine=engine, alongside=alongside)
 
     def explain(self, table: str, operation: Write) -> Route:
         return self.tables.explain(table, operation)

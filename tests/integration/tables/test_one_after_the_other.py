@@ -14,8 +14,10 @@ from deltalake.exceptions import CommitFailedError
 from raylake.delta.ledger import OWNER_APP, owner_number
 from raylake.errors import LogDamaged
 from raylake.tables import errors
+from raylake.tables.alongside import Alongside
 from raylake.tables.delta_rs import DeltaRsEngine
-from raylake.tables.requests import Append, Create, Delete, Restore, Update, Upsert
+from raylake.tables.requests import Advance, Append, Create, Delete, Restore, Update, Upsert
+from raylake.tables.routing import USUAL, Allowance
 from raylake.tables.upkeep_requests import Compact, Vacuum
 from tests.integration.tables.client import Client
 from tests.integration.tables.conftest import SCHEMA, rows
@@ -124,6 +126,40 @@ def test_upkeep_goes_the_same_way(clients: Two, table: str, held: Held) -> None:
     assert client.do("execute", table, Append(rows(5))).changed
     assert DeltaTable(table).transaction_version(OWNER_APP) == owner_number(1, 3)
     assert set(held()) == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.spec("D1", "C6")
+def test_rows_and_progress_are_one_commit_whoever_tries(
+    clients: Two, table: str, held: Held
+) -> None:
+    app = "raylake/from/a-source"
+    for step in range(3):
+        carried = Alongside({app: step}, {app: step - 1 if step else None}, {"step": step})
+        for n, client in enumerate(clients):
+            source = rows(1, 10 * (step + 1) + n, n=step)
+            client.begin("execute", table, Upsert(source, ("id",)), "auto", carried)
+        ends = []
+        for client in clients:
+            try:
+                ends.append(client.answer().changed)
+            except errors.ProgressMoved as moved:
+                ends.append(moved.table_changed)
+        assert sorted(ends) == [False, True]
+        handle = DeltaTable(table)
+        assert handle.transaction_version(app) == step
+        # A slot whose operation was refused leaves its number to the next one.
+        assert handle.transaction_version(OWNER_APP) == owner_number(1, step + 1)
+        assert handle.history(1)[0]["raylake_operation"]["step"] == step
+    assert (held()[1], len(held())) == (2, 6)
+    # What changes no row is a version too, of the small worker and of a process with a limit.
+    clients[0].do("execute", table, Advance(), "auto", Alongside({app: 3}, {app: 2}))
+    clients[0].do("allow", Allowance(in_process_bytes=0))
+    clients[0].do("execute", table, Delete("id = 999"), "auto", Alongside({app: 4}, {app: 3}))
+    with pytest.raises(errors.ProgressMoved) as moved:
+        clients[0].do("execute", table, Append(rows(77)), "auto", Alongside({app: 4}, {app: 3}))
+    clients[0].do("allow", USUAL)
+    assert moved.value.context == {"app": app, "expected": 3, "found": 4}
+    assert (DeltaTable(table).transaction_version(app), len(held())) == (4, 6)
 
 
 def _restore(table: str) -> None:

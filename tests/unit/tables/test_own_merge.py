@@ -18,7 +18,15 @@ from raylake.storage.place import place
 from raylake.tables import delta_rs, errors
 from raylake.tables.cow_upsert import WHY
 from raylake.tables.delta_rs import DeltaRsEngine
-from raylake.tables.requests import Append, Create, Read, UpdateUnmatched, Upsert
+from raylake.tables.requests import (
+    Append,
+    Changes,
+    Create,
+    Overwrite,
+    Read,
+    UpdateUnmatched,
+    Upsert,
+)
 from raylake.tables.upserting import upsert_task
 
 SCHEMA = pa.schema(
@@ -63,6 +71,13 @@ def data_files(table: str) -> set[str]:
     return {one.name for one in Path(table).glob("*.parquet")}
 
 
+def change_files(table: str) -> set[str]:
+    return {one.name for one in Path(table, "_change_data").rglob("*.parquet")}
+
+
+FEED = {"delta.enableChangeDataFeed": "true"}
+
+
 @pytest.mark.spec("C2", "C6")
 def test_the_commit_tells_what_delta_rs_would_tell(
     engine: DeltaRsEngine, made: Callable[..., str]
@@ -86,7 +101,6 @@ def test_the_commit_tells_what_delta_rs_would_tell(
 @pytest.mark.parametrize(
     ("properties", "request_", "why"),
     [
-        ({"properties": {"delta.enableChangeDataFeed": "true"}}, {}, "change feed"),
         ({"constraints": {"even": "n % 2 = 1"}}, {}, "'even'"),
         ({}, {"update_when": "source.n + 1 > target.n"}, "calculated by delta-rs"),
         ({}, {"insert_when": "cast(source.n as string) = '9'"}, "delta-rs"),
@@ -173,7 +187,7 @@ def test_a_lost_race_leaves_no_files_and_starts_again(
 def test_a_failed_write_leaves_no_files(
     engine: DeltaRsEngine, made: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = made()
+    table = made(properties=FEED)
     engine.execute(table, Append(rows(4, 5)))
     before = data_files(table)
 
@@ -184,7 +198,91 @@ def test_a_failed_write_leaves_no_files(
     with pytest.raises(errors.NotEnoughSpace, match="No space left"):
         engine.execute(table, Upsert(rows(1, 4, 9, n=5), ("id",)))
     assert data_files(table) == before
+    assert change_files(table) == set()
     assert found(engine, table) == {1: 1, 2: 1, 3: 1, 4: 1, 5: 1}
+    # The files of the change feed are the last to be written.
+    monkeypatch.undo()
+    monkeypatch.setattr("raylake.tables.cow_feed.by_value", full)
+    with pytest.raises(errors.NotEnoughSpace, match="No space left"):
+        engine.execute(table, Upsert(rows(1, 4, 9, n=5), ("id",)))
+    assert (data_files(table), change_files(table)) == (before, set())
+
+
+def feed(engine: DeltaRsEngine, table: str, version: int) -> list[tuple[str, int, int]]:
+    """What a version recorded: what became of each row, its id, its n."""
+    request = Changes(from_version=version, to_version=version)
+    found = engine.changes(table, request).read_all().to_pylist()
+    return sorted((r["_change_type"], r["id"], r["n"]) for r in found)
+
+
+@pytest.mark.spec("C2", "C3")
+def test_a_table_with_a_change_feed_is_merged_into_here_too(
+    engine: DeltaRsEngine, made: Callable[..., str]
+) -> None:
+    table = made(properties=FEED)
+    protocol = DeltaTable(table).protocol()
+    result = engine.execute(table, Upsert(rows(3, 4, n=7), ("id",)))
+    assert result.why.endswith(WHY)
+    changed = [("insert", 4, 7), ("update_postimage", 3, 7), ("update_preimage", 3, 1)]
+    assert feed(engine, table, 2) == changed
+    assert len(change_files(table)) == 2
+    assert data_files(table).isdisjoint(change_files(table))
+    # What only inserts is told by the files that it adds.
+    assert engine.execute(table, Upsert(rows(5, n=7), ("id",))).rows.inserted == 1
+    assert feed(engine, table, 3) == [("insert", 5, 7)]
+    assert len(change_files(table)) == 2
+    taken = engine.execute(table, Upsert(rows(1, 2, n=0), ("id",), delete_when="source.n = 0"))
+    assert taken.rows.deleted == 2
+    assert feed(engine, table, 4) == [("delete", 1, 1), ("delete", 2, 1)]
+    now = DeltaTable(table).protocol()
+    assert (now.min_writer_version, now.writer_features) == (
+        protocol.min_writer_version,
+        protocol.writer_features,
+    )
+
+
+@pytest.mark.spec("C3")
+def test_changes_of_partitions_with_odd_names_can_be_read(
+    engine: DeltaRsEngine, tmp_path: Path
+) -> None:
+    """Of files in folders of their own delta-rs finds none whose name is encoded."""
+    table = str(tmp_path / "t")
+    schema = pa.schema([("id", pa.int64()), ("n", pa.int64()), ("p", pa.string())])
+    engine.execute(table, Create(schema, ("p",), FEED))
+    odd = ["v w", "ü", "a:b", "50%", "x/y", None]
+    first = pa.table({"id": range(6), "n": [1] * 6, "p": pa.array(odd)}, schema=schema)
+    engine.execute(table, Append(first))
+    moved = pa.table({"id": range(7), "n": [2] * 7, "p": [*odd[1:], "v w", "new one"]})
+    engine.execute(table, Upsert(moved.cast(schema), ("id",)))
+    request = Changes(from_version=2)
+    rows = engine.changes(table, request).read_all().to_pylist()
+    of_kind = {
+        kind: [r["p"] for r in sorted(rows, key=lambda r: r["id"]) if r["_change_type"] == kind]
+        for kind in ("update_preimage", "update_postimage", "insert")
+    }
+    assert of_kind == {
+        "update_preimage": odd,
+        "update_postimage": [*odd[1:], "v w"],
+        "insert": ["new one"],
+    }
+
+
+@pytest.mark.spec("C2", "C3")
+def test_changed_rows_are_recorded_a_row_group_at_a_time(
+    engine: DeltaRsEngine, made: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raylake.tables.cow_files.ROW_GROUP_ROWS", 10)
+    monkeypatch.setattr("raylake.tables.cow_feed._ROW_GROUP_ROWS", 10)
+    table = made(properties=FEED)
+    engine.execute(table, Overwrite(rows(*range(100))))
+    engine.execute(table, Upsert(rows(*range(0, 100, 2), n=4), ("id",)))
+    recorded = feed(engine, table, 3)
+    assert recorded == [
+        *(("update_postimage", n, 4) for n in range(0, 100, 2)),
+        *(("update_preimage", n, 1) for n in range(0, 100, 2)),
+    ]
+    (file,) = Path(table, "_change_data").glob("*.parquet")
+    assert pq.ParquetFile(file).metadata.num_row_groups == 10
 
 
 @pytest.mark.spec("C2")
