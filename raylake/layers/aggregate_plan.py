@@ -178,9 +178,7 @@ def _single(query: Query) -> exp.Select:
         if any(one is not tree for one in tree.find_all(kind)):
             raise _NoGroups(what)
     group = tree.args.get("group")
-    if group is not None and any(
-        group.args.get(one) for one in ("cube", "rollup", "grouping_sets")
-    ):
+    if group is not None and _several(group):
         raise _NoGroups("it has several groupings")
     if group is None and not any(_has_aggregate(one) for one in tree.selects):
         raise _NoGroups("it has neither aggregates nor GROUP BY")
@@ -299,8 +297,8 @@ def _partitions(
     begin = tree.args["from_"].this
     refused = ("with_", "distinct", "qualify", "windows", "limit", "offset", "order")
     group = tree.args["group"]
-    several = any(group.args.get(one) for one in ("cube", "rollup", "grouping_sets"))
-    if any(tree.args.get(one) for one in refused) or several or not isinstance(begin, exp.Table):
+    whole = any(tree.args.get(one) for one in refused) or _several(group)
+    if whole or not isinstance(begin, exp.Table):
         return ()
     if any(one is not tree for kind in (exp.Window, exp.Select) for one in tree.find_all(kind)):
         return ()
@@ -363,6 +361,11 @@ def _is_grouped(tree: exp.Select, output: exp.Expr, alias: str) -> bool:
         or (isinstance(one, exp.Literal) and one.name in places)
         for one in group.expressions
     )
+
+
+def _several(group: exp.Expr) -> bool:
+    """Whether rows are grouped in several ways at once."""
+    return any(True for _ in group.find_all(exp.Rollup, exp.Cube, exp.GroupingSets))
 
 
 def _has_aggregate(tree: exp.Expr) -> bool:

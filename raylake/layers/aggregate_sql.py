@@ -12,13 +12,14 @@ from sqlglot import exp
 from raylake.config.columns import PartitionField
 from raylake.layers.aggregate_plan import Grouped, Key, Plan, transformed
 from raylake.layers.aggregate_states import State
-from raylake.layers.query import DIALECT, GROUP, OWN, ROWS, Query
+from raylake.layers.query import DIALECT, GROUP, OWN, Query
 
 SOURCE: Final = f"{OWN}source"
 CAME: Final = f"{OWN}came"
 LEFT: Final = f"{OWN}left"
 AFFECTED: Final = f"{OWN}affected"
 KEPT: Final = f"{OWN}kept"
+CHANGE: Final = f"{OWN}change"
 STATE: Final = f"{OWN}state"
 STALE: Final = f"{OWN}stale"
 _HAS_COME: Final = f"{OWN}has_come"
@@ -79,39 +80,41 @@ def groups(grouped: Grouped) -> str:
     return f"SELECT *, {_text(grouped.keys)} AS {GROUP} FROM ({found}) AS {STATE}"
 
 
-def moved(grouped: Grouped, *, unknown_is_stale: bool) -> str:
-    """States of groups after what came and left: :data:`KEPT` with both added.
-
-    A row has :data:`STALE`: whether its group must be computed from the source.
-
-    Args:
-        grouped: The query.
-        unknown_is_stale: A group that the table lacks may have rows in the source.
-    """
+def changed(grouped: Grouped) -> str:
+    """What rows of :data:`CAME` and :data:`LEFT` change in the states of their groups."""
     columns = [f"{_sql(key.tree)} AS {_name(key.name)}" for key in grouped.keys]
     columns += [one for state in grouped.states for one in _by_sign(state)]
     sides = " UNION ALL ".join(
         f"SELECT *, {flag} AS {_HAS_COME} FROM {_chosen(side, grouped)}"
         for side, flag in ((CAME, "TRUE"), (LEFT, "FALSE"))
     )
-    change = f"SELECT {', '.join(columns)} FROM ({sides}) AS {SOURCE}{_grouping(grouped)}"
-    change = f"SELECT *, {_text(grouped.keys)} AS {GROUP} FROM ({change}) AS {STATE}"
-    merged = [f"d.{_name(key.name)}" for key in grouped.keys] + [f"d.{GROUP}"]
+    # Without a key there is a group even where nothing changed.
+    some = "" if grouped.keys else " HAVING count(*) > 0"
+    change = f"SELECT {', '.join(columns)} FROM ({sides}) AS {SOURCE}{_grouping(grouped)}{some}"
+    return f"SELECT *, {_text(grouped.keys)} AS {GROUP} FROM ({change}) AS {STATE}"
+
+
+def moved(grouped: Grouped, layout: Layout, *, unknown_is_stale: bool) -> str:
+    """Rows of the table from :data:`KEPT` states and :data:`CHANGE`; with their keys.
+
+    A row has :data:`STALE`: whether its group must be computed from the source.
+
+    Args:
+        grouped: The query.
+        layout: The table's columns.
+        unknown_is_stale: A group that the table lacks may have rows in the source.
+    """
+    merged = [f"d.{_name(key.name)}" for key in grouped.keys]
     merged += [f"{_merged(state)} AS {_name(state.name)}" for state in grouped.states]
     merged += [f"d.{_gone(state)}" for state in grouped.states if state.kind in ("min", "max")]
     merged.append(f"k.{GROUP} IS NULL AS {OWN}unknown")
     joined = (
-        f"SELECT {', '.join(merged)} FROM ({change}) AS d LEFT JOIN {KEPT} AS k "
+        f"SELECT {', '.join(merged)} FROM {CHANGE} AS d LEFT JOIN {KEPT} AS k "
         f"ON d.{GROUP} = k.{GROUP}"
     )
     stale = " OR ".join(_stale(grouped.states, unknown_is_stale=unknown_is_stale))
-    return f"SELECT *, ({stale}) AS {STALE} FROM ({joined}) AS {STATE}"
-
-
-def finished(grouped: Grouped, layout: Layout) -> str:
-    """Rows of the table from :data:`STATE`, without groups that are stale or empty."""
-    there = f" AND {_name(ROWS)} > 0" if grouped.keys else ""
-    return f"{_finished(grouped, layout)} FROM {STATE} WHERE NOT {STALE}{there}"
+    keys = "".join(f", {_name(key.name)}" for key in grouped.keys)
+    return f"{_finished(grouped, layout)}, ({stale}) AS {STALE}{keys} FROM ({joined}) AS {STATE}"
 
 
 def whole(query: Query, plan: Plan, partition_by: Sequence[PartitionField]) -> str:
@@ -208,7 +211,8 @@ def _merged(state: State) -> str:
     if state.kind in ("min", "max"):
         pick = "least" if state.kind == "min" else "greatest"
         return f"coalesce({pick}({kept}, {change}), {kept}, {change})"
-    return f"coalesce({kept}, 0) + {change}"
+    kind = "BIGINT" if state.cast is None else _sql(state.cast)
+    return f"CAST(coalesce({kept}, 0) + {change} AS {kind})"
 
 
 def _stale(states: Sequence[State], *, unknown_is_stale: bool) -> list[str]:

@@ -22,6 +22,7 @@ TypeOf = Callable[[exp.Expr], pa.DataType]
 _Maker = Callable[[exp.Expr, exp.Expr | None, str], exp.Expr]
 _BIGINT: Final = exp.DataType.build("BIGINT", dialect=DIALECT)
 _HUGEINT: Final = exp.DataType.build("HUGEINT", dialect=DIALECT)
+_WIDE: Final = exp.DataType.build("DECIMAL(38, 0)", dialect=DIALECT)
 _DOUBLE: Final = exp.DataType.build("DOUBLE", dialect=DIALECT)
 
 
@@ -68,7 +69,6 @@ class State:
             found = exp.Filter(this=found, expression=only)
         return found if self.cast is None else exp.cast(found, self.cast.copy())
 
-
     def signed(self, has_come: str) -> exp.Expr:
         """What rows that came add to a count or a sum, less what those that left had added.
 
@@ -92,7 +92,8 @@ class State:
             only = exp.Where(this=exp.and_(*conditions, dialect=DIALECT))
             found = exp.Filter(this=found, expression=only)
         there = exp.Coalesce(this=found, expressions=[exp.Literal.number(0)])
-        return exp.cast(there, (self.cast or _BIGINT).copy())
+        wide = self.cast is None or self.cast.is_type(exp.DataType.Type.BIGINT)
+        return exp.cast(there, (_WIDE if wide else self.cast or _WIDE).copy())
 
 
 class States:

@@ -23,15 +23,13 @@ from sqlglot import exp
 
 from raylake.config.columns import PartitionField, parse_partition
 from raylake.config.findings import did_you_mean
-from raylake.errors import SchemaConflict
 from raylake.layers import aggregate_sql as sql
 from raylake.layers.aggregate_plan import Grouped, Plan, plan_of
 from raylake.layers.along_curve import along_the_curve, not_on_the_curve
 from raylake.layers.derived import NEVER, SOURCE_VERSION, Deed, Look, Shaped, SourceRows
 from raylake.layers.group_pruning import is_one_of, rows_of_groups, some_of
-from raylake.layers.query import GROUP, OWN, QueryRefused, parse_query
+from raylake.layers.query import GROUP, OWN, ROWS, QueryRefused, parse_query
 from raylake.layers.sandbox import Limits, QueryFailed, Sandbox
-from raylake.tables.errors import TableError
 from raylake.tables.requests import Create, Overwrite, Read, Upsert
 from raylake.tables.rows import plain
 
@@ -176,26 +174,31 @@ class Aggregates:
         return Deed(last=_upsert(rows, gone), counts=counts)
 
     def _groups(self, box: Sandbox, planned: _Planned, changes: SourceRows) -> pa.Table:
-        """The groups that rows came to or left, found once for a step."""
+        """The groups that rows came to or left, found once for a step; and what they changed."""
         if self._affected is None or self._affected[0] is not changes:
-            self._affected = (changes, box.rows(sql.groups(_grouped(planned))))
+            grouped, maintains = _grouped(planned), planned.plan.strategy == "maintain"
+            text = sql.changed(grouped) if maintains else sql.groups(grouped)
+            self._affected = (changes, box.rows(text))
         return self._affected[1]
 
     def _moved(self, box: Sandbox, planned: _Planned, changes: SourceRows, look: Look) -> pa.Table:
         """Rows of groups whose states go on; those of stale ones from the source."""
-        grouped = _grouped(planned)
-        affected = self._groups(box, planned, changes).column(GROUP)
-        names = (GROUP, *(state.name for state in grouped.states))
-        if not len(affected):
+        grouped, layout = _grouped(planned), planned.layout
+        change = self._groups(box, planned, changes)
+        if not change.num_rows:
             return planned.schema.empty_table()
-        box.give(sql.KEPT, look.target(Read(where=some_of(GROUP, affected), columns=names)))
-        states = box.rows(sql.moved(grouped, unknown_is_stale=self._spec.rejects))
-        box.give(sql.STATE, states)
-        rows = box.rows(sql.finished(grouped, planned.layout))
-        stale = states.filter(states.column(sql.STALE))
-        if not stale.num_rows:
+        names = (GROUP, *(state.name for state in grouped.states))
+        where = some_of(GROUP, change.column(GROUP))
+        box.give(sql.CHANGE, change)
+        box.give(sql.KEPT, look.target(Read(where=where, columns=names)))
+        text = sql.moved(grouped, layout, unknown_is_stale=self._spec.rejects)
+        found = box.rows(text)
+        stale = found.column(sql.STALE)
+        there = pc.greater(found.column(ROWS), 0) if grouped.keys else pc.invert(stale)
+        rows = found.filter(pc.and_(pc.invert(stale), there))
+        if not pc.any(stale).as_py():
             return rows
-        again = self._recomputed(box, planned, look, stale)
+        again = self._recomputed(box, planned, look, found.filter(stale))
         fitted = [_fitted(one, planned.schema, self._name) for one in (rows, again)]
         return pa.concat_tables(fitted)
 
@@ -249,11 +252,11 @@ class Aggregates:
     def _planned(self, source: pa.Schema) -> _Planned:
         wanted = pa.schema([source.field(name) for name in self.columns(source)])
         if self._known is None or not self._known.source.equals(wanted):
-            self._known = self._plan(wanted)
+            self._known = self._plan(source, wanted)
         return self._known
 
-    def _plan(self, source: pa.Schema) -> _Planned:
-        """The plan for a source of these columns, and the table's columns.
+    def _plan(self, source: pa.Schema, wanted: pa.Schema) -> _Planned:
+        """The plan for a source of these columns, of which some are needed; the table's columns.
 
         Raises:
             QueryRefused: The query does not fit the source.
@@ -278,7 +281,7 @@ class Aggregates:
         schema = self._schema(found)
         if reason := not_on_the_curve(schema, self._spec.zorder_by):
             raise QueryRefused(f"{self._name}: zorder_by: {reason}")
-        return _Planned(source, plan, schema, layout)
+        return _Planned(wanted, plan, schema, layout)
 
     def _give_other(self, box: Sandbox, table: str) -> None:
         if table not in self._others:
@@ -301,13 +304,12 @@ class Aggregates:
     def _schema(self, found: pa.Schema) -> pa.Schema:
         fields = []
         for one in found:
-            try:
-                fitted = plain(one.with_nullable(True))
-            except (TableError, SchemaConflict) as error:
+            if not _kept_by_delta(one.type):
                 raise QueryRefused(
-                    f"{self._name}: {error.message}", hint=f"write CAST({one.name} AS …)"
-                ) from error
-            fields.append(fitted if one.name != GROUP else fitted.with_nullable(False))
+                    f"{self._name}: column {one.name!r} is {one.type}, which no Delta table keeps",
+                    hint=f"write CAST({one.name} AS VARCHAR), or take numbers out of it",
+                )
+            fields.append(plain(one.with_nullable(one.name != GROUP)))
         return pa.schema(fields)
 
     def _searched(self, planned: _Planned) -> list[str]:
@@ -360,6 +362,18 @@ def _upsert(rows: pa.Table, gone: pa.ChunkedArray) -> Upsert | None:
     both = pa.concat_tables([rows.cast(leaving.schema), leaving])
     marks = pa.array([False] * rows.num_rows + [True] * len(gone))
     return Upsert(both.append_column(GONE, marks), (GROUP,), delete_when=f"source.{GONE}")
+
+
+def _kept_by_delta(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_map(kind):
+        return _kept_by_delta(kind.key_type) and _kept_by_delta(kind.item_type)
+    if types.is_struct(kind):
+        return all(_kept_by_delta(one.type) for one in kind)
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _kept_by_delta(kind.value_type)
+    odd = (types.is_time(kind), types.is_duration(kind), types.is_interval(kind))
+    return not any(odd) and not types.is_null(kind) and not types.is_fixed_size_list(kind)
 
 
 def _fitted(rows: pa.Table, schema: pa.Schema, where: str) -> pa.Table:

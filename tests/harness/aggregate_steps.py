@@ -159,6 +159,7 @@ class InMemory:
 
     def __init__(self, spec: AggregateSpec, schema: pa.Schema = SCHEMA) -> None:
         self.derivation = Aggregates("gold.t", spec, [SOURCE])
+        self._spec = spec
         self._schema = schema
         self._source: dict[int, dict[str, Any]] = {}
         self._before: dict[int, dict[str, Any]] | None = None
@@ -188,6 +189,17 @@ class InMemory:
         """The aggregate table's rows."""
         names = self.derivation.query.outputs
         return [{name: row[name] for name in names} for row in self._target]
+
+    def whole_rows(self) -> list[dict[str, Any]]:
+        """The aggregate table's rows with what it keeps beside them."""
+        return self._target
+
+    def at_once(self) -> InMemory:
+        """The same source, followed in one step."""
+        found = InMemory(self._spec, self._schema)
+        found.upsert(pa.Table.from_pylist(self.source_rows(), schema=self._schema))
+        found.step()
+        return found
 
     def step(self) -> Deed:
         """Bring the aggregate table up to date."""
