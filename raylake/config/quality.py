@@ -160,17 +160,7 @@ Rule = Annotated[
     | Annotated[CustomRule, Tag("<custom>")],
     choose("rule"),
 ]
-AnyRule = (
-    NotNull
-    | Unique
-    | InRange
-    | Regex
-    | InSet
-    | Freshness
-    | SqlRule
-    | ForeignKey
-    | CustomRule
-)
+AnyRule = NotNull | Unique | InRange | Regex | InSet | Freshness | SqlRule | ForeignKey | CustomRule
 
 
 def whole(pattern: str) -> str:
@@ -188,7 +178,9 @@ def pattern_fault(pattern: str) -> str:
         try:
             pc.match_substring_regex(nothing, text)
         except pa.ArrowInvalid as error:
-            return str(error).split("\n", maxsplit=1)[0].removeprefix("Invalid regular expression: ")
+            return (
+                str(error).split("\n", maxsplit=1)[0].removeprefix("Invalid regular expression: ")
+            )
         except UnicodeEncodeError:
             return "it is not valid Unicode"
     return ""

@@ -151,4 +151,3 @@ def _unlike(value: Any, kind: pa.DataType, where: str, hint: str) -> RuleRefused
     return RuleRefused(
         f"{where}: the column is {kind_text(kind)}, and {shown} is no value of it", hint=hint
     )
-

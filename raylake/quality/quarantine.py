@@ -63,8 +63,15 @@ SCHEMA: Final = pa.schema(
         ("date", pa.date32()),
     ]
 )
-"""The columns of a quarantine table; a marker of a replay is the row with ``replayed_at`` and without ``row``."""
-_STATS: Final = ("rule", "source_version", "_offset", "quarantine_id", "quarantined_at", "replayed_at")
+"""The columns; what marks a replay is the row again with ``replayed_at`` and without ``row``."""
+_STATS: Final = (
+    "rule",
+    "source_version",
+    "_offset",
+    "quarantine_id",
+    "quarantined_at",
+    "replayed_at",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +186,10 @@ _OPEN: Final = """
                (PARTITION BY quarantine_id ORDER BY quarantined_at DESC) = 1)
     SELECT newest.* FROM newest LEFT JOIN last USING (quarantine_id)
     WHERE last.at IS NULL OR newest.quarantined_at > last.at
-    ORDER BY newest.quarantined_at, newest.quarantine_id"""
+    ORDER BY newest.quarantined_at, source_version, _topic, _partition, _offset, quarantine_id"""
 
 
-def _files(_target: Target, named: Sequence[Named]) -> Sequence[DataFile]:
+def _files(target: Target, named: Sequence[Named]) -> Sequence[DataFile]:  # noqa: ARG001
     return [file_from_json(entry) for one in named for entry in one.entries]
 
 
@@ -193,27 +200,33 @@ def _letters(origin: Origin, one: Rejected, counts: Counter[str]) -> pa.Table:
     place = {name: _column(rows, name) for name in COORDINATES}
     versions = _column(rows, SOURCE_VERSION)
     known = pc.fill_null(versions, span.last)
-    about = "\x1f".join((target.table_id, span.table_id, one.rule))
-    return pa.table(
-        {
-            "table": pa.repeat(target.name, count),
-            "rule": pa.repeat(one.rule, count),
-            "column": pa.repeat(one.column, count),
-            "value": one.values.cast(pa.string()),
-            "reason": pa.repeat(one.reason, count),
-            "severity": pa.repeat(one.severity, count),
-            "source": pa.repeat(span.source, count),
-            "source_table_id": pa.repeat(span.table_id, count),
-            "source_version": known,
-            "target_table_id": pa.repeat(target.table_id, count),
-            "row": pa.array(texts, pa.string()),
-            **place,
-            "quarantine_id": pa.array(_ids(about, texts, known, place, counts), pa.string()),
-            "quarantined_at": pa.repeat(pa.scalar(now, SCHEMA.field("quarantined_at").type), count),
-            "replayed_at": pa.nulls(count, SCHEMA.field("replayed_at").type),
-            "date": pa.repeat(pa.scalar(now.date(), pa.date32()), count),
-        }
-    ).select(SCHEMA.names).cast(SCHEMA)
+    about = f"{target.table_id}\x1f{span.table_id}\x1f{one.rule}"
+    return (
+        pa.table(
+            {
+                "table": pa.repeat(target.name, count),
+                "rule": pa.repeat(one.rule, count),
+                "column": pa.repeat(one.column, count),
+                "value": one.values.cast(pa.string()),
+                "reason": pa.repeat(one.reason, count),
+                "severity": pa.repeat(one.severity, count),
+                "source": pa.repeat(span.source, count),
+                "source_table_id": pa.repeat(span.table_id, count),
+                "source_version": known,
+                "target_table_id": pa.repeat(target.table_id, count),
+                "row": pa.array(texts, pa.string()),
+                **place,
+                "quarantine_id": pa.array(_ids(about, texts, known, place, counts), pa.string()),
+                "quarantined_at": pa.repeat(
+                    pa.scalar(now, SCHEMA.field("quarantined_at").type), count
+                ),
+                "replayed_at": pa.nulls(count, SCHEMA.field("replayed_at").type),
+                "date": pa.repeat(pa.scalar(now.date(), pa.date32()), count),
+            }
+        )
+        .select(SCHEMA.names)
+        .cast(SCHEMA)
+    )
 
 
 def _ids(

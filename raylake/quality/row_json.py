@@ -129,9 +129,7 @@ def _nested(kind: pa.DataType, of: Callable[[pa.DataType], Turn], pairs: Turn) -
     t = pa.types
     if t.is_struct(kind):
         turns = {field.name: of(field.type) for field in kind}
-        return lambda value: {
-            name: _or_none(turn, value.get(name)) for name, turn in turns.items()
-        }
+        return lambda value: {name: _or_none(turn, value.get(name)) for name, turn in turns.items()}
     if t.is_map(kind):
         key, item = of(kind.key_type), of(kind.item_type)
         return lambda value: [pairs((key(k), _or_none(item, v))) for k, v in value]

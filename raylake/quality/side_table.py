@@ -136,7 +136,9 @@ def follow_up(side: SideTable, target: Target, fill: Filling, clock: Clock) -> i
             continue
         if files is None or files[0] != (stored, newest):
             files = (stored, newest), fill(target, named)
-        if add(side, Addition(target, (side.app(target.table_id), newest), version, files[1]), clock):
+        if add(
+            side, Addition(target, (side.app(target.table_id), newest), version, files[1]), clock
+        ):
             return len(named)
     raise WriteConflict(
         f"{side.path}: others committed first {_TRIES} times", hint="try again when they are done"

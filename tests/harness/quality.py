@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from raylake.config.quality import Rule
 from raylake.quality.duck import ask
@@ -13,7 +14,6 @@ from raylake.quality.rules import Checked, Context, RuleSet
 from raylake.tables.errors import TableMissing, UnknownColumn
 from raylake.tables.expressions import Scope, condition
 from raylake.tables.requests import Read
-from pydantic import TypeAdapter
 
 NOW = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
 _RULE: TypeAdapter[Any] = TypeAdapter(Rule)
@@ -78,9 +78,9 @@ def check(
 
 def failed(rows: pa.Table, *rules: Any, **given: Any) -> list[int]:
     """The places of the rows that a single rule, set to quarantine, rejects."""
-    found = check(rows, *(one.model_copy(update={"on_failure": "quarantine"}) for one in rules), **given)
+    found = check(
+        rows, *(one.model_copy(update={"on_failure": "quarantine"}) for one in rules), **given
+    )
     places = sorted(place for one in found.rejected for place in one.places.to_pylist())
-    assert [not kept for kept in found.kept.to_pylist()] == [
-        at in places for at in range(rows.num_rows)
-    ]
+    assert [at for at, kept in enumerate(found.kept.to_pylist()) if not kept] == places
     return places

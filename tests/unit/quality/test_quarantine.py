@@ -112,7 +112,7 @@ def test_rows_are_open_once_and_until_they_were_replayed() -> None:
     assert marked.column("row").null_count == 1
     stored = pa.concat_tables([stored, refused, marked])
     for where in (None, "\"column\" = 'amount'", "row is not null", "replayed_at is null"):
-        left = select(lambda request: read(stored, request), where)  # noqa: B023
+        left = select(lambda request: read(stored, request), where)
         assert left.column("value").to_pylist() == ["x"], where
     rejected_again = letters(
         Origin(TARGET, SPAN, much_later + dt.timedelta(hours=1)), [rejected(came("x", "y"))]

@@ -223,8 +223,8 @@ def test_a_function_of_a_file_is_loaded_once(tmp_path: Path) -> None:
     rules = RuleSet.of([rule("custom", function=f"{file}:even", on_failure="quarantine")])
     file.unlink()
     rows = table([1, 2, 4], pa.int64())
-    from tests.harness.quality import NOW, Look
     from raylake.quality.rules import Context
+    from tests.harness.quality import NOW, Look
 
     context = Context(Look(rows, rows), NOW, "silver.t")
     assert rules.check(rows, context).kept.to_pylist() == [False, True, True]
@@ -289,9 +289,7 @@ def test_severity_and_names_are_in_the_result(caplog: pytest.LogCaptureFixture) 
     ]
     assert [one.levelname for one in caplog.records] == ["DEBUG", "WARNING", "ERROR"]
     assert found.kept.to_pylist() == [True] * 3
-    assert found.results[1].message == (
-        "2 of 3 rows (66.7 %): x is not at most 1; first: 2, 3"
-    )
+    assert found.results[1].message == ("2 of 3 rows (66.7 %): x is not at most 1; first: 2, 3")
     assert "widen the range" in found.results[1].recommendation
 
 

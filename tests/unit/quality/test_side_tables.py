@@ -110,7 +110,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.spec("E1")
-@pytest.mark.parametrize("point", ["quality.written", "quality.before_commit", "quality.after_commit"])
+@pytest.mark.parametrize(
+    "point", ["quality.written", "quality.before_commit", "quality.after_commit"]
+)
 def test_a_kill_anywhere_leaves_each_row_exactly_once(
     lake: Lake, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +140,9 @@ def test_a_kill_anywhere_leaves_each_row_exactly_once(
     assert len(lake.rows(lake.quarantine)) == 2
 
 
-def test_of_two_that_follow_up_at_once_one_adds(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_that_follow_up_at_once_one_adds(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake.commit(quarantine=lake.written("a"))
     real = faults.reach
 
@@ -262,7 +266,9 @@ def test_metadata_of_any_engine() -> None:
 
 
 def result(rule: str = "range(x)", failed: int = 0, **given: Any) -> RuleResult:
-    return RuleResult(rule, "accuracy", given.pop("severity", "error"), "continue", 4, failed, **given)
+    return RuleResult(
+        rule, "accuracy", given.pop("severity", "error"), "continue", 4, failed, **given
+    )
 
 
 def told(*results: RuleResult, at: dt.datetime = NOW) -> dict[str, Any]:
