@@ -6,7 +6,7 @@ Each is judged from the schema, the profile of the rows that came and what was m
 category          measured, by column                  found where it is
 ================  ===================================  ============================================
 completeness      share of rows without a value        above the mean by 3 deviations (each ≥ 1 %)
-accuracy          mean of numbers                      4 deviations from the mean (each ≥ 10 % of it)
+accuracy          mean of numbers                      4 deviations off the mean (each ≥ 10 % of it)
 consistency       type; mean length of texts           another type, a column that is gone; as
                                                        accuracy, ≥ 25 % and a character
 freshness         age of the newest time, seconds      above the mean by 4 deviations (each ≥ 60 s);
@@ -155,7 +155,8 @@ def _shares(
         usual = asked.past.usual(category, name)
         limit = min(1.0, usual.above(3, 0.01))
         if judged.expect(usual) and share > limit:
-            text = f"{said.format(name)} in {_percent(share)} of the rows; usually {_percent(usual.mean)}"
+            text = f"{said.format(name)} in {_percent(share)} of the rows"
+            text += f"; usually {_percent(usual.mean)}"
             judged.found.append(_Found(share, limit, text, advice.format(name)))
     return judged
 
@@ -263,7 +264,8 @@ def _uniqueness(asked: _Asked) -> _Judged:
         limit = usual.below(3, 0.03)
         told = judged.expect(usual) and rows >= _FEW_ROWS and usual.mean >= 0.9
         if told and share < limit:
-            text = f"{name} has {_percent(share)} distinct values a row; usually {_percent(usual.mean)}"
+            text = f"{name} has {_percent(share)} distinct values a row"
+            text += f"; usually {_percent(usual.mean)}"
             advice = f"find the writer that repeats rows; unique on {name} would name them"
             judged.found.append(_Found(share, limit, text, advice))
     if rows:

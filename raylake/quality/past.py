@@ -20,17 +20,17 @@ class Usual(NamedTuple):
     Attributes:
         mean: Their mean.
         deviation: Their standard deviation.
-        count: How many there are.
+        number: How many there are.
     """
 
     mean: float
     deviation: float
-    count: int
+    number: int
 
     @property
     def known(self) -> bool:
         """Whether there are enough to expect anything."""
-        return self.count >= ENOUGH_RESULTS
+        return self.number >= ENOUGH_RESULTS
 
     def above(self, times: float, least: float) -> float:
         """The mean and some deviations.

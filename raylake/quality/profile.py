@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from raylake.quality.bounds import is_text, kind_text
 from raylake.quality.duck import ask
+from raylake.quality.table_rules import hashes
 
 MAX_COLUMNS: Final = 200
 """Columns that are profiled: the first ones."""
@@ -78,9 +80,6 @@ def profile(rows: pa.Table) -> Profile:
         f"avg(({names[a]} > {names[b]})::DOUBLE) AS p{number}"
         for number, (a, b) in enumerate(pairs)
     ]
-    compared = [n for n, f in zip(names, fields, strict=True) if _comparable(f)]
-    if compared:
-        asked.append(f"approx_count_distinct(hash({', '.join(compared)})) AS whole")
     asked.append("count(*) AS n")
     found = ask(f"SELECT {', '.join(asked)} FROM batch", batch=read).to_pylist()[0]  # noqa: S608
     columns = {
@@ -91,15 +90,16 @@ def profile(rows: pa.Table) -> Profile:
         f"{fields[a].name} <= {fields[b].name}": float(found[f"p{number}"] or 0.0)
         for number, (a, b) in enumerate(pairs)
     }
-    return Profile(rows.num_rows, columns, _repeated(read, compared, found), disorder)
+    compared = [name for name, field in zip(names, fields, strict=True) if _comparable(field)]
+    return Profile(rows.num_rows, columns, _repeated(read, compared), disorder)
 
 
-def _repeated(rows: pa.Table, compared: Sequence[str], found: Mapping[str, Any]) -> float:
-    """Counted exactly only where the estimate leaves room for it."""
-    if not compared or found["whole"] > 1.1 * rows.num_rows:
+def _repeated(rows: pa.Table, compared: Sequence[str]) -> float:
+    if not compared:
         return 0.0
-    query = f"SELECT count(DISTINCT hash({', '.join(compared)})) AS n FROM batch"  # noqa: S608
-    return 1.0 - float(ask(query, batch=rows).to_pylist()[0]["n"]) / rows.num_rows
+    ordered = np.sort(hashes(rows, compared))
+    repeated = int(np.count_nonzero(ordered[1:] == ordered[:-1]))
+    return repeated / len(ordered)
 
 
 def _pairs(fields: Sequence[pa.Field]) -> list[tuple[int, int]]:

@@ -26,10 +26,10 @@ def at_most(column: pa.ChunkedArray, name: str) -> str | None:
     if not _prunable(column.type) or column.null_count == len(column):
         return None
     there = exp.column(name, quoted=True)
-    few = pc.unique(column) if len(column) <= 20 * MAX_VALUES else None
-    listed = few is not None and len(few) <= MAX_VALUES
+    few = pc.unique(column.slice(0, 20 * MAX_VALUES))
+    listed = len(column) <= 20 * MAX_VALUES and len(few) <= MAX_VALUES
     bounds = pc.min_max(column)
-    asked = few if listed else pa.array([bounds["min"], bounds["max"]], column.type)
+    asked = few if listed else [bounds["min"], bounds["max"]]
     try:
         values = [_literal(one.as_py()) for one in asked if one.is_valid]
     except (OverflowError, ValueError):  # a time beyond the years of Python

@@ -63,7 +63,11 @@ SCHEMA: Final = pa.schema(
         ("date", pa.date32()),
     ]
 )
+<<<<<<< HEAD
 """The columns of a quarantine table; a marker of a replay is the row with ``replayed_at`` and without ``row``."""
+=======
+"""The columns; what marks a replay is the row again with ``replayed_at`` and without ``row``."""
+>>>>>>> t10-quality
 _STATS: Final = (
     "rule",
     "source_version",
@@ -186,10 +190,10 @@ _OPEN: Final = """
                (PARTITION BY quarantine_id ORDER BY quarantined_at DESC) = 1)
     SELECT newest.* FROM newest LEFT JOIN last USING (quarantine_id)
     WHERE last.at IS NULL OR newest.quarantined_at > last.at
-    ORDER BY newest.quarantined_at, newest.quarantine_id"""
+    ORDER BY newest.quarantined_at, source_version, _topic, _partition, _offset, quarantine_id"""
 
 
-def _files(_target: Target, named: Sequence[Named]) -> Sequence[DataFile]:
+def _files(target: Target, named: Sequence[Named]) -> Sequence[DataFile]:  # noqa: ARG001
     return [file_from_json(entry) for one in named for entry in one.entries]
 
 
@@ -200,7 +204,11 @@ def _letters(origin: Origin, one: Rejected, counts: Counter[str]) -> pa.Table:
     place = {name: _column(rows, name) for name in COORDINATES}
     versions = _column(rows, SOURCE_VERSION)
     known = pc.fill_null(versions, span.last)
+<<<<<<< HEAD
     about = "\x1f".join((target.table_id, span.table_id, one.rule))
+=======
+    about = f"{target.table_id}\x1f{span.table_id}\x1f{one.rule}"
+>>>>>>> t10-quality
     return (
         pa.table(
             {

@@ -15,8 +15,13 @@ are logged as such, ``info`` stands in the history alone; a report calls a table
 
 No value (null) passes each rule but ``not_null`` and ``sql`` where its condition is false of it;
 NaN is a value, outside of every range and set. Each rule counts all rows that break it; a row that
-breaks several leaves under the first one that was written. ``unique`` and ``freshness`` are judged
-last, on the rows that stay.
+breaks several leaves under the first one that was written. ``freshness``, and after the
+transformation ``unique``, are judged last, on the rows that stay.
+
+``unique`` is about the whole table, with the rows that come: after the transformation the target
+without the rows that these replace by its keys, before it the source. Of rows that come and agree,
+the first stays. Two rows of one key are one row of the target, and never duplicates of each other.
+A row without a value in one of the columns agrees with none, as for UNIQUE in SQL.
 """
 
 from __future__ import annotations
@@ -158,15 +163,17 @@ class RuleSet:
         found: dict[str, _Found] = {}
         gone = row_rules.nobody(rows.num_rows)
         for one in self.rules:
-            if not isinstance(one.rule, Unique | Freshness):
-                found[one.name] = _judge(one, rows, context)
+            if not _is_late(one.rule):
+                found[one.name] = _judge(one, self.keys, rows, context)
                 if one.rule.on_failure == "quarantine":
                     gone |= found[one.name].failed
         gone |= self._unique(rows, gone, context, found)
         kept = pa.array(~gone)
         for one in self.rules:
             if isinstance(one.rule, Freshness):
-                found[one.name] = _fresh(one.rule, rows.filter(kept), context)
+                arrived = rows.select([one.rule.column])
+                arrived = arrived.filter(kept) if gone.any() else arrived
+                found[one.name] = _fresh(one.rule, arrived, context)
         results = tuple(_result(one, found[one.name], rows, context.now) for one in self.rules)
         _tell(results, context.target)
         self._abort(results, context.target)
@@ -180,31 +187,20 @@ class RuleSet:
         A row that leaves replaces nothing and stands in nobody's way, so they are judged until
         none leaves any more.
         """
-        about = [one for one in self.rules if isinstance(one.rule, Unique)]
-        taken = {one.name: self._taken(one, rows, context) for one in about}
+        about = [one for one in self.rules if isinstance(one.rule, Unique) and _is_late(one.rule)]
+        taken = {one.name: _taken(one, self.keys, rows, context) for one in about}
         for one in about:
             found[one.name] = _Found(row_rules.nobody(rows.num_rows))
         while True:
             before = int(np.count_nonzero(gone))
             for one in about:
-                places = np.flatnonzero(~gone)
-                stay = rows if len(places) == rows.num_rows else rows.take(pa.array(places))
-                uniqueness, values = taken[one.name]
-                failed = row_rules.nobody(rows.num_rows)
-                failed[places] = table_rules.duplicates(uniqueness, stay, values)
+                failed = table_rules.duplicates(taken[one.name], ~gone)
                 if one.rule.on_failure == "quarantine":
                     gone = gone | failed
                     failed |= found[one.name].failed
                 found[one.name] = _Found(failed)
             if int(np.count_nonzero(gone)) == before:
                 return gone
-
-    def _taken(
-        self, one: NamedRule, rows: pa.Table, context: Context
-    ) -> tuple[table_rules.Uniqueness, table_rules.TakenValues]:
-        whole = one.rule.when == "before"
-        about = table_rules.Uniqueness(one.columns, self.keys, whole)
-        return about, table_rules.TakenValues(about, rows, _table_of(one.rule, rows, context))
 
     def _abort(self, results: Sequence[RuleResult], target: str) -> None:
         for one in results:
@@ -251,7 +247,7 @@ class _Found:
         return [(one.columns[0] if len(one.columns) == 1 else "", self.failed)]
 
 
-def _judge(one: NamedRule, rows: pa.Table, context: Context) -> _Found:
+def _judge(one: NamedRule, keys: tuple[str, ...], rows: pa.Table, context: Context) -> _Found:
     rule, where = one.rule, one.where
     if isinstance(rule, NotNull):
         columns = tuple(row_rules.no_values(rule, rows))
@@ -262,6 +258,9 @@ def _judge(one: NamedRule, rows: pa.Table, context: Context) -> _Found:
     if isinstance(rule, ForeignKey):
         column = rows.column(rule.column)
         return _Found(table_rules.orphans(rule, column, _referred(rule, rows, context), where))
+    if isinstance(rule, Unique):
+        taken = _taken(one, keys, rows, context)
+        return _Found(table_rules.duplicates(taken, ~row_rules.nobody(rows.num_rows)))
     if isinstance(rule, InRange):
         return _Found(row_rules.out_of_range(rule, rows, where))
     if isinstance(rule, Regex):
@@ -273,6 +272,18 @@ def _judge(one: NamedRule, rows: pa.Table, context: Context) -> _Found:
     if isinstance(rule, CustomRule) and one.function is not None:
         return _Found(custom.judged(rule.function, one.function, rows))
     raise TypeError(f"{type(rule).__name__} is not judged row by row")
+
+
+def _is_late(rule: AnyRule) -> bool:
+    """Whether a rule is judged on the rows that stay; those of the source are in their table."""
+    return isinstance(rule, Freshness) or (isinstance(rule, Unique) and rule.when == "after")
+
+
+def _taken(
+    one: NamedRule, keys: tuple[str, ...], rows: pa.Table, context: Context
+) -> table_rules.TakenValues:
+    about = table_rules.Uniqueness(one.columns, keys, one.rule.when == "before")
+    return table_rules.TakenValues(about, rows, _table_of(one.rule, rows, context))
 
 
 def _fresh(rule: Freshness, rows: pa.Table, context: Context) -> _Found:

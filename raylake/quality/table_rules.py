@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -46,62 +47,64 @@ class Uniqueness:
 
 
 class TakenValues:
-    """What stands in a table's columns, read once where a rule is judged several times.
+    """The rows that come and what stands in the table, each looked at once.
 
     Args:
         about: The columns and keys.
-        rows: The rows whose values are looked for.
+        rows: The rows that come.
         read: Reads the table.
     """
 
     def __init__(self, about: Uniqueness, rows: pa.Table, read: Reader) -> None:
-        self._about = about
-        self._rows = complete(rows, about.columns)
+        self.about = about
+        self.rows = rows
+        self.whole = ~_has_null(rows, about.columns)
         self._read = read
-        self._found: pa.Table | None = None
 
-    def get(self) -> pa.Table:
+    @functools.cached_property
+    def hashes(self) -> _Hashes:
+        """Of the rows that come."""
+        return hashes(self.rows, self.about.columns)
+
+    @functools.cached_property
+    def there(self) -> pa.Table:
         """Rows of the table that share a hash with one of the rows: their columns and keys."""
-        if self._found is None:
-            self._found = self._look()
-        return self._found
-
-    def _look(self) -> pa.Table:
-        about, rows = self._about, self._rows
+        about, rows = self.about, self.rows
         names = list(dict.fromkeys((*about.columns, *(() if about.whole else about.keys))))
         wanted = pa.schema([(name, rows.schema.field(name).type) for name in names])
-        if rows.num_rows == 0:
-            return wanted.empty_table()
-        known = np.sort(hashes(rows, about.columns))
+        known = np.sort(self.hashes)
         found = []
         for part in batches(self._read, Read(_where(rows, about.columns), tuple(names))):
             alike = part.cast(wanted)
-            mine = hashes(alike, about.columns)
-            places = np.minimum(np.searchsorted(known, mine), len(known) - 1)
-            found.append(alike.filter(pa.array(known[places] == mine)))
+            theirs = hashes(alike, about.columns)
+            places = np.minimum(np.searchsorted(known, theirs), len(known) - 1)
+            same = pa.array(known[places] == theirs)
+            found.append(complete(alike.filter(same), about.columns))
         return pa.concat_tables([wanted.empty_table(), *found])
 
 
-def duplicates(about: Uniqueness, rows: pa.Table, taken: TakenValues) -> Mask:
-    """The rows that agree with another row of the table, or an earlier one of these.
+def duplicates(taken: TakenValues, stay: Mask) -> Mask:
+    """The rows that agree with another row of the table, or an earlier one that comes.
 
     Rows of one merge key are versions of one row, and never duplicates of each other; nor is a
     row one of that which it replaces. A row without a value in one of the columns agrees with
     none (as for UNIQUE in SQL).
+
+    Args:
+        taken: The rows and the table.
+        stay: The rows that are judged; others are as if they had not come.
     """
+    about, rows = taken.about, taken.rows
     failed = nobody(rows.num_rows)
-    if about.by_merge or rows.num_rows == 0:
+    places = np.flatnonzero(taken.whole & stay)
+    if about.by_merge or not len(places):
         return failed
-    whole = ~_has_null(rows, about.columns)
-    places = np.flatnonzero(whole)
-    asked = rows if len(places) == len(failed) else rows.filter(pa.array(whole))
-    mine = hashes(asked, about.columns)
-    there = taken.get()
+    mine = taken.hashes if len(places) == len(failed) else taken.hashes[places]
     suspects = _repeated(mine)
-    if there.num_rows:
-        suspects |= np.isin(mine, hashes(there, about.columns))
+    if taken.there.num_rows:
+        suspects |= np.isin(mine, hashes(taken.there, about.columns))
     if suspects.any():
-        failed[places[_exactly(about, asked, there, np.flatnonzero(suspects))]] = True
+        failed[_exactly(taken, stay, places[suspects])] = True
     return failed
 
 
@@ -234,43 +237,44 @@ def _repeated(mine: _Hashes) -> Mask:
 
 
 def _exactly(
-    about: Uniqueness, asked: pa.Table, there: pa.Table, suspects: npt.NDArray[np.int64]
+    taken: TakenValues, stay: Mask, suspects: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Which of the suspects are duplicates, judged by their values."""
+    """Which of the suspects are duplicates, judged by their values; their places."""
+    about, rows, there = taken.about, taken.rows, taken.there
     values = _letters(len(about.columns))
     keys = [f"k{number}" for number in range(0 if about.whole else len(about.keys))]
     columns = [*about.columns, *(about.keys if keys else ())]
-    some = asked.take(pa.array(suspects))
+    some = rows.take(pa.array(suspects))
     mine = pa.table([some.column(name) for name in columns], [*values, *keys])
     mine = mine.append_column("place", pa.array(suspects))
     theirs = pa.table([there.column(name) for name in columns], [*values, *keys])
-    replaced = asked.select(list(about.keys)).rename_columns(keys) if keys else mine
-    found = ask(
-        _query(values, keys, whole=about.whole), mine=mine, theirs=theirs, replaced=replaced
-    )
+    replaced = mine
+    if keys:
+        replaced = rows.select(list(about.keys)).filter(pa.array(stay)).rename_columns(keys)
+    query = _query(values, keys, whole=about.whole)
+    found = ask(query, mine=mine, theirs=theirs, replaced=replaced)
     return np.asarray(found.column("place").to_numpy(), np.int64)
 
 
 def _query(values: Sequence[str], keys: Sequence[str], *, whole: bool) -> str:
     """Which rows of ``mine`` are duplicates of an earlier one, or of one of ``theirs``."""
-    same = " AND ".join(f"m.{name} = t.{name}" for name in values)
     listed = ", ".join(values)
+    to_t, to_f = (" AND ".join(f"m.{v} = {side}.{v}" for v in values) for side in "tf")
     if whole:
         # The table holds the rows: another one agrees where it has more of them.
         return f"""
             WITH t AS (SELECT {listed}, count(*) AS n FROM theirs GROUP BY ALL),
-            m AS (SELECT *, count(*) OVER w AS n, min(place) OVER w AS first FROM mine
-                  WINDOW w AS (PARTITION BY {listed}))
-            SELECT m.place FROM m LEFT JOIN t ON {same}
-            WHERE m.place <> m.first OR COALESCE(t.n, 0) > m.n"""  # noqa: S608
+            f AS (SELECT {listed}, count(*) AS n, min(place) AS first FROM mine GROUP BY {listed})
+            SELECT m.place FROM mine AS m JOIN f ON {to_f} LEFT JOIN t ON {to_t}
+            WHERE m.place <> f.first OR COALESCE(t.n, 0) > f.n"""  # noqa: S608
     stays = f"ANTI JOIN replaced USING ({', '.join(keys)})" if keys else ""
     key = f"ROW({', '.join(keys)})" if keys else "place"
     return f"""
         WITH t AS (SELECT DISTINCT {listed} FROM theirs {stays}),
-        m AS (SELECT *, {key} AS its_key, first_value({key}) OVER
-              (PARTITION BY {listed} ORDER BY place) AS first FROM mine)
-        SELECT m.place FROM m LEFT JOIN t ON {same}
-        WHERE m.its_key IS DISTINCT FROM m.first OR t.{values[0]} IS NOT NULL"""  # noqa: S608
+        m AS (SELECT *, {key} AS its_key FROM mine),
+        f AS (SELECT {listed}, arg_min({key}, place) AS first FROM mine GROUP BY {listed})
+        SELECT m.place FROM m JOIN f ON {to_f} LEFT JOIN t ON {to_t}
+        WHERE m.its_key IS DISTINCT FROM f.first OR t.{values[0]} IS NOT NULL"""  # noqa: S608
 
 
 def _letters(count: int) -> list[str]:
