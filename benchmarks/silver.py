@@ -209,9 +209,7 @@ def _files(path: Path) -> list[str]:
 
 
 def _report(ours: list[tuple[float, float]], peer: list[tuple[float, float]], count: int) -> int:
-    own, other = (
-        [median(one[place] for one in took) for place in (0, 1)] for took in (ours, peer)
-    )
+    own, other = ([median(one[place] for one in took) for place in (0, 1)] for took in (ours, peer))
     ratio, cpu = other[0] / own[0], other[1] / own[1]
     rows = [["ours", *own, int(count / own[0])], ["spark", *other, int(count / other[0])]]
     table(rows, ["", "s", "CPU s", "records/s"])

@@ -63,11 +63,7 @@ SCHEMA: Final = pa.schema(
         ("date", pa.date32()),
     ]
 )
-<<<<<<< HEAD
-"""The columns of a quarantine table; a marker of a replay is the row with ``replayed_at`` and without ``row``."""
-=======
 """The columns; what marks a replay is the row again with ``replayed_at`` and without ``row``."""
->>>>>>> t10-quality
 _STATS: Final = (
     "rule",
     "source_version",
@@ -204,11 +200,7 @@ def _letters(origin: Origin, one: Rejected, counts: Counter[str]) -> pa.Table:
     place = {name: _column(rows, name) for name in COORDINATES}
     versions = _column(rows, SOURCE_VERSION)
     known = pc.fill_null(versions, span.last)
-<<<<<<< HEAD
-    about = "\x1f".join((target.table_id, span.table_id, one.rule))
-=======
     about = f"{target.table_id}\x1f{span.table_id}\x1f{one.rule}"
->>>>>>> t10-quality
     return (
         pa.table(
             {

@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import json
 import random
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 COUNTRIES = ("DE", "NO", "US", "FR")
 SEGMENTS = ("consumer", "business")
 START = dt.datetime(2026, 1, 30, 22, tzinfo=dt.UTC)
+BEGAN_MS = int(time.time() * 1000) - 3_600_000
 CENT = decimal.Decimal("0.01")
 
 
@@ -48,8 +50,9 @@ def events(count: int, seed: int, *, first: int = 0) -> list[Event]:
         }
         _spoil(draw, value)
         topic = ("orders.eu", "orders.us")[order % 2]
-        stamp = START + dt.timedelta(hours=30, seconds=n)
-        found.append(Event(topic, order % 3, f"o{order}", value, int(stamp.timestamp() * 1000)))
+        # A broker drops what is older than its retention.
+        stamp_ms = BEGAN_MS + 1000 * n
+        found.append(Event(topic, order % 3, f"o{order}", value, stamp_ms))
     return found
 
 
