@@ -157,7 +157,8 @@ def preview(
     _show(f"{table}: {found.rows.num_rows:,} rows", found.rows.slice(0, shown))
     _show(f"rejected: {found.rejected.num_rows:,} rows", found.rejected.slice(0, shown))
     if results:
-        print_table("rules", list(results[0]), [list(one.values()) for one in results])
+        names = ("rule", "severity", "failed", "rows", "message")
+        print_table("rules", names, [[one.get(name) for name in names] for one in results])
     stdout().print("nothing was written")
 
 
