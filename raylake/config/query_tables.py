@@ -1,4 +1,4 @@
-"""Which tables a query reads."""
+"""Which tables a query reads, and which columns it makes."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ def tables_of(sql: str) -> tuple[str, ...]:
     if not found:
         raise Invalid("the query reads no table", _HINT)
     return tuple(found)
+
+
+def columns_of(sql: str) -> tuple[str, ...] | None:
+    """The columns that a query makes; None: its text alone does not say that.
+
+    Raises:
+        Invalid: As :func:`tables_of`.
+    """
+    names = tuple(parsed_query(sql).named_selects)
+    return names if names and all(name not in ("", "*") for name in names) else None
 
 
 def parsed_query(sql: str) -> exp.Query:

@@ -35,3 +35,14 @@ def tables_of(query: str) -> tuple[str, ...]:
     queries = importlib.import_module("raylake.config.query_tables")
     found: tuple[str, ...] = queries.tables_of(query)
     return found
+
+
+def columns_of(query: str) -> tuple[str, ...] | None:
+    """The columns that a query makes; None: its text alone does not say that.
+
+    Raises:
+        Invalid: As :func:`tables_of`.
+    """
+    queries = importlib.import_module("raylake.config.query_tables")
+    found: tuple[str, ...] | None = queries.columns_of(query)
+    return found

@@ -121,6 +121,7 @@ def test_what_is_left_out_has_the_defaults() -> None:
         ("mode: upsert, keys: [id], columns: [id, 7]", "columns[1]", "text, not a number"),
         ("mode: upsert, keys: [id], columns: {id: idd}", "columns.id", "'idd' cannot be a column"),
         ("mode: upsert, keys: [id], partition_by: [month(at)]", "partition_by[0]", "not a way"),
+        ("mode: upsert, keys: [id], partition_by: [nme]", "partition_by[0]", "'nme' cannot"),
         (
             "mode: upsert, keys: [id], partition_by: [date(when)]",
             "partition_by[0]",
@@ -224,6 +225,31 @@ def test_queries_that_are_refused_at_their_line(sql: str, message: str) -> None:
     problem = refusal(text).at("gold.g.sql")
     assert message in problem["message"]
     assert problem["line"] == 9
+
+
+@pytest.mark.parametrize(
+    ("more", "at"),
+    [
+        ("partition_by: [dy]", "partition_by[0]"),
+        ("zorder_by: [id]", "zorder_by[0]"),
+        ("types: {m: long}", "types.m"),
+        ("quality: [{rule: range, column: m, min: 0}]", "quality[0].column"),
+    ],
+)
+def test_columns_that_a_query_does_not_make(more: str, at: str) -> None:
+    sql = "SELECT CAST(at AS DATE) AS day, count(*) AS n FROM bronze.t GROUP BY day"
+    text = bronze("topics: [a]") + f"gold:\n  g: {{mode: aggregate, sql: '{sql}', {more}}}\n"
+    assert "cannot be a column of it" in refusal(text).at(f"gold.g.{at}")["message"]
+    # What a star makes, or an expression without a name, is not known from the text.
+    assert load_text(text.replace("count(*) AS n", "*"))
+    assert load_text(text.replace("count(*) AS n", "count(*)"))
+
+
+def test_columns_that_a_query_makes() -> None:
+    sql = "SELECT CAST(at AS DATE) AS day, n, t.hour FROM bronze.t GROUP BY ALL"
+    more = "partition_by: [day, date(hour)], quality: [{rule: range, column: hour_date, min: 0}]"
+    text = bronze("topics: [a]") + f"gold:\n  g: {{mode: aggregate, sql: '{sql}', {more}}}\n"
+    assert load_text(text)
 
 
 def test_tables_of_a_query() -> None:
