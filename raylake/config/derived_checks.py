@@ -215,9 +215,8 @@ def _query_columns(at: Loc, table: Mapping[str, Any]) -> Iterator[Finding]:
         made = columns_of(str(table.get("sql")))
     except Invalid:
         return
-    known = {*(made or ()), *_partitions(table)}
     for where, column in _named(at, table):
-        if made is not None and column not in known:
+        if column not in made and column not in _partitions(table):
             yield _absent(where, column, made)
 
 
