@@ -101,7 +101,7 @@ def test_what_the_next_step_waits_for() -> None:
         ("SELECT date_trunc('hour', at) AS h, count(*) AS n FROM silver.o GROUP BY h", HOUR_MS),
         ("SELECT date_trunc('hour', at) AS x, count(*) AS n FROM silver.o GROUP BY 1", HOUR_MS),
         (
-            "SELECT count(*) AS n FROM silver.o GROUP BY date_trunc('minute', at), CAST(at AS DATE)",
+            "SELECT count(*) n FROM silver.o GROUP BY CAST(at AS DATE), date_trunc('minute', at)",
             MINUTE_MS,
         ),
         ("SELECT date_trunc('hour', max(at)) AS x, c FROM silver.o GROUP BY c", DAY_MS),
