@@ -15,13 +15,13 @@ from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.tables_there import is_table
 from raylake.errors import ConfigError
 from raylake.layers.derived import progress_app
+from raylake.layers.derived_table import last_said
 from raylake.layers.graph import Graph, Node, graph_of
 from raylake.layers.triggers import Fired, Trigger, interval_of
 from raylake.storage.place import place
-from raylake.tables.landing import KEY
 
 LOOK_BACK_VERSIONS: Final = 1000
-"""In so many versions the last step is looked for, and rows are counted."""
+"""Of so many versions the rows are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _progress(node: Node, graph: Graph, said: Mapping[str, Any], now_ms: int) ->
         raise TypeError(f"{node.name} does not follow from another table")
     own = LogReader(node.address).snapshot() if is_table(node.address) else None
     sources = tuple(_source(graph.node(name), own) for name in node.sources)
-    fired = Fired() if own is None else _fired(node.address, own.version)
+    fired = Fired.of(None if own is None else last_said(place(node.address)))
     error = said.get("error") or {}
     return TableProgress(
         table=node.name,
@@ -150,23 +150,3 @@ def _rows_after(address: str, processed: int, latest: int) -> int | None:
                     return None
                 total += int(records)
     return total
-
-
-def _fired(address: str, latest: int) -> Fired:
-    """What the last step's commit says."""
-    for version in range(latest, max(-1, latest - LOOK_BACK_VERSIONS), -1):
-        actions = log_files.read_commit(place(address), version)
-        if actions is None:
-            break
-        fired = Fired.of(_said(log_files.commit_info(actions)))
-        if fired.at_ms is not None:
-            return fired
-    return Fired()
-
-
-def _said(info: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    found = info.get(KEY)
-    if found is None and KEY in str(info.get("userMetadata", "")):
-        # Spark's commits have it there.
-        found = json.loads(info["userMetadata"]).get(KEY)
-    return found if isinstance(found, Mapping) else None

@@ -283,5 +283,5 @@ AnyDerived = AppendTable | UpsertTable | Scd1Table | Scd2Table | AggregateTable
 
 
 def sources_of(table: AnyDerived) -> tuple[str, ...]:
-    """The tables that it reads, ``layer.name`` each, once."""
+    """The tables that it reads, ``layer.name`` each; what it follows is the first."""
     return tables_of(table.sql) if isinstance(table, AggregateTable) else (table.from_,)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from raylake.config.addresses import is_local, normalise_table_address
 from raylake.config.columns import METADATA_COLUMNS, parse_partition
 from raylake.config.findings import Finding, Invalid, Loc, did_you_mean
-from raylake.config.sql import names_in, tables_of
+from raylake.config.sql import columns_of, names_in, tables_of
 from raylake.tables.table_properties import SPARK_ONLY
 
 Tables = Mapping[str, Mapping[str, Any]]
@@ -189,9 +189,12 @@ def _columns(
 ) -> Iterator[Finding]:
     """Columns that a table names and that it cannot have."""
     source = table.get("from")
-    came = columns_of(source, tables, data) if isinstance(source, str) else None
     at = place_of(name)
-    if came is None or table.get("mode") == "aggregate":
+    if table.get("mode") == "aggregate":
+        yield from _query_columns(at, table)
+        return
+    came = known_columns(source, tables, data) if isinstance(source, str) else None
+    if came is None:
         return
     renamed = table.get("columns")
     old = list(renamed.values() if isinstance(renamed, Mapping) else _texts(renamed))
@@ -204,6 +207,16 @@ def _columns(
     for where, column in _named(at, table):
         # A rule before the transformation speaks of the source's columns.
         if column not in made and column not in came:
+            yield _absent(where, column, made)
+
+
+def _query_columns(at: Loc, table: Mapping[str, Any]) -> Iterator[Finding]:
+    try:
+        made = columns_of(str(table.get("sql")))
+    except Invalid:
+        return
+    for where, column in _named(at, table):
+        if column not in made and column not in _partitions(table):
             yield _absent(where, column, made)
 
 
@@ -242,7 +255,7 @@ def _condition_columns(where: Loc, text: object, known: Collection[str]) -> Iter
         return
 
 
-def columns_of(name: str, tables: Tables, data: Mapping[str, Any]) -> frozenset[str] | None:
+def known_columns(name: str, tables: Tables, data: Mapping[str, Any]) -> frozenset[str] | None:
     """The columns that a table can have; None: that is not known before it is read.
 
     It is known where all begins with a bronze table of a given schema that takes no new fields.
@@ -287,12 +300,14 @@ def _made(table: Mapping[str, Any], came: Collection[str]) -> frozenset[str]:
 
 
 def _partitions(table: Mapping[str, Any]) -> set[str]:
+    """The columns that are made for partitions alone: of days and hours."""
     found = set()
     for text in _texts(table.get("partition_by")):
         try:
-            found.add(parse_partition(text).name)
+            one = parse_partition(text)
         except Invalid:
             continue
+        found |= {one.name} if one.transform != "column" else set()
     return found
 
 

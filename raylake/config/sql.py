@@ -7,9 +7,10 @@ processes that are handed a checked configuration.
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from raylake.config.findings import Invalid
-from raylake.tables.errors import BadRequest
+from raylake.errors import ConfigError
 
 
 def names_in(condition: str) -> list[tuple[str, ...]]:
@@ -21,17 +22,30 @@ def names_in(condition: str) -> list[tuple[str, ...]]:
     grammar = importlib.import_module("raylake.tables.expression_grammar")
     try:
         found: list[tuple[str, ...]] = grammar.names_in(condition, "this condition")
-    except BadRequest as error:
+    except ConfigError as error:
         raise Invalid(error.message, error.hint) from None
     return found
 
 
 def tables_of(query: str) -> tuple[str, ...]:
-    """The tables that a query reads, ``layer.name`` each, once; the same order each time.
+    """The tables that a query reads, ``layer.name`` each; the one that it follows is the first.
 
     Raises:
-        Invalid: It does not parse, is not one query, or reads something else than tables.
+        Invalid: It does not parse, or is not a query that a table can be kept by.
     """
-    queries = importlib.import_module("raylake.config.query_tables")
-    found: tuple[str, ...] = queries.tables_of(query)
+    found: tuple[str, ...] = _query(query).tables
     return found
+
+
+def columns_of(query: str) -> tuple[str, ...]:
+    """The columns that a query makes; raises as :func:`tables_of`."""
+    found: tuple[str, ...] = _query(query).outputs
+    return found
+
+
+def _query(text: str) -> Any:
+    queries = importlib.import_module("raylake.layers.query")
+    try:
+        return queries.parse_query(text)
+    except ConfigError as error:
+        raise Invalid(error.message, error.hint) from None

@@ -30,6 +30,7 @@ from raylake.layers.query_functions import (
 
 DIALECT: Final = "duckdb"
 MAX_CHARACTERS: Final = 20_000
+LAYERS: Final = ("bronze", "silver", "gold")
 OWN: Final = "raylake_"
 """What names of ours in a query begin with; a user's must not."""
 GROUP: Final = "_group"
@@ -58,6 +59,7 @@ _SELECT: Final = frozenset(
 )
 _TABLE: Final = frozenset({"this", "db", "alias", "joins"})
 _JOINS: Final = frozenset({"", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"})
+_NAMES: Final = "write layer.name: silver.orders"
 _READ_ONLY: Final = "one SELECT over tables of the lake is all that a derived table's sql may be"
 
 
@@ -97,18 +99,18 @@ class Query:
         return _refused(self.sql, what, node, hint)
 
 
-def parse_query(sql: str, tables: Iterable[str]) -> Query:
+def parse_query(sql: str, tables: Iterable[str] | None = None) -> Query:
     """A query, checked whole.
 
     Args:
         sql: One SELECT in DuckDB's dialect.
-        tables: The tables that there are, ``layer.name``.
+        tables: The tables that there are, ``layer.name``; None: that is asked elsewhere.
 
     Raises:
         QueryRefused: Saying what is wrong, where, and what to do.
     """
     tree = _parsed(sql)
-    known = sorted(set(tables))
+    known = None if tables is None else sorted(set(tables))
     names = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     for node in tree.walk():
         _check(sql, node)
@@ -120,7 +122,7 @@ def parse_query(sql: str, tables: Iterable[str]) -> Query:
         if name not in read:
             read.append(name)
     if not read:
-        raise _refused(sql, "reads no table", None, f"write FROM layer.name; {_known(known)}")
+        raise _refused(sql, "reads no table", None, f"write FROM layer.name; {_known(known or [])}")
     return Query(sql, tuple(read), _outputs(sql, tree), tree)
 
 
@@ -276,7 +278,7 @@ def _in_order(tree: exp.Query) -> Iterator[exp.Table]:
     yield from tree.find_all(exp.Table, bfs=False)
 
 
-def _table(sql: str, table: exp.Table, known: list[str]) -> str:
+def _table(sql: str, table: exp.Table, known: list[str] | None) -> str:
     if not isinstance(table.this, exp.Identifier):
         called = table.this
         name = called.name.lower() if isinstance(called, exp.Anonymous) else called.key
@@ -286,7 +288,9 @@ def _table(sql: str, table: exp.Table, known: list[str]) -> str:
         what = f"reads {table.name} with {odd[0].replace('_', ' ').upper()}"
         raise _refused(sql, what, table, "name the table alone")
     name = ".".join(part.name for part in table.parts)
-    if name not in known:
+    if known is None and (len(table.parts) != 2 or table.db not in LAYERS):
+        raise _refused(sql, f"reads {name!r}, which is no table's name", table, _NAMES)
+    if known is not None and name not in known:
         what = f"reads {name!r}, which is no table here"
         raise _refused(sql, what, table, did_you_mean(name, known) or _known(known))
     return name

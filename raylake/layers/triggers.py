@@ -17,8 +17,7 @@ from sqlglot import exp
 from raylake.config.columns import PartitionField
 from raylake.config.cron import Cron, parse_cron
 from raylake.config.derived import AggregateTable, AnyDerived
-from raylake.config.findings import Invalid
-from raylake.config.query_tables import parsed_query
+from raylake.layers.query import parse_query
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
@@ -159,12 +158,8 @@ def _of_partition(one: PartitionField) -> int:
 
 
 def _of_query(sql: str) -> list[int]:
-    try:
-        tree = parsed_query(sql)
-    except Invalid:
-        return []
     found = []
-    for select in tree.find_all(exp.Select):
+    for select in parse_query(sql).tree.find_all(exp.Select):
         group = select.args.get("group")
         named = {one.alias: one.this for one in select.expressions if isinstance(one, exp.Alias)}
         by_all = group is not None and group.args.get("all")

@@ -144,7 +144,8 @@ class ZOrder:
 class Vacuum:
     """Delete files that no version within the retention needs.
 
-    Files younger than the retention always stay: a writer may be about to commit them.
+    Files younger than the retention always stay: a writer may be about to commit them. So do files
+    of versions that a reader's lease holds (:mod:`raylake.delta.leases`).
 
     Attributes:
         retention_hours: How long versions stay readable; None: the table's

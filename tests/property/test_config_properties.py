@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raylake.config import load_bytes, normalise_table_address
+from raylake.config.cron import parse_cron
 from raylake.config.findings import Invalid
 from raylake.config.positions import parse
+from raylake.config.sql import names_in, tables_of
 from raylake.config.units import (
     format_duration,
     format_ratio,
@@ -22,6 +25,8 @@ from raylake.config.units import (
     parse_size,
 )
 from raylake.errors import ConfigError
+from tests.unit.config.loading import bronze
+from tests.unit.config.test_derived_tables import CLOSED, FULL
 
 ORDERS = (Path(__file__).parents[2] / "examples" / "orders.yaml").read_bytes()
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -70,18 +75,81 @@ def _spots(data: Any, loc: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-SPOTS = _spots(parse(ORDERS).data)
+DERIVED = (bronze(CLOSED) + FULL).encode()
+SPOTS = [(raw, loc) for raw in (ORDERS, DERIVED) for loc in _spots(parse(raw).data)]
+WORDS = st.sampled_from(
+    ["silver.s", "gold.past", "bronze.t", "date(at)", "* * * * *", "source.x > 1", "scd2"]
+)
+SQL = ["SELECT", "FROM", "silver.a", "(", ")", "*", ",", "'", "1", "UNION", "--", ";", "::", "\\"]
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(SPOTS), VALUES)
-def test_any_value_at_any_place(loc: tuple[Any, ...], value: Any) -> None:
-    data = parse(ORDERS).data
+@given(st.sampled_from(SPOTS), VALUES | WORDS)
+def test_any_value_at_any_place(spot: tuple[bytes, tuple[Any, ...]], value: Any) -> None:
+    raw, loc = spot
+    data = parse(raw).data
     here: Any = data
     for part in loc[:-1]:
         here = here[part]
     here[loc[-1]] = value
     _load(json.dumps(data).encode(), path="p.json")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(SQL), max_size=8).map(" ".join) | st.text(max_size=15))
+def test_any_text_as_sql_or_schedule(text: str) -> None:
+    for read in (tables_of, names_in, parse_cron):
+        with contextlib.suppress(Invalid):
+            read(text)
+
+
+def _allowed(field: str, value: int, low: int, high: int) -> bool:
+    """Whether a field of a schedule allows a number, told item by item."""
+    for item in field.split(","):
+        span, _, step = item.partition("/")
+        first, dash, last = span.partition("-")
+        start = low if span == "*" else int(first)
+        end = high if span == "*" or (step and not dash) else int(last or first)
+        if start <= value <= end and (value - start) % int(step or 1) == 0:
+            return True
+    return False
+
+
+def _matches(text: str, ms: int) -> bool:
+    at = dt.datetime.fromtimestamp(ms / 1000, dt.UTC)
+    minute, hour, day, month, weekday = text.split()
+    of_day = _allowed(day, at.day, 1, 31)
+    number = at.isoweekday()
+    of_week = any(_allowed(weekday, n, 0, 7) for n in ((0, 7) if number == 7 else (number,)))
+    both = "*" in (day[0], weekday[0])
+    return (
+        _allowed(minute, at.minute, 0, 59)
+        and _allowed(hour, at.hour, 0, 23)
+        and _allowed(month, at.month, 1, 12)
+        and (of_day and of_week if both else of_day or of_week)
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(
+        st.sampled_from(["*", "0", "*/17", "5-40/7", "3,59", "30/20"]),
+        st.sampled_from(["*", "0", "*/5", "23", "6-8"]),
+        st.sampled_from(["*", "1", "28-31", "*/2"]),
+        st.sampled_from(["*", "1-12", "*/1"]),
+        st.sampled_from(["*", "0", "7", "1-5", "*/3"]),
+    ).map(" ".join),
+    st.integers(0, 3_000_000_000_000),
+)
+def test_the_next_moment_of_a_schedule_is_the_first_that_matches(text: str, ms: int) -> None:
+    found = parse_cron(text).next_after(ms)
+    assert found is not None
+    first = ms // 60_000 * 60_000 + 60_000
+    limit = first + 5 * 86_400_000
+    assert next((t for t in range(first, limit, 60_000) if _matches(text, t)), None) == (
+        found if found < limit else None
+    )
+    assert _matches(text, found)
 
 
 @settings(max_examples=60, deadline=None)

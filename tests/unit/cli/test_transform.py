@@ -55,7 +55,7 @@ def fill(config: Pipeline, *, processed: int | None, versions: int = 3) -> None:
         write_deltalake(bronze, ROWS, mode="append")
     if processed is None:
         return
-    step = {"raylake_operation": {"batch": "b", "at_ms": 7_200_000, "watermark_ms": 5}}
+    step = {"raylake_operation": {"step": {}, "at_ms": 7_200_000, "watermark_ms": 5}}
     write_deltalake(
         f"{config.lake}/silver/orders",
         ROWS,

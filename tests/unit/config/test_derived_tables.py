@@ -49,7 +49,7 @@ gold:
   days:
     mode: aggregate
     sql: |
-      WITH s AS (SELECT * FROM silver.s) SELECT s.at, count(*) AS n
+      WITH s AS (SELECT at, key FROM silver.s) SELECT s.at, count(*) AS n
       FROM s JOIN silver.now AS now ON s.key = now.key GROUP BY s.at
     trigger: watermark
 """
@@ -121,6 +121,7 @@ def test_what_is_left_out_has_the_defaults() -> None:
         ("mode: upsert, keys: [id], columns: [id, 7]", "columns[1]", "text, not a number"),
         ("mode: upsert, keys: [id], columns: {id: idd}", "columns.id", "'idd' cannot be a column"),
         ("mode: upsert, keys: [id], partition_by: [month(at)]", "partition_by[0]", "not a way"),
+        ("mode: upsert, keys: [id], partition_by: [nme]", "partition_by[0]", "'nme' cannot"),
         (
             "mode: upsert, keys: [id], partition_by: [date(when)]",
             "partition_by[0]",
@@ -207,16 +208,16 @@ def test_columns_follow_from_table_to_table_where_they_are_known() -> None:
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
-        ("SELEC x", "query"),
+        ("SELEC x", "no SELECT"),
         ("SELECT FROM WHERE", "parse"),
-        ("SELECT 1", "reads no table"),
-        ("SELECT * FROM orders", "'orders' does not name a table"),
-        ("SELECT * FROM tin.orders", "'tin.orders' does not name a table"),
-        ("SELECT * FROM silver.nothing", "neither declared in this file nor a table of the lake"),
-        ("SELECT * FROM read_csv('/etc/passwd')", "not a table of the lake"),
-        ("DELETE FROM bronze.t", "delete is not a query"),
-        ("SELECT 1 FROM bronze.t; SELECT 2 FROM bronze.t", "not one query"),
-        ("INSERT INTO bronze.t SELECT * FROM bronze.t", "insert is not a query"),
+        ("SELECT 1 AS a", "reads no table"),
+        ("SELECT a FROM orders", "reads 'orders', which is no table's name"),
+        ("SELECT a FROM tin.orders", "'tin.orders', which is no table's name"),
+        ("SELECT a FROM silver.nothing", "neither declared in this file nor a table of the lake"),
+        ("SELECT a FROM read_csv('/etc/passwd')", "it has read_csv()"),
+        ("DELETE FROM bronze.t", "no SELECT but DELETE"),
+        ("SELECT a FROM bronze.t; SELECT a FROM bronze.t", "2 statements"),
+        ("INSERT INTO bronze.t SELECT a FROM bronze.t", "no SELECT but INSERT"),
     ],
 )
 def test_queries_that_are_refused_at_their_line(sql: str, message: str) -> None:
@@ -226,11 +227,36 @@ def test_queries_that_are_refused_at_their_line(sql: str, message: str) -> None:
     assert problem["line"] == 9
 
 
+@pytest.mark.parametrize(
+    ("more", "at"),
+    [
+        ("partition_by: [dy]", "partition_by[0]"),
+        ("zorder_by: [id]", "zorder_by[0]"),
+        ("types: {m: long}", "types.m"),
+        ("quality: [{rule: range, column: m, min: 0}]", "quality[0].column"),
+    ],
+)
+def test_columns_that_a_query_does_not_make(more: str, at: str) -> None:
+    sql = "SELECT CAST(at AS DATE) AS day, count(*) AS n FROM bronze.t GROUP BY day"
+    text = bronze("topics: [a]") + f"gold:\n  g: {{mode: aggregate, sql: '{sql}', {more}}}\n"
+    assert "cannot be a column of it" in refusal(text).at(f"gold.g.{at}")["message"]
+
+
+def test_columns_that_a_query_makes() -> None:
+    sql = "SELECT CAST(at AS DATE) AS day, n, t.hour FROM bronze.t GROUP BY ALL"
+    more = "partition_by: [day, date(hour)], quality: [{rule: range, column: hour_date, min: 0}]"
+    text = bronze("topics: [a]") + f"gold:\n  g: {{mode: aggregate, sql: '{sql}', {more}}}\n"
+    assert load_text(text)
+
+
 def test_tables_of_a_query() -> None:
-    assert tables_of('SELECT * FROM "silver"."a" x, gold.b, silver.a') == ("silver.a", "gold.b")
-    nested = "SELECT * FROM (SELECT * FROM silver.x WHERE id IN (SELECT id FROM silver.y))"
+    of_both = 'SELECT x.a FROM "silver"."a" AS x, gold.b, silver.a'
+    assert tables_of(of_both) == ("silver.a", "gold.b")
+    nested = "SELECT a FROM (SELECT a FROM silver.x WHERE id IN (SELECT id FROM silver.y)) AS z"
     assert tables_of(nested) == ("silver.x", "silver.y")
-    assert tables_of("SELECT 1 FROM silver.a UNION ALL SELECT 2 FROM silver.b") == (
+    with_first = "WITH z AS (SELECT a FROM silver.x) SELECT y.a FROM silver.y JOIN z ON y.a = z.a"
+    assert tables_of(with_first) == ("silver.y", "silver.x")
+    assert tables_of("SELECT a FROM silver.a UNION ALL SELECT a FROM silver.b") == (
         "silver.a",
         "silver.b",
     )
@@ -252,7 +278,7 @@ def test_a_circle_is_named_once_at_its_first_table() -> None:
         "  a: {from: gold.c, mode: append}\n"
         "  b: {from: silver.a, mode: append}\n"
         "gold:\n"
-        "  c: {mode: aggregate, sql: 'SELECT * FROM silver.b JOIN silver.ok USING (x)'}\n"
+        "  c: {mode: aggregate, sql: 'SELECT x FROM silver.b JOIN silver.ok USING (x)'}\n"
     )
     problem = refusal(text).one
     assert problem["loc"] == "silver.a"

@@ -21,7 +21,7 @@ silver:
   a: {from: bronze.t, mode: upsert, keys: [id], sequence_by: [at, n], path: ./elsewhere/a}
   b: {from: silver.a, mode: append, where: "n > 1"}
 gold:
-  days: {mode: aggregate, sql: "SELECT day, count(*) FROM silver.b JOIN silver.a USING (id) GROUP BY day", trigger: watermark}
+  days: {mode: aggregate, sql: "SELECT day, count(*) AS n FROM silver.b JOIN silver.a USING (id) GROUP BY day", trigger: watermark}
   past: {from: silver.a, mode: scd2, keys: [id], track: [n], sequence_by: at}
   end: {from: silver.b, mode: scd1, keys: [id], resolve: target}
 """  # noqa: E501

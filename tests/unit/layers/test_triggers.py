@@ -96,14 +96,17 @@ def test_what_the_next_step_waits_for() -> None:
 @pytest.mark.parametrize(
     ("sql", "interval_ms"),
     [
-        ("SELECT country, count(*) FROM silver.o GROUP BY country", DAY_MS),
-        ("SELECT CAST(at AS DATE) AS day, count(*) FROM silver.o GROUP BY day", DAY_MS),
-        ("SELECT date_trunc('hour', at) AS h, count(*) FROM silver.o GROUP BY h", HOUR_MS),
-        ("SELECT date_trunc('hour', at), count(*) FROM silver.o GROUP BY 1", HOUR_MS),
-        ("SELECT count(*) FROM silver.o GROUP BY date_trunc('minute', at), at::DATE", MINUTE_MS),
-        ("SELECT date_trunc('hour', max(at)), c FROM silver.o GROUP BY c", DAY_MS),
-        ("SELECT date_trunc('hour', at) AS h, count(*) FROM silver.o GROUP BY ALL", HOUR_MS),
-        ("SELECT date_trunc('month', at) AS m, count(*) FROM silver.o GROUP BY ALL", DAY_MS),
+        ("SELECT country, count(*) AS n FROM silver.o GROUP BY country", DAY_MS),
+        ("SELECT CAST(at AS DATE) AS day, count(*) AS n FROM silver.o GROUP BY day", DAY_MS),
+        ("SELECT date_trunc('hour', at) AS h, count(*) AS n FROM silver.o GROUP BY h", HOUR_MS),
+        ("SELECT date_trunc('hour', at) AS x, count(*) AS n FROM silver.o GROUP BY 1", HOUR_MS),
+        (
+            "SELECT count(*) n FROM silver.o GROUP BY CAST(at AS DATE), date_trunc('minute', at)",
+            MINUTE_MS,
+        ),
+        ("SELECT date_trunc('hour', max(at)) AS x, c FROM silver.o GROUP BY c", DAY_MS),
+        ("SELECT date_trunc('hour', at) AS h, count(*) AS n FROM silver.o GROUP BY ALL", HOUR_MS),
+        ("SELECT date_trunc('month', at) AS m, count(*) AS n FROM silver.o GROUP BY ALL", DAY_MS),
     ],
 )
 def test_the_interval_of_a_query(sql: str, interval_ms: int) -> None:
