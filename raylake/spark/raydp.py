@@ -8,9 +8,11 @@ holds the master, which only passes on what the driver asks for. The executors a
 
 from __future__ import annotations
 
-import json
 import os
+import re
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,7 @@ from raylake.spark.resources import Executor
 
 MASTER_URL: Final = "ray"
 """What a driver is submitted with, before its master is there."""
+_UNPACKED: Final = re.compile(r" (/tmp/ray/\d+/libcore_worker_library_java\.so)$", re.MULTILINE)
 _FIRST, _LAST = ("raydp", "pyspark"), ("ray",)
 
 
@@ -119,11 +122,12 @@ class Master:
     """
 
     def __init__(self, jvm: Any, options: Mapping[str, str], jars: Sequence[Path]) -> None:
-        kind = jvm.org.apache.spark.deploy.raydp.RayAppMaster
-        kind.setProperties(json.dumps(options))
+        for name, value in options.items():
+            jvm.java.lang.System.setProperty(name, value)
         self._ray = jvm.io.ray.api.Ray
         self._ray.init()
-        self._master = kind(os.pathsep.join(map(str, jars)))
+        raydp = jvm.org.apache.spark.deploy.raydp
+        self._master = raydp.RayAppMaster(os.pathsep.join(map(str, jars)))
 
     def url(self) -> str:
         """Where the driver registers."""
@@ -133,6 +137,27 @@ class Master:
         """End it, and the executors with their owner's connection."""
         self._master.stop()
         self._ray.shutdown()
+
+
+def share_library(maps: str, session: Path) -> None:
+    """Let executors load the native library of Ray that the driver's JVM unpacked.
+
+    A driver in Java unpacks it into a folder of its own, which nobody deletes: 41 MB with each
+    start. Ray's workers unpack it again unless it lies in the folder of the session.
+
+    Args:
+        maps: The files that the JVM has mapped, as ``/proc/<pid>/maps`` shows them.
+        session: The session's folder.
+    """
+    for own in {Path(found) for found in _UNPACKED.findall(maps)}:
+        shared = session / own.name
+        with suppress(OSError):
+            if not shared.exists():
+                # It may be another disk: nobody is to find half of it.
+                part = shared.with_suffix(f".{own.parent.name}")
+                shutil.move(own, part)
+                part.rename(shared)
+            shutil.rmtree(own.parent)
 
 
 def _jars(package: str) -> list[Path]:

@@ -27,6 +27,7 @@ from raylake.spark.raydp import (
     ray_options,
     raydp_settings,
     reserved_settings,
+    share_library,
 )
 from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
 from raylake.spark.settings import SparkSetup, session_settings, store_settings
@@ -169,6 +170,9 @@ def _started(
     with ExitStack() as undo:
         undo.callback(process.kill)
         master = Master(gateway.jvm, ray, jars)
+        with suppress(OSError):
+            mapped = Path(f"/proc/{process.pid}/maps").read_text()
+            share_library(mapped, Path(ray["ray.session-dir"]))
         said.setMaster(master.url()).setAppName(NAME)
         SparkContext(conf=said, gateway=gateway)
         session = RayDPSession(SparkSession.builder.getOrCreate(), process, master, reservation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from raylake.spark.raydp import (
     ray_options,
     raydp_settings,
     reserved_settings,
+    share_library,
 )
 from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
 from raylake.spark.settings import session_settings, store_settings
@@ -256,3 +258,24 @@ def test_the_drivers_jvm_is_connected_to_the_ray_of_its_node() -> None:
     assert said["ray.address"] == "10.0.0.1:6379"
     assert said["ray.job.namespace"] == "mine"
     assert all(isinstance(value, str) for value in said.values())
+
+
+def test_the_library_that_the_driver_unpacked_is_the_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "libcore_worker_library_java.so"
+    session = tmp_path / "session"
+    session.mkdir()
+    pattern = re.compile(rf" ({tmp_path}/ray/\d+/{re.escape(name)})$", re.MULTILINE)
+    monkeypatch.setattr("raylake.spark.raydp._UNPACKED", pattern)
+    for n, text in enumerate(("first", "second")):
+        own = tmp_path / "ray" / f"17953479{n}" / name
+        own.parent.mkdir(parents=True)
+        own.write_text(text)
+        (own.parent / "file_lock").touch()
+        line = f"7f00-7f01 r-xp 00000000 fe:00 1{n}    {own}\n"
+        share_library(line + line + "7f02-7f03 r-xp 00000000 fe:00 9    /lib/libc.so\n", session)
+        assert not own.parent.exists()
+        assert [one.name for one in session.iterdir()] == [name]
+        assert (session / name).read_text() == "first", "what others may have loaded stays"
+    share_library(f"7f00-7f01 r-xp 00000000 fe:00 1    {tmp_path}/ray/1/{name}\n", session)
