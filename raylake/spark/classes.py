@@ -98,7 +98,11 @@ class ClassArchive:
 
     def recorded_bytes(self) -> int:
         """How much was written down so far."""
-        return sum(path.stat().st_size for path in self._lists())
+        written = 0
+        for path in self._lists():
+            with suppress(FileNotFoundError):  # another process has made the archive of it
+                written += path.stat().st_size
+        return written
 
     def make_when_settled(self, clock: Clock) -> None:
         """Wait until nothing is added to what was written down, then :meth:`make` it."""
