@@ -33,16 +33,23 @@ def spark_java(environ: Mapping[str, str] = os.environ) -> Java:
         ) from error
 
 
-def check_node_java(environ: Mapping[str, str] = os.environ) -> None:
+def check_node_java(environ: Mapping[str, str] = os.environ, known: Java | None = None) -> Path:
     """Check that this Ray node can start executors: Ray starts them with the PATH's ``java``.
+
+    Args:
+        environ: Where the ``PATH`` is looked up.
+        known: A Java that was asked for its version already.
+
+    Returns:
+        The command that executors are started with.
 
     Raises:
         JavaMissing: The PATH that Ray's node was started with has no Java 17.
     """
     found = shutil.which("java", path=environ.get("PATH"))
-    major = None if found is None else major_of(Path(found))
-    if major == SPARK_JAVA:
-        return
+    major = None if found is None else _major(Path(found), known)
+    if found is not None and major == SPARK_JAVA:
+        return Path(found)
     what = "no java" if found is None else f"{found}, which is version {major}"
     raise JavaMissing(
         f"Ray starts Spark's executors with the `java` of its nodes' PATH, and this node's has "
@@ -50,6 +57,12 @@ def check_node_java(environ: Mapping[str, str] = os.environ) -> None:
         hint=f"put a Java {SPARK_JAVA} on the PATH before `ray start`, on each node that executors "
         "may run on",
     )
+
+
+def _major(executable: Path, known: Java | None) -> int | None:
+    if known is not None and executable.resolve() == known.executable.resolve():
+        return known.major
+    return major_of(executable)
 
 
 def driver_environment(java: Java, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from raylake.clock import Clock, Deadline
 from raylake.errors import RayLakeError
+from raylake.spark.classes import ClassArchive
 from raylake.spark.errors import SparkNotInstalled, SparkNotReady, SparkUnavailable
 from raylake.spark.jars import delta_jars
 from raylake.spark.java import check_node_java, driver_environment, spark_java
+from raylake.spark.raydp import (
+    Master,
+    add_java_options,
+    class_path,
+    ray_options,
+    raydp_settings,
+    reserved_settings,
+    share_library,
+)
 from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
 from raylake.spark.settings import SparkSetup, session_settings, store_settings
 from raylake.storage.access import use_stores
 
 RESERVATION: Final = "raylake/spark"
 """The placement group's name."""
-APP_MASTER: Final = "RAY_APP_MASTER"
-"""The name that RayDP gives its master: there is one in a namespace."""
+NAME: Final = "raylake"
 LOOK_AGAIN_S: Final = 0.05
-STOPPED_WITHIN_S: Final = 15.0
 _PACKAGES: Final = ("pyspark", "raydp", "delta")
 
 
@@ -31,16 +44,20 @@ class RayDPSession:
     """A session that is up (:class:`raylake.spark.host.LiveSession`).
 
     Args:
-        root: RayDP's ``SparkSession``.
+        root: Its ``SparkSession``.
+        process: The driver's JVM.
+        master: RayDP's, in that JVM.
         reservation: The executors' placement group; None when their number follows the work.
-        clock: Time.
     """
 
-    def __init__(self, root: Any, reservation: Any, clock: Clock) -> None:
+    def __init__(
+        self, root: Any, process: subprocess.Popen[bytes], master: Master, reservation: Any
+    ) -> None:
         self._root = root
         self._context = root.sparkContext
+        self._process = process
+        self._master = master
         self._reservation = reservation
-        self._clock = clock
 
     def session(self, table: str) -> Any:
         """A new ``SparkSession``, which knows how to reach one table, and no other's keys.
@@ -63,7 +80,7 @@ class RayDPSession:
 
     def alive(self) -> bool:
         """Whether the driver's JVM is there."""
-        return self._context._gateway.proc.poll() is None  # noqa: SLF001
+        return self._process.poll() is None
 
     def enter_group(self, group: str, what: str) -> None:
         """See :class:`~raylake.spark.operations.JobGroups`."""
@@ -75,19 +92,22 @@ class RayDPSession:
 
     def kill(self) -> None:
         """End the driver's process, whatever it does; its executors end with it."""
-        self._context._gateway.proc.kill()  # noqa: SLF001
+        self._process.kill()
 
     def stop(self) -> None:
-        """Give executors, masters and the reservation back."""
-        import raydp
-        from ray.util import remove_placement_group
-
+        """Give executors and the reservation back."""
         try:
-            raydp.stop_spark()
+            self._root.stop()
+            self._master.stop()
         finally:
-            if self._reservation is not None:
-                remove_placement_group(self._reservation)
-        _wait(lambda: not _named(), Deadline.after(STOPPED_WITHIN_S, self._clock))
+            _forget(self._reservation)
+
+    def warm_up(self) -> None:
+        """Plan and run a first small job, which waits for an executor; for a thread of its own."""
+        from py4j.protocol import Py4JError
+
+        with suppress(Py4JError):
+            self._root.range(1).count()
 
 
 def start_session(setup: SparkSetup, clock: Clock) -> RayDPSession:
@@ -104,29 +124,60 @@ def start_session(setup: SparkSetup, clock: Clock) -> RayDPSession:
     deadline = Deadline.after(setup.spark.start_timeout_s, clock)
     refuse_missing()
     java = spark_java()
-    check_node_java()
-    jars = delta_jars(java)
+    node_java = check_node_java(known=java)
+    jars = class_path(delta_jars(java))
     executor, count = Executor.of(setup.spark), setup.spark.executors.min
-    refuse_too_few(executor, count, _nodes(), _growth())
-    refuse_other_machines(executor, _machines(), _own_address())
+    nodes, own = _nodes()
+    refuse_too_few(executor, count, [dict(one["Resources"]) for one in nodes], _growth())
+    machines = [(one["NodeManagerAddress"], dict(one["Resources"])) for one in nodes]
+    refuse_other_machines(executor, machines, own["NodeManagerAddress"])
     os.environ.update(driver_environment(java))
     use_stores(setup.stores)
-    settings = session_settings(setup.spark, jars, java)
-    # What an earlier host left, which was killed; Ray takes its actors away by and by.
-    if not _wait(lambda: not _named(), deadline):
-        raise SparkNotReady(
-            f"another Spark session of RayDP is in the namespace: its actor {APP_MASTER} is there",
-            hint="end it, or run it in a namespace of its own",
-        )
+    archive = ClassArchive.of(java, jars)
+    options = archive.options()
+    settings = session_settings(setup.spark, (), java)
+    settings |= raydp_settings(executor, count, own["NodeManagerAddress"], jars)
+    add_java_options(settings, "driver", options)
+    if node_java.resolve() == java.executable.resolve():
+        add_java_options(settings, "executor", options)
     reservation = _reserved(setup, deadline)
+    if reservation is not None:
+        settings |= reserved_settings(reservation.id.hex(), count)
     try:
         with _Starting():
-            root = _init(setup, settings, reservation)
-            session = RayDPSession(root, reservation, clock)
+            session = _started(settings, _ray_of(own), jars, reservation)
             _await_executors(session, count, deadline)
     except SparkNotReady:
         _forget(reservation)
         raise
+    if not archive.file.exists():
+        making = partial(archive.make_when_settled, clock)
+        threading.Thread(target=making, name="archive", daemon=True).start()
+    return session
+
+
+def _started(
+    settings: Mapping[str, str], ray: Mapping[str, str], jars: Sequence[Path], reservation: Any
+) -> RayDPSession:
+    """The driver, its master and its session; no executor needs to be there yet."""
+    from pyspark import SparkConf, SparkContext
+    from pyspark.java_gateway import launch_gateway
+    from pyspark.sql import SparkSession
+
+    said = SparkConf(loadDefaults=False).setAll(list(settings.items()))
+    gateway = launch_gateway(said)
+    process: subprocess.Popen[bytes] = gateway.proc
+    with ExitStack() as undo:
+        undo.callback(process.kill)
+        master = Master(gateway.jvm, ray, jars)
+        with suppress(OSError):
+            mapped = Path(f"/proc/{process.pid}/maps").read_text()
+            share_library(mapped, Path(ray["ray.session-dir"]))
+        said.setMaster(master.url()).setAppName(NAME)
+        SparkContext(conf=said, gateway=gateway)
+        session = RayDPSession(SparkSession.builder.getOrCreate(), process, master, reservation)
+        threading.Thread(target=session.warm_up, name="warm", daemon=True).start()
+        undo.pop_all()
     return session
 
 
@@ -151,23 +202,6 @@ def refuse_missing() -> None:
             f"Spark is not installed on this node: no module {', '.join(missing)}",
             hint="pip install 'raylake[spark]' on every node that Spark may run on",
         )
-
-
-def _init(setup: SparkSetup, settings: dict[str, str], reservation: Any) -> Any:
-    import raydp
-
-    executor = Executor.of(setup.spark)
-    return raydp.init_spark(
-        # The name is that of an actor of RayDP's, too: two lives do not share it.
-        app_name=f"raylake-{secrets.token_hex(4)}",
-        num_executors=setup.spark.executors.min,
-        executor_cores=setup.spark.cores,
-        executor_memory=f"{int(executor.memory_bytes) // 2**20}m",
-        # What it is for, Spark's rows in Ray's object store, is not used.
-        fault_tolerant_mode=False,
-        placement_group=reservation,
-        configs=settings,
-    )
 
 
 def _reserved(setup: SparkSetup, deadline: Deadline) -> Any:
@@ -209,22 +243,21 @@ def _forget(reservation: Any) -> None:
         remove_placement_group(reservation)
 
 
-def _nodes() -> list[dict[str, float]]:
+def _nodes() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The nodes that live, and this process's."""
     import ray
 
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    mine = ray.get_runtime_context().get_node_id()
+    nodes = [dict(node) for node in ray.nodes() if node["Alive"]]
+    return nodes, next(node for node in nodes if node["NodeID"] == mine)
 
 
-def _machines() -> list[tuple[str, dict[str, float]]]:
+def _ray_of(node: Mapping[str, Any]) -> dict[str, str]:
     import ray
 
-    return [(n["NodeManagerAddress"], dict(n["Resources"])) for n in ray.nodes() if n["Alive"]]
-
-
-def _own_address() -> str:
-    import ray
-
-    return str(ray.util.get_node_ip_address())
+    # The executors' names are RayDP's own: two sessions do not share a namespace.
+    namespace = f"{NAME}-{secrets.token_hex(4)}"
+    return ray_options(node, ray.get_runtime_context().gcs_address, namespace)
 
 
 def _growth() -> dict[str, float] | None:
@@ -233,12 +266,6 @@ def _growth() -> dict[str, float] | None:
 
     found: dict[str, float] | None = state.get_max_resources_from_cluster_config()
     return found
-
-
-def _named() -> bool:
-    import ray
-
-    return APP_MASTER in ray.util.list_named_actors()
 
 
 def _wait(condition: Callable[[], bool], deadline: Deadline) -> bool:

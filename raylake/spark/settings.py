@@ -27,8 +27,6 @@ DELTA: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """What a session for Delta tables is started with, since it cannot be set later."""
-_SMALL_JVM: Final = "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-"""For RayDP's two master processes, which only pass messages on."""
 _TASKS_PER_CORE: Final = 4
 _S3A: Final = {
     "aws_endpoint": "endpoint",
@@ -58,10 +56,15 @@ class SparkSetup:
 
 
 def session_settings(spark: Spark, jars: Sequence[Path], java: Java) -> dict[str, str]:
-    """The settings of a session; they show in process lists, so there is no secret in them."""
+    """The settings of a session; they show in process lists, so there is no secret in them.
+
+    Args:
+        spark: The configuration.
+        jars: Those that the driver hands to the executors; none where all have them already.
+        java: The runtime of both.
+    """
     cores = spark.executors.max * spark.cores
     said = {
-        "spark.jars": ",".join(str(jar) for jar in jars),
         **DELTA,
         "spark.driver.memory": f"{spark.driver_memory_bytes // MIB}m",
         "spark.ui.enabled": "false",
@@ -70,10 +73,9 @@ def session_settings(spark: Spark, jars: Sequence[Path], java: Java) -> dict[str
         "spark.sql.shuffle.partitions": str(_TASKS_PER_CORE * cores),
         # Delta's own number is 50, which is 50 tasks for each commit.
         "spark.databricks.delta.snapshotPartitions": str(min(8, cores)),
-        # The masters take no part in the work: they need no CPU of their own.
-        "spark.ray.raydp_spark_master.actor.resource.CPU": "0",
-        "spark.ray.raydp_app_master.extraJavaOptions": _SMALL_JVM,
     }
+    if jars:
+        said["spark.jars"] = ",".join(str(jar) for jar in jars)
     if java.options:
         said["spark.executor.extraJavaOptions"] = " ".join(java.options)
     if spark.executors.max > spark.executors.min:

@@ -263,6 +263,14 @@ class Bench:
         return int(DeltaTable(self.table).version())
 
 
+def archived(jvm: psutil.Process) -> tuple[bool, bool]:
+    """Whether a JVM writes down what it loads, and whether it has an archive of that mapped."""
+    said = " ".join(jvm.cmdline())
+    named = re.search(r"-XX:SharedArchiveFile=(\S+)", said)
+    mapped = {one.path for one in jvm.memory_maps()}
+    return "-XX:DumpLoadedClassList=" in said, named is not None and named.group(1) in mapped
+
+
 def _rows(ids: tuple[int, ...], value: str) -> list[dict[str, Any]]:
     return [{"id": one, "v": value} for one in ids]
 
@@ -282,6 +290,9 @@ def test_a_session_comes_up_on_demand_merges_on_executors_and_stays_warm(bench: 
     assert json.loads(reached.read_text())["python"] == sys.executable
     executor = bench.executor()
     assert "raydp" in " ".join(executor.cmdline()), "the task ran in an executor of RayDP's"
+    for jvm in (bench.spark_driver(), executor):
+        records, uses = archived(jvm)
+        assert records or uses, "it writes its classes down, or starts with those written down"
     bench.release()
     result = going.result(120)
     assert (result.version_before, result.version_after) == (1, 2)

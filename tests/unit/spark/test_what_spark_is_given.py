@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,13 @@ from raylake.kafka.java import Java
 from raylake.spark.errors import JarsMissing, SparkUnavailable, TooFewResources
 from raylake.spark.jars import delta_jars, pinned_jars
 from raylake.spark.java import driver_environment
+from raylake.spark.raydp import (
+    add_java_options,
+    ray_options,
+    raydp_settings,
+    reserved_settings,
+    share_library,
+)
 from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
 from raylake.spark.settings import session_settings, store_settings
 from raylake.storage.access import (
@@ -216,3 +224,58 @@ def test_the_keys_of_a_store_are_those_of_who_asks(monkeypatch: pytest.MonkeyPat
         assert given() == first
     finally:
         use_stores({})
+
+
+def test_raydp_is_told_of_executors_jars_and_reservation() -> None:
+    jars = [Path("/r/raydp-agent-1.jar"), Path("/s/spark.jar"), Path("/d/delta.jar")]
+    said = raydp_settings(Executor(2.0, float(GIB)), 3, "10.0.0.1", jars)
+    assert said["spark.driver.extraClassPath"] == "/r/raydp-agent-1.jar:/s/spark.jar:/d/delta.jar"
+    assert said["spark.javaagent"] == "/r/raydp-agent-1.jar"
+    assert (said["spark.executor.instances"], said["spark.executor.cores"]) == ("3", "2")
+    assert said["spark.executor.memory"] == "1024m"
+    assert said["spark.driver.host"] == said["spark.driver.bindAddress"] == "10.0.0.1"
+    assert reserved_settings("ab", 3)["spark.ray.bundle_indexes"] == "0,1,2"
+    assert "spark.jars" not in session_settings(Spark(), (), Java(Path("j"), 17))
+
+
+def test_options_of_a_jvm_are_added_to_those_that_it_has() -> None:
+    settings = {"spark.executor.extraJavaOptions": "-Da=b"}
+    add_java_options(settings, "executor", ("-Xshare:auto", "-XX:x=y"))
+    add_java_options(settings, "driver", ())
+    assert settings == {"spark.executor.extraJavaOptions": "-Da=b -Xshare:auto -XX:x=y"}
+
+
+def test_the_drivers_jvm_is_connected_to_the_ray_of_its_node() -> None:
+    node = {
+        "NodeManagerAddress": "10.0.0.1",
+        "NodeManagerPort": 7,
+        "RayletSocketName": "/tmp/r/session_1/sockets/raylet",
+        "ObjectStoreSocketName": "/tmp/r/session_1/sockets/plasma_store",
+    }
+    said = ray_options(node, "10.0.0.1:6379", "mine")
+    assert said["ray.session-dir"] == "/tmp/r/session_1"
+    assert said["ray.logging.dir"] == "/tmp/r/session_1/logs"
+    assert said["ray.address"] == "10.0.0.1:6379"
+    assert said["ray.job.namespace"] == "mine"
+    assert all(isinstance(value, str) for value in said.values())
+
+
+def test_the_library_that_the_driver_unpacked_is_the_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "libcore_worker_library_java.so"
+    session = tmp_path / "session"
+    session.mkdir()
+    pattern = re.compile(rf" ({tmp_path}/ray/\d+/{re.escape(name)})$", re.MULTILINE)
+    monkeypatch.setattr("raylake.spark.raydp._UNPACKED", pattern)
+    for n, text in enumerate(("first", "second")):
+        own = tmp_path / "ray" / f"17953479{n}" / name
+        own.parent.mkdir(parents=True)
+        own.write_text(text)
+        (own.parent / "file_lock").touch()
+        line = f"7f00-7f01 r-xp 00000000 fe:00 1{n}    {own}\n"
+        share_library(line + line + "7f02-7f03 r-xp 00000000 fe:00 9    /lib/libc.so\n", session)
+        assert not own.parent.exists()
+        assert [one.name for one in session.iterdir()] == [name]
+        assert (session / name).read_text() == "first", "what others may have loaded stays"
+    share_library(f"7f00-7f01 r-xp 00000000 fe:00 1    {tmp_path}/ray/1/{name}\n", session)
