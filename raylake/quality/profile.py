@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,10 @@ MAX_COLUMNS: Final = 200
 """Columns that are profiled: the first ones."""
 MAX_TIME_COLUMNS: Final = 4
 """Of times, those whose order among each other is looked at: the first ones."""
+_THREADS: Final = 2
+# What is blank sorts before the first character that is none: few are trimmed.
+_BLANK: Final = "CASE WHEN {0} < '!' THEN trim({0}) = '' WHEN {0} IS NOT NULL THEN FALSE END"
+_ODD_TIME: Final = "{0} < {1} OR {0} >= {2}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +80,27 @@ def profile(rows: pa.Table) -> Profile:
     names = [f"c{number}" for number in range(len(fields))]
     read = pa.table([rows.column(field.name) for field in fields], names)
     pairs = _pairs(fields)
-    asked = [part for at, field in enumerate(fields) for part in _figures(names[at], field.type)]
-    asked += [
-        f"avg(({names[a]} > {names[b]})::DOUBLE) AS p{number}"
-        for number, (a, b) in enumerate(pairs)
-    ]
-    asked.append("count(*) AS n")
-    found = ask(f"SELECT {', '.join(asked)} FROM batch", batch=read).to_pylist()[0]  # noqa: S608
+    asked = [_figures(name, field.type) for name, field in zip(names, fields, strict=True)]
+    asked.append([f"avg(({names[a]} > {names[b]})::DOUBLE) AS p{n}" for n, (a, b) in pairs])
+    compared = [name for name, field in zip(names, fields, strict=True) if _comparable(field)]
+
+    def figures(part: int) -> dict[str, Any]:
+        wanted = ", ".join(["count(*) AS n", *itertools.chain.from_iterable(asked[part::_THREADS])])
+        return dict(ask(f"SELECT {wanted} FROM batch", batch=read).to_pylist()[0])  # noqa: S608
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        parts = [threads.submit(figures, part) for part in range(_THREADS)]
+        repeated = threads.submit(_repeated, read, compared)
+        found = {name: value for part in parts for name, value in part.result().items()}
     columns = {
         field.name: _column(rows.column(field.name), found, name)
         for name, field in zip(names, fields, strict=True)
     }
     disorder = {
         f"{fields[a].name} <= {fields[b].name}": float(found[f"p{number}"] or 0.0)
-        for number, (a, b) in enumerate(pairs)
+        for number, (a, b) in pairs
     }
-    compared = [name for name, field in zip(names, fields, strict=True) if _comparable(field)]
-    return Profile(rows.num_rows, columns, _repeated(read, compared), disorder)
+    return Profile(rows.num_rows, columns, repeated.result(), disorder)
 
 
 def _repeated(rows: pa.Table, compared: Sequence[str]) -> float:
@@ -102,17 +111,19 @@ def _repeated(rows: pa.Table, compared: Sequence[str]) -> float:
     return repeated / len(ordered)
 
 
-def _pairs(fields: Sequence[pa.Field]) -> list[tuple[int, int]]:
+def _pairs(fields: Sequence[pa.Field]) -> list[tuple[int, tuple[int, int]]]:
+    """Numbered: the places of two columns whose order is looked at."""
     times = [
         at
         for at, field in enumerate(fields)
         if pa.types.is_timestamp(field.type) and not field.name.startswith("_")
     ][:MAX_TIME_COLUMNS]
-    return [
+    alike = (
         (a, b)
         for a, b in itertools.permutations(times, 2)
         if fields[a].type.tz == fields[b].type.tz
-    ]
+    )
+    return list(enumerate(alike))
 
 
 def _comparable(field: pa.Field) -> bool:
@@ -127,7 +138,7 @@ def _figures(name: str, kind: pa.DataType) -> list[str]:
     if is_text(kind):
         made += [
             f"avg(length({name})) AS {name}_mean",
-            f"avg((trim({name}) = '')::DOUBLE) AS {name}_odd",
+            f"avg(({_BLANK.format(name)})::DOUBLE) AS {name}_odd",
         ]
     elif pa.types.is_floating(kind):
         fine = f"FILTER (isfinite({name}))"
@@ -148,9 +159,17 @@ def _figures(name: str, kind: pa.DataType) -> list[str]:
     elif pa.types.is_temporal(kind):
         made += [
             f"epoch_us(max({name})::TIMESTAMPTZ) AS {name}_newest",
-            f"avg((year({name}) NOT BETWEEN 1900 AND 2200)::DOUBLE) AS {name}_odd",
+            f"avg(({_ODD_TIME.format(name, *_years(kind))})::DOUBLE) AS {name}_odd",
         ]
     return made
+
+
+def _years(kind: pa.DataType) -> list[str]:
+    """The begins of 1900 and 2201 in UTC, as a column is compared with them."""
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return [f"TIMESTAMPTZ '{year}-01-01 00:00:00+00'" for year in (1900, 2201)]
+    name = "TIMESTAMP" if pa.types.is_timestamp(kind) else "DATE"
+    return [f"{name} '{year}-01-01'" for year in (1900, 2201)]
 
 
 def _column(column: pa.ChunkedArray, found: Mapping[str, Any], name: str) -> ColumnProfile:

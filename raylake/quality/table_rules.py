@@ -72,14 +72,11 @@ class TakenValues:
         about, rows = self.about, self.rows
         names = list(dict.fromkeys((*about.columns, *(() if about.whole else about.keys))))
         wanted = pa.schema([(name, rows.schema.field(name).type) for name in names])
-        known = np.sort(self.hashes)
         found = []
         for part in batches(self._read, Read(_where(rows, about.columns), tuple(names))):
             alike = part.cast(wanted)
-            theirs = hashes(alike, about.columns)
-            places = np.minimum(np.searchsorted(known, theirs), len(known) - 1)
-            same = pa.array(known[places] == theirs)
-            found.append(complete(alike.filter(same), about.columns))
+            same = _among(hashes(alike, about.columns), self.hashes)
+            found.append(complete(alike.filter(pa.array(same)), about.columns))
         return pa.concat_tables([wanted.empty_table(), *found])
 
 
@@ -102,7 +99,7 @@ def duplicates(taken: TakenValues, stay: Mask) -> Mask:
     mine = taken.hashes if len(places) == len(failed) else taken.hashes[places]
     suspects = _repeated(mine)
     if taken.there.num_rows:
-        suspects |= np.isin(mine, hashes(taken.there, about.columns))
+        suspects |= _among(mine, hashes(taken.there, about.columns))
     if suspects.any():
         failed[_exactly(taken, stay, places[suspects])] = True
     return failed
@@ -233,7 +230,13 @@ def _repeated(mine: _Hashes) -> Mask:
     """The rows whose hash another row has as well."""
     ordered = np.sort(mine)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    return np.isin(mine, twice) if len(twice) else nobody(len(mine))
+    return _among(mine, twice) if len(twice) else nobody(len(mine))
+
+
+def _among(mine: _Hashes, known: _Hashes) -> Mask:
+    """Which of the hashes stand among others; NumPy sorts for this, Arrow does not."""
+    found = pc.is_in(pa.array(mine), value_set=pa.array(known))
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _exactly(

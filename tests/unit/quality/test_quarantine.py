@@ -191,7 +191,7 @@ def test_every_type_comes_back() -> None:
                 "bytes": b"\x00\xff",
                 "date": dt.date(1, 1, 1),
                 "at": dt.datetime(9999, 12, 31, 23, 59, 59, 999_999, dt.UTC),
-                "local": dt.datetime(1970, 1, 1),
+                "local": dt.datetime(1970, 1, 1, tzinfo=dt.UTC).replace(tzinfo=None),
                 "list": [NOW, None],
                 "struct": {"a": None, "b": [Decimal("1.00")]},
                 "map": [("k", {"d": dt.date(2026, 1, 31)}), ("n", None)],

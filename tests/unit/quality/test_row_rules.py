@@ -14,9 +14,9 @@ import pytest
 
 from raylake.quality import custom
 from raylake.quality.errors import CustomRuleFailed, QualityAbort, RuleRefused
-from raylake.quality.rules import RuleSet
+from raylake.quality.rules import Context, RuleSet
 from raylake.tables.errors import BadExpression, TimeWithoutZone, UnknownColumn
-from tests.harness.quality import check, failed, rule
+from tests.harness.quality import NOW, Look, check, failed, rule
 
 UTC = dt.UTC
 
@@ -63,13 +63,13 @@ def test_nan_is_a_value() -> None:
         (pa.date32(), [dt.date(2026, 1, 30), dt.date(2026, 1, 31)], {"min": "2026-01-31"}, [0]),
         (
             pa.timestamp("us", "UTC"),
-            [dt.datetime(2026, 1, 31, 11, 59, 59, 999_999, UTC), dt.datetime(2026, 1, 31, 12, tzinfo=UTC)],
+            [NOW - dt.timedelta(microseconds=1), NOW],
             {"min": "2026-01-31T13:00:00+01:00"},
             [0],
         ),
         (
             pa.timestamp("us"),
-            [dt.datetime(2026, 1, 30), dt.datetime(2026, 1, 31, 1)],
+            [(NOW - dt.timedelta(days=1)).replace(tzinfo=None), NOW.replace(tzinfo=None)],
             {"max": "2026-01-31T00:59:59"},
             [1],
         ),
@@ -129,7 +129,7 @@ def test_a_pattern_that_is_not_linear_or_none_is_refused_when_it_is_read(pattern
         (pa.bool_(), [True, False, None], ["true"], [1]),
         (pa.bool_(), [True, False, None], [False], [0]),
         (pa.date32(), [dt.date(2026, 1, 31), dt.date(2026, 2, 1)], ["2026-01-31"], [1]),
-        (pa.timestamp("us", "UTC"), [dt.datetime(2026, 1, 1, tzinfo=UTC)], ["2026-01-01T00:00Z"], []),
+        (pa.timestamp("us", "UTC"), [NOW], ["2026-01-31T12:00Z"], []),
     ],
 )  # fmt: skip
 def test_in_set(kind: pa.DataType, values: list[Any], listed: list[Any], bad: list[int]) -> None:
@@ -223,9 +223,6 @@ def test_a_function_of_a_file_is_loaded_once(tmp_path: Path) -> None:
     rules = RuleSet.of([rule("custom", function=f"{file}:even", on_failure="quarantine")])
     file.unlink()
     rows = table([1, 2, 4], pa.int64())
-    from raylake.quality.rules import Context
-    from tests.harness.quality import NOW, Look
-
     context = Context(Look(rows, rows), NOW, "silver.t")
     assert rules.check(rows, context).kept.to_pylist() == [False, True, True]
     assert rules.check(rows, context).kept.to_pylist() == [True, False, True]

@@ -97,7 +97,7 @@ def test_what_the_merge_makes_unique_reads_nothing() -> None:
 def test_several_columns_and_all_kinds_of_values() -> None:
     batch = pa.table(
         {
-            "a": pa.array([Decimal("1.50"), Decimal("1.50"), Decimal("1.50"), None], pa.decimal128(9, 2)),
+            "a": pa.array([Decimal("1.50")] * 3 + [None], pa.decimal128(9, 2)),
             "b": pa.array([NOW, NOW, NOW, NOW], pa.timestamp("us", "UTC")),
             "c": pa.array([[1], [1], [2], [1]], pa.list_(pa.int32())),
             "d": pa.array([float("nan")] * 4),
