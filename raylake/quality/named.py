@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import pyarrow as pa
 
@@ -100,8 +100,7 @@ def _fits_unique(one: NamedRule, schema: pa.Schema) -> None:
 
 
 def _fits_condition(one: NamedRule, schema: pa.Schema) -> None:
-    if isinstance(one.rule, SqlRule):
-        row_rules.checked_condition(one.rule, schema, one.where)
+    row_rules.checked_condition(cast("SqlRule", one.rule), schema, one.where)
 
 
 def _fits_column(one: NamedRule, schema: pa.Schema) -> None:

@@ -30,7 +30,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -269,9 +269,8 @@ def _judge(one: NamedRule, keys: tuple[str, ...], rows: pa.Table, context: Conte
         return _Found(row_rules.strangers(rule, rows, where))
     if isinstance(rule, SqlRule):
         return _Found(row_rules.not_holding(rule, rows, where))
-    if isinstance(rule, CustomRule) and one.function is not None:
-        return _Found(custom.judged(rule.function, one.function, rows))
-    raise TypeError(f"{type(rule).__name__} is not judged row by row")
+    function = cast("custom.Function", one.function)
+    return _Found(custom.judged(cast("CustomRule", rule).function, function, rows))
 
 
 def _is_late(rule: AnyRule) -> bool:

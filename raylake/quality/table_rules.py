@@ -22,6 +22,7 @@ from raylake.tables.errors import UnknownColumn
 from raylake.tables.requests import Read
 
 Reader = Callable[[Read], pa.RecordBatchReader]
+BATCH_ROWS = 1_000_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _Hashes = npt.NDArray[np.uint64]
 
@@ -186,7 +187,7 @@ def batches(read: Reader, request: Read) -> Iterator[pa.Table]:
     for batch in read(request):
         held.append(batch)
         count += batch.num_rows
-        if count >= 1_000_000:
+        if count >= BATCH_ROWS:
             yield pa.Table.from_batches(held)
             held, count = [], 0
     if count:

@@ -19,7 +19,7 @@ from raylake.quality.results import RuleResult
 from raylake.quality.side_table import Target
 from tests.harness.quality import NOW
 
-STEPS = 30
+STEPS = 12
 _CHILD = """
 import sys
 from raylake.clock import SystemClock
@@ -51,7 +51,7 @@ def test_processes_that_follow_up_at_once_add_each_file_once(tmp_path: Path) -> 
     span = Span("bronze.t", "", "s", -1, 0)
     side = quarantine_table(str(queue))
     given = [sys.executable, "-c", _CHILD, str(path), table_id, str(queue), str(told), str(STEPS)]
-    children = [subprocess.Popen(given, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    children = [subprocess.Popen(given, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         for child in children:
             assert child.stdout is not None

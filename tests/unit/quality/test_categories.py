@@ -224,4 +224,6 @@ def test_the_past_is_read_from_the_history() -> None:
         {"x": 2},
     ]
     empty = rows.slice(0, 0)
+    marks = rows.set_column(3, "measures", pa.array(["{}", '{"x": 1}', "{}", "{}"]))
+    assert history.past(partial(read, marks), Target("", "", "t")).of("validity") == [{"x": 1}]
     assert history.past(partial(read, empty), Target("", "", "t")).of("x") == ()

@@ -164,6 +164,12 @@ def test_a_condition_that_is_unknown_is_no_failure() -> None:
     assert failed(rows, rule("sql", condition="cast(s as int) >= 2")) == [0, 2]
 
 
+def test_a_condition_that_no_row_can_be_judged_by_is_refused() -> None:
+    rows = pa.table({"x": [1], "at": [dt.time(1)]})
+    with pytest.raises(RuleRefused, match="cannot be judged"):
+        check(rows, rule("sql", condition="at > x"))
+
+
 def test_a_condition_on_a_point_in_time() -> None:
     rows = table([dt.datetime(2026, 1, 1, tzinfo=UTC), None], pa.timestamp("us", "UTC"))
     assert failed(rows, rule("sql", condition="x > timestamp '2026-01-01T00:30:00+01:00'")) == []
@@ -176,6 +182,7 @@ def test_a_condition_on_a_point_in_time() -> None:
         ("x > ", BadExpression),
         ("x", BadExpression),
         ("y > 1", UnknownColumn),
+        ("x > (", BadExpression),
         ("x > (select 1)", BadExpression),
         ("t > '2026-01-01'", TimeWithoutZone),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from raylake.quality import table_rules
 from raylake.quality.errors import QualityAbort, RuleRefused
 from raylake.quality.pruning import at_most
 from raylake.quality.rules import RuleSet
@@ -137,6 +138,12 @@ def test_before_the_transformation_the_source_is_the_table() -> None:
 
 CUSTOMER = rule("foreign_key", column="customer", references="silver.customers",
                 references_column="id")  # fmt: skip
+
+
+def test_a_large_table_is_read_by_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_rules, "BATCH_ROWS", 2)
+    stored = pa.concat_tables([rows(email=[name]) for name in "abcde"])
+    assert failed(rows(email=["x", "e", "a"]), UNIQUE, look=Look(target=stored)) == [1, 2]
 
 
 def test_a_foreign_key_reads_the_other_table() -> None:
