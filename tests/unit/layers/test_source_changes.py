@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raylake.layers.derived import NEVER, SOURCE_VERSION, SourceRows, Span
@@ -109,6 +110,44 @@ def test_columns_are_those_of_the_last_version(tmp_path: Path) -> None:
     values = {r["id"]: (r["amount"], r["note"]) for r in found.came.to_pylist()}
     assert values == {1: (1, None), 2: (2**40, "x")}
     assert found.came.column_names == [*SCHEMA.names, "note", SOURCE_VERSION]
+
+
+def test_renamed_columns_are_found_by_their_names_in_files(tmp_path: Path) -> None:
+    place = pa.struct([("col-c", pa.string())])
+    rows = pa.table({"col-a": [1, 2], "col-p": pa.array([{"col-c": "x"}, None], place)})
+    log = tmp_path / "t" / "_delta_log"
+    log.mkdir(parents=True)
+    pq.write_table(rows, tmp_path / "t" / "f.parquet")
+
+    def column(name: str, physical: str, kind: Any) -> dict[str, Any]:
+        metadata = {"delta.columnMapping.id": 1, "delta.columnMapping.physicalName": physical}
+        return {"name": name, "type": kind, "nullable": True, "metadata": metadata}
+
+    inner = {"type": "struct", "fields": [column("city", "col-c", "string")]}
+    fields = [column("id", "col-a", "long"), column("region", "col-r", "string")]
+    fields.append(column("place", "col-p", inner))
+    metadata = {
+        "id": "m",
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": json.dumps({"type": "struct", "fields": fields}),
+        "partitionColumns": ["region"],
+        "configuration": {"delta.columnMapping.mode": "name"},
+        "createdTime": 1,
+    }
+    add = {"path": "f.parquet", "size": 9, "dataChange": True, "modificationTime": 1}
+    add["partitionValues"] = {"col-r": "no"}
+    commits = [
+        [{"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}, {"metaData": metadata}],
+        [{"add": add}],
+    ]
+    for version, actions in enumerate(commits):
+        text = "".join(json.dumps(one) + "\n" for one in actions)
+        (log / f"{version:020d}.json").write_text(text)
+    found = read(Span("b.t", str(tmp_path / "t"), "m", 0, 1)).came
+    assert found.drop_columns([SOURCE_VERSION]).to_pylist() == [
+        {"id": 1, "region": "no", "place": {"city": "x"}},
+        {"id": 2, "region": "no", "place": None},
+    ]
 
 
 def test_only_named_columns_are_read(tmp_path: Path) -> None:
