@@ -53,13 +53,13 @@ class Planned:
         source: The columns that are needed.
         plan: How the table is kept up to date.
         schema: The table's columns.
-        layout: Which of them are not the query's.
+        texts: The queries of a table that is computed by groups; None for others.
     """
 
     source: pa.Schema
     plan: Plan
     schema: pa.Schema
-    layout: sql.Layout
+    texts: sql.Texts | None
 
 
 class AggregateDefinition:
@@ -132,8 +132,11 @@ class AggregateDefinition:
 
             plan = plan_of(self.query, source, types, self.partition_by)
             layout = sql.Layout(self.partition_by, plan.strategy == "maintain")
+            texts = None
             if plan.grouped is not None:
-                found = self._tried(box, sql.computed(plan.grouped, layout, affected=False))
+                rejects = self.spec.rejects
+                texts = sql.Texts.of(plan.grouped, layout, unknown_is_stale=rejects)
+                found = self._tried(box, texts.anew)
             else:
                 for table in self.query.tables[1:]:
                     self._give_other(box, table)
@@ -142,7 +145,7 @@ class AggregateDefinition:
         schema = self._schema(found)
         if reason := not_on_the_curve(schema, self.spec.zorder_by):
             raise QueryRefused(f"{self.name}: zorder_by: {reason}")
-        return Planned(wanted, plan, schema, layout)
+        return Planned(wanted, plan, schema, texts)
 
     def _give_other(self, box: Sandbox, table: str) -> None:
         if table not in self.others:

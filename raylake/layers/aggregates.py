@@ -86,12 +86,11 @@ class Aggregates:
             if not first:
                 box.give(sql.CAME, changes.came)
                 box.give(sql.LEFT, changes.left)
-            if planned.plan.grouped is None:
+            if planned.texts is None:
                 rows = self._not_grouped(box, planned, look, first=first)
             elif first:
                 box.give(sql.SOURCE, look.source(Read(columns=self.columns(planned.source))))
-                grouped = planned.plan.grouped
-                rows = box.rows(sql.computed(grouped, planned.layout, affected=False))
+                rows = box.rows(planned.texts.anew)
             elif planned.plan.strategy == "maintain":
                 rows = self._moved(box, planned, changes, look)
             else:
@@ -123,14 +122,12 @@ class Aggregates:
     def _groups(self, box: Sandbox, planned: Planned, changes: SourceRows) -> pa.Table:
         """The groups that rows came to or left, found once for a step; and what they changed."""
         if self._affected is None or self._affected[0] is not changes:
-            grouped, maintains = _grouped(planned), planned.plan.strategy == "maintain"
-            text = sql.changed(grouped) if maintains else sql.groups(grouped)
-            self._affected = (changes, box.rows(text))
+            self._affected = (changes, box.rows(_grouped(planned)[1].groups))
         return self._affected[1]
 
     def _moved(self, box: Sandbox, planned: Planned, changes: SourceRows, look: Look) -> pa.Table:
         """Rows of groups whose states go on; those of stale ones from the source."""
-        grouped, layout = _grouped(planned), planned.layout
+        grouped, texts = _grouped(planned)
         change = self._groups(box, planned, changes)
         if not change.num_rows:
             return planned.schema.empty_table()
@@ -138,8 +135,7 @@ class Aggregates:
         where = some_of(GROUP, change.column(GROUP))
         box.give(sql.CHANGE, change)
         box.give(sql.KEPT, look.target(Read(where=where, columns=names)))
-        text = sql.moved(grouped, layout, unknown_is_stale=self._of.spec.rejects)
-        found = box.rows(text)
+        found = box.rows(texts.moved)
         stale = found.column(sql.STALE)
         there = pc.greater(found.column(ROWS), 0) if grouped.keys else pc.invert(stale)
         rows = found.filter(pc.and_(pc.invert(stale), there))
@@ -153,7 +149,7 @@ class Aggregates:
         self, box: Sandbox, planned: Planned, look: Look, affected: pa.Table
     ) -> pa.Table:
         """Rows of some groups, from the source."""
-        grouped = _grouped(planned)
+        grouped, texts = _grouped(planned)
         if not affected.num_rows:
             return planned.schema.empty_table()
         keys = [(key.tree, affected.column(key.name)) for key in grouped.keys]
@@ -161,7 +157,7 @@ class Aggregates:
         box.give(sql.AFFECTED, affected.select([key.name for key in grouped.keys] or [GROUP]))
         request = Read(where=where, columns=self.columns(planned.source))
         box.give(sql.SOURCE, look.source(request))
-        return box.rows(sql.computed(grouped, planned.layout, affected=True))
+        return box.rows(texts.again)
 
     def _not_grouped(self, box: Sandbox, planned: Planned, look: Look, *, first: bool) -> pa.Table:
         where, plan = None, Plan("whole", planned.plan.reason)
@@ -204,10 +200,10 @@ class Aggregates:
         return " OR ".join(f"({one})" for one in parts)
 
 
-def _grouped(planned: Planned) -> Grouped:
-    if planned.plan.grouped is None:
+def _grouped(planned: Planned) -> tuple[Grouped, sql.Texts]:
+    if planned.plan.grouped is None or planned.texts is None:
         raise TypeError(f"a table of strategy {planned.plan.strategy} has no groups")
-    return planned.plan.grouped
+    return planned.plan.grouped, planned.texts
 
 
 def _upsert(rows: pa.Table, gone: pa.ChunkedArray) -> Upsert | None:
