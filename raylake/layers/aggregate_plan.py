@@ -19,6 +19,7 @@ from sqlglot import exp
 
 from raylake.config.columns import PartitionField
 from raylake.config.findings import did_you_mean
+from raylake.delta.partition_values import READ_AS_NULL
 from raylake.layers.aggregate_states import State, States, TypeOf, aggregate_of
 from raylake.layers.query import DIALECT, OWN, Query
 
@@ -290,31 +291,34 @@ def _outer(
 def _partitions(
     query: Query, source: pa.Schema, types: Types, partition_by: Sequence[PartitionField]
 ) -> tuple[Key, ...]:
-    """What the partition columns are of the source's columns; none where that is not known."""
-    tree = query.tree
-    if not partition_by or not isinstance(tree, exp.Select) or not tree.args.get("group"):
+    """What the partition columns are of the source's columns; none where that is not known.
+
+    Of a query that joins tables it is not: a row of the other one may change any partition.
+    """
+    try:
+        select = _single(query)
+    except _NoGroups:
         return ()
-    begin = tree.args["from_"].this
-    refused = ("with_", "distinct", "qualify", "windows", "limit", "offset", "order")
-    group = tree.args["group"]
-    whole = any(tree.args.get(one) for one in refused) or _several(group)
-    if whole or not isinstance(begin, exp.Table):
+    resolver = _Resolver(query, select, source)
+    group = [resolver.resolved(one).unnest() for one in _group_by(select, resolver)]
+    named = {one.alias_or_name: resolver.resolved(one.unalias()) for one in select.selects}
+    if any(named[one.column].unnest() not in group for one in partition_by):
         return ()
-    if any(one is not tree for kind in (exp.Window, exp.Select) for one in tree.find_all(kind)):
+    trees = [transformed(named[one.column], one) for one in partition_by]
+    kinds = [one.type for one in types(trees)]
+    if not all(_listed(kind) for kind in kinds):
         return ()
-    # Rows of the source that match nothing would be there with nulls in the place of its columns.
-    if any(str(one.args.get("side") or "") in ("RIGHT", "FULL") for one in _joins(tree, begin)):
-        return ()
-    named = {one.alias_or_name.lower(): one.unalias() for one in tree.selects}
-    trees = []
-    for one in partition_by:
-        found = _of_source(named[one.column.lower()], begin, source)
-        if found is None or not _is_grouped(tree, named[one.column.lower()], one.column):
-            return ()
-        trees.append(transformed(found, one))
-    kinds = types(trees)
-    keys = [Key(f"{OWN}p{at}", one, kinds.field(at).type) for at, one in enumerate(trees)]
-    return tuple(keys) if all(_listed(key.type) for key in keys) else ()
+    return tuple(
+        Key(f"{OWN}p{at}", _as_kept(tree, kind), kind)
+        for at, (tree, kind) in enumerate(zip(trees, kinds, strict=True))
+    )
+
+
+def _as_kept(tree: exp.Expr, kind: pa.DataType) -> exp.Expr:
+    """A partition's value as the table has it: some texts are null there."""
+    for text in READ_AS_NULL if pa.types.is_string(kind) else ():
+        tree = exp.Nullif(this=tree, expression=exp.Literal.string(text))
+    return tree
 
 
 def transformed(tree: exp.Expr, partition: PartitionField) -> exp.Expr:
@@ -324,43 +328,6 @@ def transformed(tree: exp.Expr, partition: PartitionField) -> exp.Expr:
     if partition.transform == "hour":
         return exp.TimestampTrunc(this=tree.copy(), unit=exp.var("HOUR"))
     return tree.copy()
-
-
-def _joins(tree: exp.Select, begin: exp.Table) -> list[exp.Expr]:
-    return [*(tree.args.get("joins") or []), *(begin.args.get("joins") or [])]
-
-
-def _of_source(tree: exp.Expr, table: exp.Table, source: pa.Schema) -> exp.Expr | None:
-    """An output as an expression over the source's columns alone; None where it is not one."""
-    columns = {name.lower(): name for name in source.names}
-    tables = {table.alias_or_name.lower()}
-    found = list(tree.find_all(exp.Column))
-    known = all(
-        one.name.lower() in columns and (not one.table or one.table.lower() in tables)
-        for one in found
-    )
-    if not found or not known or _has_aggregate(tree):
-        return None
-
-    def put(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column):
-            return exp.column(columns[node.name.lower()], quoted=True)
-        return node
-
-    return tree.copy().transform(put)
-
-
-def _is_grouped(tree: exp.Select, output: exp.Expr, alias: str) -> bool:
-    group = tree.args["group"]
-    if group.args.get("all"):
-        return True
-    places = {str(at + 1) for at, one in enumerate(tree.selects) if one.alias_or_name == alias}
-    return any(
-        one == output
-        or (isinstance(one, exp.Column) and not one.table and one.name.lower() == alias.lower())
-        or (isinstance(one, exp.Literal) and one.name in places)
-        for one in group.expressions
-    )
 
 
 def _several(group: exp.Expr) -> bool:

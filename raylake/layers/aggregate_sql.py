@@ -43,6 +43,33 @@ class Layout:
         return grouped.states if self.kept else ()
 
 
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The queries of a grouped table, written once.
+
+    Attributes:
+        anew: All of its rows, from the source.
+        again: Rows of some groups, from the source.
+        groups: The groups that rows came to or left; where states are kept, with what changed.
+        moved: Rows from kept states and what changed; empty where none are kept.
+    """
+
+    anew: str
+    again: str
+    groups: str
+    moved: str
+
+    @classmethod
+    def of(cls, grouped: Grouped, layout: Layout, *, unknown_is_stale: bool) -> Texts:
+        """Those of a query; see :func:`moved` for ``unknown_is_stale``."""
+        return cls(
+            anew=computed(grouped, layout, affected=False),
+            again=computed(grouped, layout, affected=True),
+            groups=changed(grouped) if layout.kept else groups(grouped),
+            moved=moved(grouped, layout, unknown_is_stale=unknown_is_stale) if layout.kept else "",
+        )
+
+
 def computed(grouped: Grouped, layout: Layout, *, affected: bool) -> str:
     """Rows of the table, computed from rows of the source.
 

@@ -67,7 +67,11 @@ class State:
         if conditions:
             only = exp.Where(this=exp.and_(*conditions, dialect=DIALECT))
             found = exp.Filter(this=found, expression=only)
-        return found if self.cast is None else exp.cast(found, self.cast.copy())
+        if self.cast is None:
+            return found
+        # A sum of nothing is kept as zero, whichever way it came to that.
+        there = exp.Coalesce(this=found, expressions=[exp.Literal.number(0)])
+        return exp.cast(there, self.cast.copy())
 
     def signed(self, has_come: str) -> exp.Expr:
         """What rows that came add to a count or a sum, less what those that left had added.

@@ -50,6 +50,11 @@ def some_of(column: str, values: pa.ChunkedArray) -> str | None:
 
 
 def _of_key(tree: exp.Expr, values: pa.ChunkedArray, source: pa.Schema) -> str | None:
+    while isinstance(tree, exp.Nullif):
+        if values.null_count:
+            # Texts that are null among partition values are not null in the source.
+            return None
+        tree = tree.this.unnest()
     if isinstance(tree, exp.Column):
         return _values(tree.name, values, most=MOST_VALUES) if tree.name in source.names else None
     column, unit = _truncated(tree)

@@ -260,7 +260,7 @@ def test_property_33_34_each_step_of_random_histories_ends_as_full_recomputation
     block: int,
 ) -> None:
     for seed in range(block, HISTORIES, 4):
-        world = follow(seed, InMemory, 4)
+        world = follow(seed, InMemory, 3)
         # One step from nothing makes the same table, with all that it keeps.
         assert_same(world.whole_rows(), world.at_once().whole_rows())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from raylake.layers.query import QueryRefused
 from raylake.layers.sandbox import QueryFailed
 from raylake.tables.expressions import Scope, condition
 from raylake.tables.requests import Overwrite, Read, Upsert
-from tests.harness.aggregate_steps import SCHEMA, InMemory
+from tests.harness.aggregate_steps import SCHEMA, Followed, InMemory
 
 TABLES = ("silver.orders", "silver.countries")
 COUNTRIES = pa.schema([("code", pa.string()), ("area", pa.string())])
@@ -59,7 +60,7 @@ class Tables:
         assert table == "silver.countries"
         rows = [{"code": "NO", "area": "north"}, {"code": "DE", "area": "south"}]
         found = pa.Table.from_pylist(rows, schema=COUNTRIES)
-        return found.select(list(request.columns or ())).to_reader()
+        return found.select(list(request.columns or found.schema.names)).to_reader()
 
 
 @pytest.mark.parametrize(
@@ -124,8 +125,8 @@ class Tables:
         ),
         (
             (
-                "SELECT area, count(*) AS n FROM silver.orders JOIN silver.countries ON code = country "
-                "GROUP BY area"
+                "SELECT area, count(*) AS n FROM silver.orders JOIN silver.countries "
+                "ON code = country GROUP BY area"
             ),
             "whole",
             "joins",
@@ -142,27 +143,19 @@ JOINED = (
     "SELECT o.country AS country, at::DATE AS day, area, count(*) AS n FROM silver.orders AS o "
     "LEFT JOIN silver.countries AS c ON c.code = o.country GROUP BY ALL"
 )
+PRICES = "SELECT price, country, qty, at, min(id) AS q FROM silver.orders GROUP BY ALL"
 
 
 @pytest.mark.parametrize(
     ("sql", "partition_by", "strategy"),
     [
-        (JOINED, ("country",), "partitions"),
-        (JOINED, ("country", "day"), "partitions"),
-        (JOINED, ("area",), "whole"),
-        (JOINED, (), "whole"),
-        (JOINED.replace("LEFT", "FULL"), ("country",), "whole"),
-        (
-            "SELECT price, qty, count(*) AS n FROM silver.orders GROUP BY ALL",
-            ("qty",),
-            "partitions",
-        ),
-        ("SELECT price, min(qty) AS q FROM silver.orders GROUP BY ALL", ("q",), "whole"),
-        (
-            "SELECT price, at, count(*) AS n FROM silver.orders GROUP BY price, at",
-            ("hour(at)",),
-            "partitions",
-        ),
+        (PRICES, ("country",), "partitions"),
+        (PRICES, ("qty", "country"), "partitions"),
+        (PRICES, ("hour(at)",), "partitions"),
+        (PRICES, (), "whole"),
+        (PRICES, ("price",), "whole"),
+        (PRICES, ("q",), "whole"),
+        (JOINED, ("country",), "whole"),
     ],
 )
 def test_partitions_are_recomputed_where_the_source_says_which(
@@ -171,23 +164,43 @@ def test_partitions_are_recomputed_where_the_source_says_which(
     assert aggregates(sql, partition_by=partition_by).explain(SCHEMA).startswith(f"{strategy}: ")
 
 
-def test_partitions_of_rows_that_came_or_left_are_replaced_alone() -> None:
-    table = aggregates(JOINED, partition_by=("country",))
-    source = orders(
-        {"id": 1, "country": "NO"}, {"id": 2, "country": None}, {"id": 3, "country": "SE"}
-    )
+def test_partitions_of_rows_that_came_or_left_are_replaced_alone(tmp_path: Path) -> None:
+    sql = "SELECT price, country, count(*) AS n FROM silver.orders GROUP BY ALL"
+    followed = Followed(tmp_path, AggregateSpec(sql, partition_by=("country",)))
+    rows = [
+        {"id": at, "country": country, "price": at / 2}
+        for at, country in enumerate(["NO", "it's", None, "", "SE"])
+    ]
+    followed.upsert(orders(*rows))
+    followed.step()
+    followed.upsert(orders({"id": 0, "country": "it's", "price": 0.5}, {"id": 3, "price": 9.0}))
+    deed = followed.step()
+    assert isinstance(deed.last, Overwrite)
+    assert set(deed.last.where.split(" OR ")) == {
+        "((\"country\" IN ('NO')))",
+        "((\"country\" IN ('it''s')))",
+        '(("country" IS NULL))',
+    }
+    found = {(row["price"], row["country"], row["n"]) for row in followed.rows()}
+    assert found == {(0.5, "it's", 2), (1.0, None, 1), (9.0, None, 1), (2.0, "SE", 1)}
+    followed.delete([4])
+    followed.step()
+    assert not any(row["country"] == "SE" for row in followed.rows())
+
+
+def test_a_query_over_several_tables_reads_them_all() -> None:
+    table = Aggregates("gold.t", AggregateSpec(JOINED), TABLES)
+    source = orders({"id": 1, "country": "NO"}, {"id": 2, "country": None})
     look = Tables(source)
-    step = changes(source.slice(0, 1), source.slice(1, 1))
-    shaped = table.shape(step, look)
-    found = {(row["country"], row["area"], row["n"]) for row in shaped.rows.to_pylist()}
-    assert found == {("NO", "north", 1), (None, None, 1)}
-    assert look.asked[-1].where == '("country" IN (\'NO\') OR "country" IS NULL)'
-    write = table.deed(shaped.rows, step, look).last
+    step = changes(source.slice(0, 1))
+    rows = table.shape(step, look).rows
+    assert {(row["country"], row["area"], row["n"]) for row in rows.to_pylist()} == {
+        ("NO", "north", 1),
+        (None, None, 1),
+    }
+    write = table.deed(rows, step, look).last
     assert isinstance(write, Overwrite)
-    assert write.where is not None
-    parts = set(write.where.split(") OR ("))
-    assert len(parts) == 2
-    condition(write.where, Scope({"": write.rows.schema}, "where"))
+    assert write.where is None
 
 
 def test_nothing_that_counts_changes_nothing() -> None:
@@ -206,8 +219,8 @@ def test_nothing_that_counts_changes_nothing() -> None:
 
 def test_the_columns_of_a_grouped_table() -> None:
     sql = (
-        "SELECT at::DATE AS day, country, sum(qty) AS pieces, sum(amount) AS revenue, avg(qty) AS a "
-        "FROM silver.orders GROUP BY ALL"
+        "SELECT at::DATE AS day, country, sum(qty) AS pieces, sum(amount) AS revenue, "
+        "avg(qty) AS a FROM silver.orders GROUP BY ALL"
     )
     create = aggregates(sql, partition_by=("date(day)", "country")).table(SCHEMA)
     kinds = {one.name: str(one.type) for one in create.schema}

@@ -191,7 +191,7 @@ def test_a_refusal_says_where_and_what_to_do(
         (
             "SELECT a, extract(year FROM at) AS y, at::DATE AS d, b // 2 AS h, b ** 2 AS q, "
             "payload->>'$.x' AS x, at + INTERVAL 1 DAY AS t, try_cast(a AS INT) AS i, s.f AS f, "
-            "quantile_cont(b, 0.9) AS p, date_part('dow', at) AS w, time_bucket(INTERVAL 1 DAY, at) "
+            "quantile_cont(b, 0.9) AS p, date_part('dow', at) AS w, epoch(at) "
             "AS k, a || 'x' AS c, CASE WHEN b > 1 THEN 1 ELSE 2 END AS e FROM silver.orders "
             "GROUP BY ALL"
         ),
