@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from raylake.tables.table_properties import SPARK_ONLY
 
 Tables = Mapping[str, Mapping[str, Any]]
 LAYERS: Final = ("silver", "gold")
+_LAYER: Final = re.compile(r"(bronze|silver|gold)\.")
 _COLUMN_LISTS: Final = ("keys", "sequence_by", "track", "not_null", "zorder_by")
 _APPEND_ONLY: Final = "delta.appendOnly"
 _CHANGE_FEED: Final = "delta.enableChangeDataFeed"
@@ -114,19 +116,12 @@ def _sources(table: Mapping[str, Any]) -> tuple[str, ...]:
 def _unknown(
     name: str, table: Mapping[str, Any], sources: Iterable[str], known: _Known
 ) -> Iterator[Finding]:
-    at = place_of(name)
-    used: list[tuple[Loc, str]] = []
-    key = "sql" if table.get("mode") == "aggregate" else "from"
+    """Sources that nobody writes; what a foreign key refers to is looked for when it is needed."""
+    where = (*place_of(name), "sql" if table.get("mode") == "aggregate" else "from")
     for source in sources:
         if source == name:
-            yield Finding((*at, key), "a table cannot be made from itself")
-        else:
-            used.append(((*at, key), source))
-    for i, rule in _rules(table):
-        if isinstance(rule.get("references"), str):
-            used.append(((*at, "quality", i, "references"), rule["references"]))
-    for where, source in used:
-        if not known(source):
+            yield Finding(where, "a table cannot be made from itself")
+        elif _LAYER.match(source) and not known(source):
             message = f"{source!r} is neither declared in this file nor a table of the lake"
             yield Finding(where, message, did_you_mean(source, known.declared))
 

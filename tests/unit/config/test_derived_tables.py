@@ -5,6 +5,8 @@ What is refused stands at its line; sources, circles and columns are told withou
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -353,3 +355,16 @@ def test_a_schedule_that_never_comes_is_refused() -> None:
     for text in ("0 0 30 2 *", "0 0 31 4,6 *"):
         with pytest.raises(Invalid, match="never comes"):
             parse_cron(text)
+
+
+UNPARSED = """
+import sys
+from raylake.config import load_bytes
+load_bytes(b"pipeline: p\\nlake: ./l\\nkafka: {bootstrap: 'h:1'}\\nbronze: {t: {topics: [a]}}")
+assert "sqlglot" not in sys.modules, "imported for nothing"
+"""
+
+
+def test_the_parser_of_sql_is_loaded_when_there_is_sql() -> None:
+    ran = subprocess.run([sys.executable, "-c", UNPARSED], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
