@@ -19,7 +19,7 @@ from raylake.tables.cow_conditions import Conditions, inexact
 from raylake.tables.cow_keys import SourceKeys
 from raylake.tables.errors import BadRequest
 from raylake.tables.expressions import Scope, condition
-from raylake.tables.feeds import CHANGE_FEED
+from raylake.tables.feeds import CHANGE_FEED, FEED_FIELDS
 from raylake.tables.merging import Merge
 from raylake.tables.subject import Subject
 
@@ -77,7 +77,7 @@ class Target:
     @property
     def feeds(self) -> bool:
         """Whether it records a change feed."""
-        return self.configuration.get(CHANGE_FEED, "").lower() == "true"
+        return _records(self.configuration)
 
 
 class NotHere(Exception):
@@ -101,6 +101,7 @@ def target_of(subject: Subject, handle: DeltaTable, merge: Merge) -> Target:
     new = [merge.rows.schema.field(name) for name in merge.adds]
     schema = pa.schema([*subject.schema, *new])
     partition_by = subject.partition_by
+    _refuse_names(schema, configuration)
     _refuse_types(schema, partition_by, new, features)
     constraints = _constraints(root, configuration, schema)
     conditions = Conditions.of(merge)
@@ -169,6 +170,16 @@ def new_metadata(target: Target, merge: Merge) -> dict[str, Any] | None:
         "createdTime": before.created_time,
         "configuration": dict(before.configuration),
     }
+
+
+def _refuse_names(schema: pa.Schema, configuration: Mapping[str, str]) -> None:
+    reserved = {one.name for one in FEED_FIELDS} & {name.lower() for name in schema.names}
+    if reserved and _records(configuration):
+        raise NotHere(f"column {min(reserved)!r} has the name of one of the change feed's")
+
+
+def _records(configuration: Mapping[str, str]) -> bool:
+    return configuration.get(CHANGE_FEED, "").lower() == "true"
 
 
 def _refuse_types(

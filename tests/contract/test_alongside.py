@@ -279,3 +279,17 @@ def test_other_writers_in_between_are_no_reason_to_refuse(table: Table) -> None:
     other.do(Delete("id = 9"))
     result = do(table, Upsert(orders([21], 3), ("id",)), step(1, 2))
     assert (result.version_after, table.amounts(where="id >= 20")) == (5, {20: 1, 21: 3})
+
+
+@pytest.mark.spec("D1")
+def test_a_table_that_is_only_written_so_gets_its_checkpoints(
+    engine: TableEngine, tmp_path: Path
+) -> None:
+    create = Create(SCHEMA, properties={"delta.checkpointInterval": "2"})
+    table = made_of(engine, tmp_path / "t", create)
+    do(table, Advance(), step(None, 1))
+    do(table, Append(orders([1])), step(1, 2))
+    do(table, Advance(), step(2, 3))
+    names = {one.name for one in (table.path / "_delta_log").glob("*.checkpoint.parquet")}
+    assert names == {f"{version:020d}.checkpoint.parquet" for version in (1, 3)}
+    assert (txns(table), table.ids()) == ((3, 103), [1])

@@ -12,8 +12,10 @@ from raylake.delta.owner_turns import TurnOver
 from raylake.delta.rewritten import FilesChanged, Rewritten
 from raylake.errors import DependencyUnreachable, Fenced, RayLakeError
 from raylake.ingest.ports import OwnerLost
+from raylake.storage.place import place
 from raylake.tables import errors
-from raylake.tables.proposals import Proposal
+from raylake.tables.alongside import Alongside
+from raylake.tables.proposals import Proposal, refuse_unproposable
 from raylake.tables.requests import Delete
 from raylake.tables.results import FileCounts, OperationResult, RowCounts
 from raylake.tables.running import Order, RunnerLost
@@ -159,3 +161,10 @@ def test_what_nobody_can_tell_is_said_so() -> None:
         under_turn(Owner([error], fails=error), Worker(), ORDER)
     assert caught.value.table_changed is None
     assert caught.value.context["after_version"] == 3
+
+
+@pytest.mark.spec("D1", "C6")
+def test_a_table_that_a_pipeline_feeds_carries_nobody_elses_progress() -> None:
+    refuse_unproposable(place("t"), Delete("id = 1"))
+    with pytest.raises(errors.OwnerOnly, match="carry the pipeline's progress alone"):
+        refuse_unproposable(place("t"), Delete("id = 1"), Alongside({"a": 1}))
