@@ -2,8 +2,8 @@
 
 Events are put in order by the columns that order them (no value is the least), then a delete is
 greater than a row, then the greater row counts, column by column in the table's order (no value is
-the least, then NaN; what is nested by how it is written). So only events that are equal in everything are left to chance, and it makes
-no difference which of them counts.
+the least, then NaN; what is nested by how it is written). So only events that are equal in
+everything are left to chance, and it makes no difference which of them counts.
 """
 
 from __future__ import annotations
