@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlglot import exp
 
-from raylake.layers.derived import Look, Rejected, SourceRows
+from raylake.layers.derived import SOURCE_VERSION, Look, Rejected, SourceRows
 from raylake.layers.envelopes import TOMBSTONE
 from raylake.layers.errors import SourceRowsLeft
-from raylake.layers.folding import distinct, of_keys
+from raylake.layers.folding import DELETED, distinct, events_of, greatest, of_keys
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.shape_plan import ShapePlan
 from raylake.layers.shaping import ShapedRecords, Shaper
@@ -25,6 +26,7 @@ from raylake.tables.requests import Read
 CHUNK_ROWS: Final = 1 << 18
 """So many rows of the source are looked through at a time."""
 _LISTED: Final = 500
+_PLACE: Final = "raylake_place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class Brought:
 
     Attributes:
         rows: Rows that came; of affected keys, all that the source has.
-        origin: Their places in :attr:`~raylake.layers.derived.SourceRows.came`; null for rows of
-            affected keys.
+        origin: Their places in :attr:`~raylake.layers.derived.SourceRows.came`; null for rows that
+            were read from the source anew.
         deletes: Deletes, likewise.
         rejected: Records that came and are neither.
         affected: The keys of rows that left the source, each once.
@@ -72,7 +74,10 @@ class Affected:
         if not changes.left.num_rows or self._spec.when_rows_leave == "ignore":
             nothing = found.rows.select(list(keys)).slice(0, 0)
             return Brought(found.rows, found.origin, found.deletes, found.rejected, nothing)
-        affected = self.keys_of(self._shaper.shaped(changes.left))
+        left = self._shaper.shaped(changes.left)
+        affected = self.keys_of(left)
+        if self._one_row_a_key(changes):
+            return self._net(changes, found, left, affected)
         still = self.still_there(affected, changes, look)
         chosen, gone = (
             pa.array(~of_keys(one, affected, keys)) for one in (found.rows, found.deletes)
@@ -83,6 +88,41 @@ class Affected:
         )
         deletes = pa.concat_tables([found.deletes.filter(gone), still.deletes])
         return Brought(rows, origin, deletes, found.rejected, affected)
+
+    def _one_row_a_key(self, changes: SourceRows) -> bool:
+        """Whether the source has at most one row of each of the table's keys."""
+        plan, sources = self._shaper.plan(changes.came.schema), self._spec.source_keys
+        columns = {plan.source_of(name) for name in self._spec.keys}
+        return bool(sources) and columns >= set(sources) and not columns & set(plan.types)
+
+    def _net(
+        self, changes: SourceRows, found: ShapedRecords, left: ShapedRecords, affected: pa.Table
+    ) -> Brought:
+        """What is left of a key that has one row: that of the last version that speaks of it."""
+        keys = self._spec.keys
+        mine = of_keys(found.rows, affected, keys)
+        came, gone = (
+            moves(shaped, rows, keys)
+            for shaped, rows in ((found, changes.came), (left, changes.left))
+        )
+        places = pa.array(np.arange(came.num_rows))
+        nowhere = pa.nulls(gone.num_rows, pa.int64())
+        both = events_of(
+            came.append_column(_PLACE, places).filter(pa.array(mine)),
+            gone.append_column(_PLACE, nowhere),
+        )
+        last = greatest(both, keys, (SOURCE_VERSION,), deletes_last=False)
+        kept = ~mine
+        kept[last.filter(pc.invert(last.column(DELETED))).column(_PLACE).to_numpy()] = True
+        chosen = pa.array(kept)
+        deletes = without(found.deletes, affected, keys)
+        return Brought(
+            found.rows.filter(chosen),
+            found.origin.filter(chosen),
+            deletes,
+            found.rejected,
+            affected,
+        )
 
     def keys_of(self, shaped: ShapedRecords) -> pa.Table:
         """The keys of rows and deletes, each once."""
@@ -113,6 +153,18 @@ class Affected:
             # A tombstone's columns are empty: its key is elsewhere.
             text = f"({text}) OR {quoted(TOMBSTONE)}"
         return text or None
+
+
+def moves(shaped: ShapedRecords, rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """The keys of shaped rows, and the versions in which they came or left.
+
+    Args:
+        shaped: The rows.
+        rows: The records that they are of.
+        keys: The keys.
+    """
+    versions = rows.column(SOURCE_VERSION).take(shaped.origin)
+    return shaped.rows.select(list(keys)).append_column(SOURCE_VERSION, versions)
 
 
 def _listed(wanted: pa.Table) -> str:

@@ -26,6 +26,7 @@ from raylake.config.columns import parse_partition
 from raylake.layers.affected import (
     Affected,
     Brought,
+    moves,
     range_of,
     refuse_left,
     rows_with_keys,
@@ -36,7 +37,7 @@ from raylake.layers.errors import TransformRefused
 from raylake.layers.folding import DELETED, distinct, events_of, greatest, of_keys
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.shape_plan import ShapePlan
-from raylake.layers.shaping import ShapedRecords, Shaper
+from raylake.layers.shaping import Shaper
 from raylake.tables.expressions import quoted
 from raylake.tables.requests import Create, Read, Scd2, Upsert
 from raylake.tables.scd2 import Layout, changes_of, layout_of, table_for
@@ -124,11 +125,10 @@ class VersionedRows:
         came = self._shaper.shaped(changes.came)
         # A key of which a row came in the version in which one left, or later, is still there.
         sides = [
-            _moves(shaped, rows, spec.keys)
+            moves(shaped, rows, spec.keys)
             for shaped, rows in ((came, changes.came), (left, changes.left))
         ]
-        moves = events_of(*sides)
-        ended = greatest(moves, spec.keys, (SOURCE_VERSION,), deletes_last=False)
+        ended = greatest(events_of(*sides), spec.keys, (SOURCE_VERSION,), deletes_last=False)
         maybe = left.rows.filter(
             pa.array(of_keys(left.rows, ended.filter(ended.column(DELETED)), spec.keys))
         )
@@ -161,12 +161,6 @@ class VersionedRows:
         lost = without(stored.filter(theirs), found.written, tuple(begin)).select(begin)
         gone = pa.concat_tables([found.gone, lost.cast(found.gone.schema)])
         return replace(found, gone=gone).upsert(layout)
-
-
-def _moves(shaped: ShapedRecords, rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
-    """The keys of rows, and the versions in which they came or left."""
-    versions = rows.column(SOURCE_VERSION).take(shaped.origin)
-    return shaped.rows.select(list(keys)).append_column(SOURCE_VERSION, versions)
 
 
 def _nothing(layout: Layout) -> Plan:

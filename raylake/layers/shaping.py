@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylake.config.columns import parse_partition
+from raylake.delta.partition_values import reads_as_null
 from raylake.delta.verify_offsets import Mask
 from raylake.layers.bronze import partition_values
 from raylake.layers.conversion import convert, texts_of
@@ -25,6 +27,7 @@ from raylake.tables.cow_conditions import Judge
 CONVERSION: Final = "type_conversion"
 KEY_RULE: Final = "key"
 TOMBSTONE_RULE: Final = "tombstone_key"
+PARTITION_RULE: Final = "partition_value"
 DELETE_RULE: Final = "delete_sequence"
 _MOMENT: Final = "_timestamp"
 
@@ -105,6 +108,7 @@ class Shaper:
             columns[part.name] = pa.chunked_array(parts, plan.schema.field(part.name).type)
         fitted = [_fit(columns[field.name], field.type) for field in plan.schema]
         work.rows = pa.table(fitted, schema=plan.schema)
+        self._refuse_partition_texts(work)
         for name in self.spec.keys:
             work.refuse_null(name, KEY_RULE, "a key has no value")
         required = list(self.spec.not_null)
@@ -115,6 +119,15 @@ class Shaper:
                 work.refuse_null(name, f"not_null({name})", "it has no value")
         work.drop_failed()
         return work.rows, work.origin
+
+    def _refuse_partition_texts(self, work: _Work) -> None:
+        """Reject rows with a text that is null as a partition value: it would be lost."""
+        for one in (parse_partition(text) for text in self.spec.partition_by):
+            column = work.rows.column(one.name)
+            if one.transform == "column" and pa.types.is_string(column.type):
+                mask = np.array(pc.fill_null(reads_as_null(column), False).to_numpy(), dtype=bool)
+                why = "as a partition value this text is null"
+                work.fail(mask, PARTITION_RULE, one.name, column, why)
 
     def _deletes(
         self, plan: ShapePlan, came: pa.Table, found: Records

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raylake.layers.row_spec import RowWiseSpec
-from raylake.tables.requests import Append, Create, Delete, Read, Restore, Scd2
+from raylake.tables.requests import Append, Create, Delete, Read, Restore, Scd2, Update, Upsert
 from raylake.tables.scd2 import no_tombstones
 from raylake.tables.upkeep_requests import AddColumns, Compact, Vacuum
 from tests.harness.derived_steps import ENGINE, Stepper, bronze, minute, put
@@ -455,3 +455,60 @@ def test_property_33_batch_equals_streaming(
         )
     assert shown(streamed, *names) == shown(batch, *names)
     assert not history.table.rejected
+
+
+STATES = pa.schema([("order", pa.int64()), *PAYLOAD])
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "put", "put", "move", "delete", "restore", "step", "step"]),
+        st.integers(0, 9),
+        st.integers(0, 9),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+def _change(source: Path, op: str, a: int, b: int) -> None:
+    rows = [
+        {"order": (a + n) % 4, "id": "abc"[(a * b + n) % 3], "updated_at": minute(b)}
+        | {"amount": str(n)}
+        for n in range(a % 3 + 1)
+    ]
+    version = ENGINE.history(str(source), 1)[0].version
+    made: dict[str, Any] = {
+        "put": Upsert(pa.Table.from_pylist(rows, STATES), ("order",)),
+        "move": Update({"id": f"'{'abc'[b % 3]}'"}, where=f'"order" = {a % 4}'),
+        "delete": Delete(f'"order" = {a % 4}'),
+        "restore": Restore(version=(a * 7 + b) % (version + 1)),
+    }
+    ENGINE.execute(str(source), made[op])
+
+
+@pytest.mark.spec("D3")
+@pytest.mark.parametrize("keys", [("order",), ("order", "id"), ("id",)], ids="+".join)
+@settings(max_examples=8)
+@given(CHANGES, st.booleans())
+@example([("put", 2, 1), ("step", 0, 0), ("move", 0, 1), ("put", 2, 5), ("delete", 2, 1)], True)
+def test_property_33_batch_equals_streaming_of_a_source_that_is_updated(
+    keys: tuple[str, ...], changes: list[tuple[str, int, int]], feed: bool
+) -> None:
+    spec = RowWiseSpec(
+        "gold.t", "upsert", keys=keys, sequence_by=("updated_at",), source_keys=("order",)
+    )
+    properties = {"delta.enableChangeDataFeed": "true"} if feed else {}
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "silver")
+        ENGINE.execute(str(source), Create(STATES, properties=properties))
+        table = Stepper(spec, source, Path(folder, "gold"))
+        for op, a, b in changes:
+            if op == "step":
+                table.step(limit_versions=a % 3 + 1)
+            else:
+                _change(source, op, a, b)
+        table.run(limit_versions=2)
+        batch = Stepper(spec, source, Path(folder, "batch")).run()
+        assert shown(table.rows(), *STATES.names) == shown(batch.rows(), *STATES.names)
+        states = ENGINE.read(str(source), Read()).read_all().to_pylist()
+        found = {tuple(row[name] for name in keys) for row in table.rows()}
+    assert found == {tuple(row[name] for name in keys) for row in states}

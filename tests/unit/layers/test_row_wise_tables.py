@@ -188,6 +188,13 @@ def test_columns_are_chosen_renamed_and_computed(tmp_path: Path) -> None:
     ]
 
 
+def test_texts_that_a_partition_column_cannot_hold_are_rejected(tmp_path: Path) -> None:
+    spec = replace(KEYED, partition_by=("n",))
+    table = follow(tmp_path, spec, [row(1, 0, "", 0), row(2, 0, "x", 1)])
+    assert values(table) == {2: "x"}
+    assert rejections(table.rejected) == [("partition_value", "n", "")]
+
+
 def test_what_rows_hold_by_default(tmp_path: Path) -> None:
     table = follow(tmp_path, KEYED, [row(1, 0, "a", 0)])
     ties = ["_timestamp", "_topic", "_partition", "_offset"]
