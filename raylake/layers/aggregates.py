@@ -77,6 +77,8 @@ class Aggregates:
     def shape(self, changes: SourceRows, look: Look) -> Shaped:
         """See :meth:`raylake.layers.derived.Derivation.shape`.
 
+        The first step takes the source's rows from ``changes``, or as a stream where that has none.
+
         Raises:
             QueryFailed: The query fails on the rows.
         """
@@ -89,7 +91,7 @@ class Aggregates:
             if planned.texts is None:
                 rows = self._not_grouped(box, planned, look, first=first)
             elif first:
-                box.give(sql.SOURCE, look.source(Read(columns=self.columns(planned.source))))
+                box.give(sql.SOURCE, self._everything(planned, changes, look))
                 rows = box.rows(planned.texts.anew)
             elif planned.plan.strategy == "maintain":
                 rows = self._moved(box, planned, changes, look)
@@ -118,6 +120,15 @@ class Aggregates:
         gone = affected.filter(pc.invert(pc.is_in(affected, value_set=rows.column(GROUP))))
         counts |= {"groups": rows.num_rows, "groups_deleted": len(gone)}
         return Deed(last=_upsert(rows, gone), counts=counts)
+
+    def _everything(
+        self, planned: Planned, changes: SourceRows, look: Look
+    ) -> pa.Table | pa.RecordBatchReader:
+        """All rows of the source; as a stream where nobody has read them yet."""
+        names = self.columns(planned.source)
+        if changes.came.num_rows:
+            return changes.came.select(list(names))
+        return look.source(Read(columns=names))
 
     def _groups(self, box: Sandbox, planned: Planned, changes: SourceRows) -> pa.Table:
         """The groups that rows came to or left, found once for a step; and what they changed."""
