@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -105,10 +106,11 @@ class Transforming:
         except RayLakeError as failure:
             log.error("the transformations failed: %s", failure)  # noqa: TRY400 - says it all
             error = failure
-        except BaseException as failure:
-            error = Terminal(f"the transformations failed: {type(failure).__name__}: {failure}")
-            raise
         finally:
+            lost = sys.exception()
+            if lost is not None:
+                log.error("the transformations failed", exc_info=lost)
+                error = Terminal(f"the transformations failed: {type(lost).__name__}: {lost}")
             self.outcome = TransformOutcome(error, self._tables())
             self._write()
             self._ended.set()
