@@ -41,6 +41,11 @@ def at_most(column: pa.ChunkedArray, name: str) -> str | None:
     return _sql(exp.Between(this=there, low=values[0], high=values[1]))
 
 
+def few_of(column: pa.ChunkedArray, name: str) -> str | None:
+    """As :func:`at_most`, for few rows only: keys of many are of all over a table."""
+    return at_most(column, name) if len(column) <= 20 * MAX_VALUES else None
+
+
 def since(limit: dt.datetime | dt.date, name: str) -> str:
     """A condition that holds from a time on."""
     return _sql(exp.GTE(this=exp.column(name, quoted=True), expression=_literal(limit)))
