@@ -259,18 +259,6 @@ def test_a_function_that_fails(name: str, said: str) -> None:
         check(table([1, 2], pa.int64()), rule("custom", function=f"{__name__}:{name}"))
 
 
-@pytest.mark.parametrize(
-    "one",
-    [
-        rule("not_null", columns=["x"]),
-        rule("range", column="x", min=1),
-        rule("in_set", column="x", values=[1]),
-        rule("sql", condition="x > 1"),
-        rule("unique", columns=["x"]),
-        rule("custom", function=f"{__name__}:positive"),
-    ],
-    ids=lambda one: one.rule,
-)
 def test_many_rows_are_judged_by_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules_module, "_ROWS_FOR_THREADS", 1)
     rows = pa.table({"x": [1, -1, 5], "s": ["a", "b", None]})
@@ -287,6 +275,18 @@ def test_many_rows_are_judged_by_several_threads(monkeypatch: pytest.MonkeyPatch
         check(rows, rule("range", column="x", min=0), rule("custom", function=f"{__name__}:raises"))
 
 
+@pytest.mark.parametrize(
+    "one",
+    [
+        rule("not_null", columns=["x"]),
+        rule("range", column="x", min=1),
+        rule("in_set", column="x", values=[1]),
+        rule("sql", condition="x > 1"),
+        rule("unique", columns=["x"]),
+        rule("custom", function=f"{__name__}:positive"),
+    ],
+    ids=lambda one: one.rule,
+)
 def test_no_rows_keep_every_rule(one: Any) -> None:
     found = check(table([], pa.int64()), one)
     assert found.results[0].passed
