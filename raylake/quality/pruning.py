@@ -13,17 +13,21 @@ from raylake.quality.bounds import is_text
 
 MAX_VALUES: Final = 50
 MAX_CHARACTERS: Final = 100
+MAX_TEXTS: Final = 200_000
 
 
 def at_most(column: pa.ChunkedArray, name: str) -> str | None:
     """A condition on ``name`` that holds wherever one of the column's values stands.
 
-    Integers, dates, timestamps and short texts: a list of few values, or their bounds.
+    Integers, dates, timestamps and short texts: a list of few values, or their bounds; of very
+    many texts neither, since to find their bounds takes long.
 
     Returns:
         The condition; None where there is nothing to leave out by.
     """
     if not _prunable(column.type) or column.null_count == len(column):
+        return None
+    if is_text(column.type) and len(column) > MAX_TEXTS:
         return None
     there = exp.column(name, quoted=True)
     few = pc.unique(column.slice(0, 20 * MAX_VALUES))
@@ -39,6 +43,11 @@ def at_most(column: pa.ChunkedArray, name: str) -> str | None:
     if listed:
         return _sql(exp.In(this=there, expressions=values))
     return _sql(exp.Between(this=there, low=values[0], high=values[1]))
+
+
+def few_of(column: pa.ChunkedArray, name: str) -> str | None:
+    """As :func:`at_most`, for few rows only: keys of many are of all over a table."""
+    return at_most(column, name) if len(column) <= 20 * MAX_VALUES else None
 
 
 def since(limit: dt.datetime | dt.date, name: str) -> str:

@@ -48,18 +48,18 @@ class RejectedMask:
     ) -> RejectedMask:
         """The rows at these places."""
         at = pa.array(places)
-        values = failing_values(one, column, rows.take(at))
+        values = failing_values(one, column, rows, at)
         return cls(one.name, column, at, values, reason, one.rule.severity)
 
 
-def failing_values(one: NamedRule, column: str, rows: pa.Table) -> pa.Array:
-    """The text of what is wrong in each row: the column's value, or those of the rule's columns."""
+def failing_values(one: NamedRule, column: str, rows: pa.Table, places: pa.Array) -> pa.Array:
+    """The text of what is wrong in rows: the column's value, or those of the rule's columns."""
     if column:
-        return texts(rows.column(column))
-    named = [name for name in one.columns if name in rows.schema.names]
-    if not named:
-        return pa.nulls(rows.num_rows, pa.string())
-    return texts(pa.chunked_array(rows.select(named).to_struct_array()))
+        return texts(rows.column(column).take(places))
+    if not one.columns:
+        return pa.nulls(len(places), pa.string())
+    some = rows.select(list(dict.fromkeys(one.columns))).take(places)
+    return texts(pa.chunked_array(some.to_struct_array()))
 
 
 def sample(
@@ -69,7 +69,7 @@ def sample(
     found: list[tuple[int, str]] = []
     for column, failed in by_column:
         places = np.flatnonzero(failed)[:SAMPLE_VALUES]
-        values = failing_values(one, column, rows.take(pa.array(places))).to_pylist()
+        values = failing_values(one, column, rows, pa.array(places)).to_pylist()
         found += [
             (int(at), clipped(value))
             for at, value in zip(places, values, strict=True)

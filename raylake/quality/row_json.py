@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raylake.quality.bounds import is_text
 
@@ -52,9 +53,16 @@ def decode(texts_: Sequence[str], schema: pa.Schema) -> pa.Table:
 
 
 def texts(column: pa.ChunkedArray) -> pa.Array:
-    """Each value as text: as in :func:`encode`, without quotes around it; null stays null."""
-    if is_text(column.type):
+    """Each value as text, without quotes around it; null stays null.
+
+    As in :func:`encode`, but for times, which show all of their microseconds.
+    """
+    kind = column.type
+    if is_text(kind) or pa.types.is_integer(kind):
         return column.cast(pa.string()).combine_chunks()
+    if pa.types.is_timestamp(kind):
+        written = column.cast(pa.timestamp("us", "UTC" if kind.tz else None)).cast(pa.string())
+        return pc.replace_substring(written, " ", "T").combine_chunks()
     return pa.array([_text(value) for value in _carried(column)], pa.string())
 
 

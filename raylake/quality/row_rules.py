@@ -6,6 +6,7 @@ value, and lies outside of every range and every set.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -64,15 +65,16 @@ def limits(rule: InRange, kind: pa.DataType, where: str) -> list[tuple[Side, pa.
 def out_of_range(rule: InRange, rows: pa.Table, where: str) -> Mask:
     """The rows whose value lies beyond a bound."""
     column = rows.column(rule.column)
-    found = nobody(rows.num_rows)
+    within: list[pa.ChunkedArray] = []
     for side, limit in limits(rule, column.type, where):
         if isinstance(limit, bool):
             if not limit:
-                found |= np.asarray(pc.is_valid(column).to_numpy(zero_copy_only=False), np.bool_)
-            continue
-        compare = pc.greater_equal if side == "min" else pc.less_equal
-        found |= broken(compare(column, limit))
-    return found
+                return broken(pc.is_null(column))
+        elif side == "min":
+            within.append(pc.greater_equal(column, limit))
+        else:
+            within.append(pc.less_equal(column, limit))
+    return broken(functools.reduce(pc.and_, within)) if within else nobody(rows.num_rows)
 
 
 def unmatched(rule: Regex, rows: pa.Table) -> Mask:

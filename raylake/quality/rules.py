@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, cast
@@ -57,6 +58,8 @@ from raylake.quality.row_rules import Mask
 from raylake.quality.telling import CATEGORY_OF, advice, reason, stale, told
 from raylake.tables.requests import Read
 
+_THREADS: Final = 2
+_ROWS_FOR_THREADS: Final = 100_000
 log = logging.getLogger(__name__)
 _LEVELS: Final[Mapping[str, int]] = {
     "error": logging.ERROR,
@@ -162,11 +165,11 @@ class RuleSet:
         self.fits(rows.schema)
         found: dict[str, _Found] = {}
         gone = row_rules.nobody(rows.num_rows)
-        for one in self.rules:
-            if not _is_late(one.rule):
-                found[one.name] = _judge(one, self.keys, rows, context)
-                if one.rule.on_failure == "quarantine":
-                    gone |= found[one.name].failed
+        early = [one for one in self.rules if not _is_late(one.rule)]
+        for one, judged in zip(early, self._judged(early, rows, context), strict=True):
+            found[one.name] = judged
+            if one.rule.on_failure == "quarantine":
+                gone |= judged.failed
         gone |= self._unique(rows, gone, context, found)
         kept = pa.array(~gone)
         for one in self.rules:
@@ -178,6 +181,25 @@ class RuleSet:
         _tell(results, context.target)
         self._abort(results, context.target)
         return Checked(kept, tuple(self._rejected(rows, found)), results)
+
+    def _judged(self, rules: Sequence[NamedRule], rows: pa.Table, context: Context) -> list[_Found]:
+        """Judge rules one by one, or several at once where there are rows to be worth it.
+
+        Custom functions, and those who read tables, are called by this thread alone.
+        """
+
+        def judge(one: NamedRule) -> _Found:
+            return _judge(one, self.keys, rows, context)
+
+        if rows.num_rows < _ROWS_FOR_THREADS:
+            return [judge(one) for one in rules]
+        begun: dict[str, Future[_Found]] = {}
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for one in rules:
+                if not isinstance(one.rule, CustomRule | ForeignKey | Unique):
+                    begun[one.name] = threads.submit(judge, one)
+            judged = {one.name: judge(one) for one in rules if one.name not in begun}
+        return [begun[o.name].result() if o.name in begun else judged[o.name] for o in rules]
 
     def _unique(
         self, rows: pa.Table, gone: Mask, context: Context, found: dict[str, _Found]

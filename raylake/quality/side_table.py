@@ -1,11 +1,11 @@
 """Tables beside a derived one that are filled after its commits: quarantine and history.
 
 What goes in is decided by the commit of the derived table, which names it in its metadata
-(``raylake`` of ``commitInfo``). :func:`follow_up` reads from that log what came after the version
-that the side table's own txn says, and adds it in one commit that carries the txn. So each of it
-is added exactly once, whoever does it and however often: of two processes one commits first, and
-the other one finds the txn moved. What was written for a step that never committed is named
-nowhere, and left to vacuum.
+(:func:`~raylake.tables.landing.operation_metadata`). :func:`follow_up` reads from that log what
+came after the version that the side table's own txn says, and adds it in one commit that carries
+the txn. So each of it is added exactly once, whoever does it and however often: of two processes
+one commits first, and the other one finds the txn moved. What was written for a step that never
+committed is named nowhere, and left to vacuum.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from raylake.config.quality import ForeignKey, Freshness
 from raylake.quality.bounds import is_text, kind_text
 from raylake.quality.duck import ask
 from raylake.quality.errors import RuleRefused
-from raylake.quality.pruning import at_most, since
+from raylake.quality.pruning import at_most, few_of, since
 from raylake.quality.row_rules import Mask, broken, nobody
 from raylake.tables.errors import UnknownColumn
 from raylake.tables.requests import Read
@@ -125,7 +125,7 @@ def orphans(rule: ForeignKey, column: pa.ChunkedArray, reads: Sequence[Reader], 
     common = column.type
     parts: list[pa.ChunkedArray] = []
     for read in reads:
-        for part in batches(read, Read(at_most(column, there), (there,))):
+        for part in batches(read, Read(few_of(column, there), (there,))):
             common = _common(common, part.schema.field(0).type, where)
             parts.append(part.column(0))
     chunks = [chunk for part in parts for chunk in part.cast(common).chunks]

@@ -17,6 +17,7 @@ from raylake.quality.history import entry, follow_up, history_table
 from raylake.quality.quarantine import Origin, letters, quarantine_table, write
 from raylake.quality.results import RuleResult
 from raylake.quality.side_table import Target
+from raylake.tables.landing import KEY
 from tests.harness.quality import NOW
 
 STEPS = 12
@@ -62,7 +63,7 @@ def test_processes_that_follow_up_at_once_add_each_file_once(tmp_path: Path) -> 
             made = write(side, [letters(Origin(target, span, NOW), [one])], "none")
             results = entry(span, [RuleResult("r", "validity", "error", "quarantine", 2, 2)], NOW)
             metadata = {"quarantine": made, "quality": results}
-            commit_after(path, step, LogCommit("WRITE", [], custom={"raylake": metadata}))
+            commit_after(path, step, LogCommit("WRITE", [], custom={KEY: metadata}))
         added = 0
         for child in children:
             output, _ = child.communicate(timeout=120)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from raylake.quality import custom
+from raylake.quality import rules as rules_module
 from raylake.quality.errors import CustomRuleFailed, QualityAbort, RuleRefused
 from raylake.quality.rules import Context, RuleSet
 from raylake.tables.errors import BadExpression, TimeWithoutZone, UnknownColumn
@@ -256,6 +257,22 @@ def test_a_function_that_cannot_be_had(function: str, said: str) -> None:
 def test_a_function_that_fails(name: str, said: str) -> None:
     with pytest.raises(CustomRuleFailed, match=said):
         check(table([1, 2], pa.int64()), rule("custom", function=f"{__name__}:{name}"))
+
+
+def test_many_rows_are_judged_by_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_module, "_ROWS_FOR_THREADS", 1)
+    rows = pa.table({"x": [1, -1, 5], "s": ["a", "b", None]})
+    found = check(
+        rows,
+        rule("custom", function=f"{__name__}:positive"),
+        rule("range", column="x", max=4),
+        rule("not_null", columns=["s"]),
+        rule("regex", column="s", pattern="a", on_failure="quarantine"),
+    )
+    assert [one.failed for one in found.results] == [1, 1, 1, 1]
+    assert found.kept.to_pylist() == [True, False, True]
+    with pytest.raises(CustomRuleFailed):
+        check(rows, rule("range", column="x", min=0), rule("custom", function=f"{__name__}:raises"))
 
 
 @pytest.mark.parametrize(

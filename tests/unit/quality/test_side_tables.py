@@ -24,6 +24,7 @@ from raylake.quality.results import RuleResult, clipped
 from raylake.quality.side_table import Target, metadata_of, position
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.errors import WriteConflict
+from raylake.tables.landing import KEY
 from raylake.tables.requests import Read
 from tests.harness.quality import NOW
 
@@ -53,7 +54,7 @@ class Lake:
 
     def commit(self, **metadata: Any) -> None:
         version = DeltaTable(self.path).version()
-        commit_after(self.path, version, LogCommit("WRITE", [], custom={"raylake": metadata}))
+        commit_after(self.path, version, LogCommit("WRITE", [], custom={KEY: metadata}))
 
     def follow(self, side: side_table.SideTable | None = None) -> int:
         module = history if side is self.history else quarantine
@@ -258,10 +259,9 @@ def test_metadata_of_any_engine() -> None:
     def commit(**info: Any) -> list[dict[str, Any]]:
         return [{"commitInfo": info}]
 
-    assert metadata_of(commit(raylake=said)) == said
-    assert metadata_of(commit(raylake=json.dumps(said))) == said
-    assert metadata_of(commit(userMetadata=json.dumps({"raylake": said}))) == said
-    for nothing in (commit(), commit(raylake=3), commit(userMetadata="{"), [{"add": {}}]):
+    assert metadata_of(commit(**{KEY: said})) == said
+    assert metadata_of(commit(userMetadata=json.dumps({KEY: said}))) == said
+    for nothing in (commit(), commit(raylake=said), commit(userMetadata="{"), [{"add": {}}]):
         assert metadata_of(nothing) == {}
 
 

@@ -290,6 +290,7 @@ def test_freshness_may_abort_but_not_quarantine() -> None:
         (pa.array([1.5]), None),
         (pa.array(["x" * 101]), None),
         (pa.array(["a\\b"]), None),
+        (pa.array(["a"] * 200_001), None),
         (pa.array(["\n"]), None),
     ],
 )
