@@ -9,7 +9,6 @@ everything are left to chance, and it makes no difference which of them counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -84,49 +83,33 @@ def greatest(
     return events.filter(pa.array(kept))
 
 
-@dataclass(frozen=True, slots=True)
-class Against:
-    """Events, and what is remembered of their keys.
-
-    Attributes:
-        older: For each event, whether what is remembered is greater, or as great.
-        known: For each event, whether anything is remembered of its key.
-    """
-
-    older: Mask
-    known: Mask
-
-
 def held_against(
     events: pa.Table, remembered: pa.Table, keys: Sequence[str], order: Sequence[str]
-) -> Against:
-    """Events held against remembered ones, at most one of each key on either side.
+) -> Mask:
+    """For each event whether what is remembered of its key is greater, or as great.
 
     Args:
-        events: The events.
-        remembered: Keys, and what orders them; deletes, so that they win where that is equal.
+        events: Events, at most one of each key.
+        remembered: Keys, and what orders them; likewise.
         keys: What a thing is known by.
         order: The columns that order events.
     """
     count = events.num_rows
-    nothing = np.zeros(count, dtype=bool)
+    older = np.zeros(count, dtype=bool)
     if not count or not remembered.num_rows:
-        return Against(nothing, nothing)
-    columns = [*keys, *order]
-    both = _stacked(events, remembered, columns)
+        return older
+    both = _stacked(events, remembered, [*keys, *order])
     codes = key_codes(both, keys)
     counts = np.bincount(codes)
     rest = np.flatnonzero(counts[codes] > 1)
-    known = counts[codes[:count]] > 1
-    beaten = np.zeros(len(codes), dtype=bool)
+    older[rest[rest < count]] = True
     for name in order:
-        left = _greatest_by(both.column(name), codes, rest)
-        beaten[np.setdiff1d(rest, left)] = True
-        rest = left
-    # What is left of both sides is equal.
-    pairs = np.bincount(codes[rest], minlength=len(counts)) > 1
-    older = beaten[:count] | (known & pairs[codes[:count]] & np.isin(np.arange(count), rest))
-    return Against(older, known)
+        rest = _greatest_by(both.column(name), codes, rest)
+    # Where both sides are left they are equal; an event that is left alone is greater.
+    alone = np.bincount(codes[rest], minlength=len(counts))[codes[rest]] == 1
+    winners = rest[alone]
+    older[winners[winners < count]] = False
+    return older
 
 
 def of_keys(rows: pa.Table, wanted: pa.Table, keys: Sequence[str]) -> Mask:

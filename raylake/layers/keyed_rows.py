@@ -216,13 +216,15 @@ class Memory:
         spec, plan = self._spec, self._plan
         if spec.resolve in ("source", "target"):
             return
-        known = distinct(pa.concat_tables([events.select(spec.keys), affected]), spec.keys)
-        remembered = self._remembered(known)
+        remembered = self._remembered(pa.concat_tables([events.select(spec.keys), affected]))
         deleted = np.array(events.column(DELETED).to_numpy(), dtype=bool)
         free = of_keys(events, affected, spec.keys)
         if remembered is not None:
-            against = held_against(events, remembered, spec.keys, plan.order)
-            self.standing = events.filter(pa.array(deleted | free | ~against.older))
+            asked = np.flatnonzero(of_keys(events, remembered, spec.keys) & ~deleted & ~free)
+            some = events.take(pa.array(asked))
+            kept = np.ones(events.num_rows, dtype=bool)
+            kept[asked[held_against(some, remembered, spec.keys, plan.order)]] = False
+            self.standing = events.filter(pa.array(kept))
         columns = [*spec.keys, *plan.order]
         new = events.filter(pa.array(deleted)).select(columns)
         forgotten = pa.table([pa.array([], one.type) for one in new.schema], schema=new.schema)

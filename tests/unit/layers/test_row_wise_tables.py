@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from raylake.config.derived import AppendTable, UpsertTable
 from raylake.layers.errors import SourceRowsLeft, TransformRefused
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.row_wise import derivation_of
@@ -278,13 +279,18 @@ def test_a_source_without_anything_that_orders_rows() -> None:
 
 
 def test_a_spec_of_a_tables_model() -> None:
-    model = SimpleNamespace(
-        mode="upsert", keys=("id",), sequence_by="at", columns=("id", "n"), types={"n": "int"}
-    )
+    known = {"from": "bronze.t", "keys": ["id"]}
+    more = {"sequence_by": "at", "columns": ["id", "n"], "types": {"n": "int"}}
+    model = UpsertTable.model_validate({"mode": "upsert", **known, **more})
     spec = RowWiseSpec.of("silver.t", model, source_keys=("id",))
     assert (spec.sequence_by, spec.columns) == (("at",), {"id": "id", "n": "n"})
     assert (spec.keyed, spec.tombstones_delete, spec.when_rows_leave) == (True, True, "follow")
-    assert spec.source_keys == ("id",)
+    assert (spec.source_keys, spec.resolve) == (("id",), "latest")
+    plain = RowWiseSpec.of(
+        "silver.t", AppendTable.model_validate({"mode": "append", "from": "bronze.t"})
+    )
+    assert (plain.columns, plain.keys, plain.where) == (None, (), None)
+    assert (plain.keyed, plain.tombstones_delete, plain.when_rows_leave) == (False, False, "refuse")
 
 
 CUSTOMERS = RowWiseSpec(
