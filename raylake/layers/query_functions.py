@@ -26,13 +26,13 @@ _SCALARS: Final = """
     abs ceil floor round trunc sign sqrt cbrt exp ln log pow pi isnan isinf
     sin cos tan asin acos atan atan2 degrees radians
     lower upper trim length concat concatws substring left right replace reverse split splitpart
-    startswith endswith contains strposition regexplike regexpextract regexpreplace initcap
+    startswith endswith contains strposition regexplike regexpextract regexpreplace similarto
     md5 sha2 levenshtein translate unicode chr ascii hex
     timestamptrunc datetrunc timetrunc extract year month day dayofweek dayofweekiso dayofmonth
     dayofyear week weekofyear quarter hour minute second date datediff dateadd datesub
     timestampdiff timestampadd timestampsub datefromparts timetostr strtotime strtodate
     timestrtotime tsordstodate tsordstotimestamp lastday datebin timetounix unixtotime dayname
-    monthname attimezone arraysize arraycontains struct array
+    monthname todays attimezone arraysize arraycontains struct array
 """
 _AGGREGATES: Final = """
     count countif sum avg min max median quantile percentilecont percentiledisc

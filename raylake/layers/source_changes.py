@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,6 +21,7 @@ from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.errors import LogDamaged
 from raylake.layers.derived import NEVER, SOURCE_VERSION, SourceRows, Span
 from raylake.layers.errors import SourceGap, SourceReplaced
+from raylake.layers.sandbox import Limits, Sandbox
 from raylake.layers.source_files import CHANGE, SourceColumns, SourceFiles
 from raylake.storage.place import Place, place
 from raylake.tables import delta_rs_reads
@@ -221,12 +221,11 @@ def _whole(parts: Sequence[pa.Table]) -> pa.Table | None:
 
 def _without_both(came: pa.Table, left: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Each side without the rows that the other has too, as often as it has them."""
-    with duckdb.connect(config={"enable_external_access": "false"}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("came", came)
-        connection.register("gone", left)
+    with Sandbox(Limits(), "rows that came and left") as box:
+        box.give("came", came)
+        box.give("gone", left)
         sides = [
-            connection.sql(f"FROM {one} EXCEPT ALL FROM {other}").to_arrow_table()
+            box.rows(f"FROM {one} EXCEPT ALL FROM {other}")
             for one, other in (("came", "gone"), ("gone", "came"))
         ]
     return sides[0].cast(came.schema), sides[1].cast(left.schema)
