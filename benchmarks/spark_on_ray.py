@@ -26,11 +26,10 @@ from bed import ROOT, Bed, BenchFailed, bed, closing, options, table
 from deltalake import DeltaTable, write_deltalake
 
 from raylake.config.spark import Spark
-from raylake.spark.classes import ClassArchive
+from raylake.spark.classes import session_archive
 from raylake.spark.host import LiveSession
 from raylake.spark.jars import delta_jars
 from raylake.spark.java import driver_environment, spark_java
-from raylake.spark.raydp import class_path
 from raylake.spark.settings import SparkSetup, session_settings
 from raylake.tables.requests import Update
 from raylake.tables.results import FileCounts, OperationResult, RowCounts
@@ -117,8 +116,7 @@ def _changes(made: Bed, chosen: argparse.Namespace, number: int) -> Path:
 
 def _prepare(made: Bed, chosen: argparse.Namespace, path: Path) -> None:
     """Let a first session load what sessions load, and wait until that is archived."""
-    java = spark_java()
-    archive = ClassArchive.of(java, class_path(delta_jars(java)))
+    archive = session_archive()
     if archive.file.exists():
         return
     first = made.folder / "archived"

@@ -3,7 +3,8 @@
 A JVM of Spark loads some 15,000 classes from 250 jars. The first session of a machine writes down
 which ones; when no more come, the JVM's own archive of them (class-data sharing, JEP 310) is made
 in the cache, beside the work and after it. Later sessions start with it. A JVM that finds an
-archive unfit, since a jar is another one, goes on without it.
+archive unfit, since a jar is another one, goes on without it. ``python -m raylake.spark`` makes one
+beforehand.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from typing import Final
 from raylake.artifacts import cache_folder
 from raylake.clock import Clock
 from raylake.kafka.java import Java
+from raylake.spark.jars import delta_jars
+from raylake.spark.java import spark_java
+from raylake.spark.raydp import class_path
 
 log = logging.getLogger("raylake.spark")
 
@@ -114,7 +118,7 @@ class ClassArchive:
             clock.sleep(LOOK_AGAIN_S)
         self.make()
 
-    def make(self, run: Run | None = None) -> bool:
+    def make(self, run: Run | None = None, *, wait: bool = False) -> bool:
         """Make it of what was written down, unless another process is about to.
 
         Whatever happens, nobody starts with half an archive. If it fails, it is not tried again
@@ -122,13 +126,14 @@ class ClassArchive:
 
         Args:
             run: Runs a command.
+            wait: For another process that makes it.
 
         Returns:
             Whether it is there.
         """
         run = run or _run
         try:
-            with _alone(self.folder / "make.lock") as lock:
+            with _alone(self.folder / "make.lock", wait) as lock:
                 if lock is not None and not self.file.exists() and not self.refused.exists():
                     self._make(run, lock)
         except OSError as error:
@@ -162,6 +167,16 @@ class ClassArchive:
         return iter(sorted(self.folder.glob("*.classes")))
 
 
+def session_archive() -> ClassArchive:
+    """The archive that a session on this machine would start with.
+
+    Raises:
+        JavaMissing, JarsMissing: Spark cannot run here.
+    """
+    java = spark_java()
+    return ClassArchive.of(java, class_path(delta_jars(java)))
+
+
 def _key(java: Java, jars: Sequence[Path]) -> str:
     """What the JVM compares itself: which Java, and each jar's place, size and time."""
     found = hashlib.sha256()
@@ -182,11 +197,11 @@ def _names(recorded: Sequence[Path]) -> list[str]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[int | None]:
+def _alone(path: Path, wait: bool) -> Iterator[int | None]:
     """The lock's descriptor; None where another process has it, or a command that it left."""
     with path.open("w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield None
         else:

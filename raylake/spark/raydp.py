@@ -22,6 +22,8 @@ from raylake.spark.resources import Executor
 MASTER_URL: Final = "ray"
 """What a driver is submitted with, before its master is there."""
 _UNPACKED: Final = re.compile(r" (/tmp/ray/\d+/libcore_worker_library_java\.so)$", re.MULTILINE)
+DRIVER_LOG: Final = "-Dlog4j2.configurationFile=org/apache/spark/log4j2-defaults.properties"
+"""Spark's own; another one, of Ray's, is on the class path, too."""
 _FIRST, _LAST = ("raydp", "pyspark"), ("ray",)
 
 

@@ -21,6 +21,7 @@ from raylake.spark.errors import SparkNotInstalled, SparkNotReady, SparkUnavaila
 from raylake.spark.jars import delta_jars
 from raylake.spark.java import check_node_java, driver_environment, spark_java
 from raylake.spark.raydp import (
+    DRIVER_LOG,
     Master,
     add_java_options,
     class_path,
@@ -137,7 +138,7 @@ def start_session(setup: SparkSetup, clock: Clock) -> RayDPSession:
     options = archive.options()
     settings = session_settings(setup.spark, (), java)
     settings |= raydp_settings(executor, count, own["NodeManagerAddress"], jars)
-    add_java_options(settings, "driver", options)
+    add_java_options(settings, "driver", (DRIVER_LOG, *options))
     if node_java.resolve() == java.executable.resolve():
         add_java_options(settings, "executor", options)
     reservation = _reserved(setup, deadline)
@@ -174,7 +175,7 @@ def _started(
             mapped = Path(f"/proc/{process.pid}/maps").read_text()
             share_library(mapped, Path(ray["ray.session-dir"]))
         said.setMaster(master.url()).setAppName(NAME)
-        SparkContext(conf=said, gateway=gateway)
+        SparkContext(conf=said, gateway=gateway).setLogLevel("WARN")
         session = RayDPSession(SparkSession.builder.getOrCreate(), process, master, reservation)
         threading.Thread(target=session.warm_up, name="warm", daemon=True).start()
         undo.pop_all()
