@@ -206,10 +206,11 @@ class RuleSet:
     ) -> Mask:
         """Judge the rules about uniqueness on the rows that stay; returns what is gone then.
 
-        A row that leaves replaces nothing and stands in nobody's way, so they are judged until
-        none leaves any more.
+        A row that leaves replaces no other, which then is in the way again: where the table has
+        keys they are judged until none leaves any more. Those by which none leaves come last.
         """
         about = [one for one in self.rules if isinstance(one.rule, Unique) and _is_late(one.rule)]
+        about.sort(key=lambda one: one.rule.on_failure != "quarantine")
         taken = {one.name: _taken(one, self.keys, rows, context) for one in about}
         for one in about:
             found[one.name] = _Found(row_rules.nobody(rows.num_rows))
@@ -221,7 +222,7 @@ class RuleSet:
                     gone = gone | failed
                     failed |= found[one.name].failed
                 found[one.name] = _Found(failed)
-            if int(np.count_nonzero(gone)) == before:
+            if not self.keys or int(np.count_nonzero(gone)) == before:
                 return gone
 
     def _abort(self, results: Sequence[RuleResult], target: str) -> None:
