@@ -1,14 +1,14 @@
-"""Ten quality rules on a million rows: ours beside pandera and dataframely, both on polars.
+"""Ten quality rules on a million rows: ours beside pandera (pandas, polars) and dataframely.
 
-Each round gives all of them the same rows, by turns, in this process. Ours is ``RuleSet.check`` with
-an empty table to be unique in and one of 50,000 rows to refer to: it tells good rows from bad ones,
-counts by rule, and has each failing value's text. pandera's ``validate(lazy=True)`` gives every
-failing value, dataframely's ``filter`` good and bad rows; both have the same ten rules, and making
-polars' frame of the rows is not counted. All must find the same failures of each rule. Then each
+Each round gives all of them the same rows, by turns, in this process. Ours is ``RuleSet.check``
+with an empty table to be unique in and one of 50,000 rows to refer to: it tells good rows from bad
+ones, counts by rule, and has each failing value's text. pandera's ``validate(lazy=True)`` gives
+every failing value, dataframely's ``filter`` good and bad rows, both counts by rule; making their
+frame of the rows is not counted. All must find the same failures of each rule. Then each
 of our rules alone, and the seven categories on 100,000 rows of 20 columns.
 
-The peers are no dependencies of RayLake's: ``pip install 'pandera[polars]' dataframely`` into its
-environment; ``--peers ''`` measures ours alone. The aim is held against the first of them.
+The peers are no dependencies of RayLake's: ``pip install 'pandera[pandas,polars]' dataframely``
+into its environment; ``--peers ''`` measures ours alone. The aim is held against the first one.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", default="pandera,dataframely")
+    parser.add_argument("--peers", default="pandera_pandas,pandera_polars,dataframely")
     chosen = parser.parse_args()
     names = [name for name in chosen.peers.split(",") if name]
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = [name for name in names if importlib.util.find_spec(name.split("_")[0]) is None]
     if missing:
-        print(f"{missing[0]} is not installed: pip install 'pandera[polars]' dataframely,")
+        print(f"{missing[0]} is not installed: pip install 'pandera[pandas,polars]' dataframely,")
         print("or name those that are: --peers dataframely")
         return 2
     logging.getLogger("raylake").setLevel(logging.CRITICAL)
@@ -208,13 +208,12 @@ def _dataframely(rows: pa.Table, customers: pa.Table) -> Callable[[], list[int]]
     return run
 
 
-def _pandera(rows: pa.Table, customers: pa.Table) -> Callable[[], list[int]]:
-    """The same rules by pandera; returns the failures of each, in our order."""
+def _pandera_polars(rows: pa.Table, customers: pa.Table) -> Callable[[], list[int]]:
+    """The same rules by pandera on polars; returns the failures of each, in our order."""
     import pandera.polars as pp
     import polars as pl
 
     known = pl.Series(customers.column("customer").to_pylist())
-    start = dt.datetime(2026, 1, 1, 0, 0, 10, tzinfo=dt.UTC)
 
     def is_known(data: Any) -> Any:
         one = pl.col(data.key)
@@ -223,39 +222,61 @@ def _pandera(rows: pa.Table, customers: pa.Table) -> Callable[[], list[int]]:
     def holds(data: Any) -> Any:
         return data.lazyframe.select((pl.col("quantity") < 50) | (pl.col("rate") < 0.99))
 
-    checks = {
-        "email": (pl.String, pp.Check.str_matches(f"^(?:{EMAIL})$", error="email")),
-        "country": (pl.String, pp.Check.isin(COUNTRIES, error="country")),
-        "amount": (pl.Int64, pp.Check.in_range(0, 9999, error="amount")),
-        "rate": (pl.Float64, pp.Check.le(0.999, error="rate")),
-        "quantity": (pl.Int32, pp.Check.in_range(1, 99, error="quantity")),
-        "ordered_at": (pl.Datetime("us", "UTC"), pp.Check.ge(start, error="ordered_at")),
-    }
-    columns = {name: pp.Column(k, check, nullable=True) for name, (k, check) in checks.items()}
-    columns["order_id"] = pp.Column(pl.String, nullable=True)
-    known_check = pp.Check(is_known, error="foreign_key")
-    columns["customer"] = pp.Column(pl.String, known_check, nullable=False)
-    schema = pp.DataFrameSchema(columns, pp.Check(holds, error="sql"), unique=["order_id"])
+    schema = _schema(pp, is_known, holds)
     frame = pl.from_arrow(rows)
-    names = [
-        "not_nullable", "multiple_fields_uniqueness", "amount", "rate", "quantity", "ordered_at",
-        "email", "country", "sql", "foreign_key",
-    ]  # fmt: skip
-
-    def run() -> list[int]:
-        try:
-            schema.validate(frame, lazy=True)
-        except pp.errors.SchemaErrors as error:
-            found = dict(error.failure_cases.group_by("check").len().rows())
-        counts = [int(found.get(name, 0)) for name in names]
-        # It counts the first of those that agree as well.
-        counts[1] -= 1
-        return counts
-
-    return run
+    return lambda: _counts(pp, schema, frame, lambda f: dict(f.group_by("check").len().rows()))
 
 
-_PEERS = {"pandera": _pandera, "dataframely": _dataframely}
+def _pandera_pandas(rows: pa.Table, customers: pa.Table) -> Callable[[], list[int]]:
+    """The same rules by pandera on pandas; returns the failures of each, in our order."""
+    import pandera.pandas as pp
+
+    known = set(customers.column("customer").to_pylist())
+    schema = _schema(
+        pp,
+        lambda column: column.isin(known),
+        lambda frame: (frame["quantity"] < 50) | (frame["rate"] < 0.99),
+    )
+    frame = rows.to_pandas()
+    return lambda: _counts(pp, schema, frame, lambda f: f.groupby("check")["index"].nunique())
+
+
+def _schema(pp: Any, is_known: Callable[[Any], Any], holds: Callable[[Any], Any]) -> Any:
+    start = dt.datetime(2026, 1, 1, 0, 0, 10, tzinfo=dt.UTC)
+    checks = {
+        "email": pp.Check.str_matches(f"^(?:{EMAIL})$", error="email"),
+        "country": pp.Check.isin(COUNTRIES, error="country"),
+        "amount": pp.Check.in_range(0, 9999, error="amount"),
+        "rate": pp.Check.le(0.999, error="rate"),
+        "quantity": pp.Check.in_range(1, 99, error="quantity"),
+        "ordered_at": pp.Check.ge(start, error="ordered_at"),
+    }
+    columns = {name: pp.Column(None, check, nullable=True) for name, check in checks.items()}
+    columns["order_id"] = pp.Column(None, nullable=True)
+    columns["customer"] = pp.Column(None, pp.Check(is_known, error="fk"), nullable=False)
+    return pp.DataFrameSchema(columns, pp.Check(holds, error="sql"), unique=["order_id"])
+
+
+def _counts(pp: Any, schema: Any, frame: Any, by_check: Callable[[Any], Any]) -> list[int]:
+    try:
+        schema.validate(frame, lazy=True)
+    except pp.errors.SchemaErrors as error:
+        found = by_check(error.failure_cases)
+    counts = [int(found.get(name, 0)) for name in _CHECKS]
+    # It counts the first of those that agree as well.
+    counts[1] -= 1
+    return counts
+
+
+_CHECKS = [
+    "not_nullable", "multiple_fields_uniqueness", "amount", "rate", "quantity", "ordered_at",
+    "email", "country", "sql", "fk",
+]  # fmt: skip
+_PEERS = {
+    "pandera_pandas": _pandera_pandas,
+    "pandera_polars": _pandera_polars,
+    "dataframely": _dataframely,
+}
 
 
 def _alone(rule: Any, rows: pa.Table, context: Context, rounds: int) -> Spent:
