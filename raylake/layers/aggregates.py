@@ -181,10 +181,12 @@ class Aggregates:
                 keys = [(key.tree, affected.column(key.name)) for key in plan.partitions]
                 where = rows_of_groups(keys, planned.source)
                 box.give(sql.AFFECTED, affected)
-        box.give(sql.SOURCE, look.source(Read(where=where, columns=self.columns(planned.source))))
+        # A stream can be read once, and a query may name a table several times.
+        give = box.give if sql.reads_once(self.query) else box.keep
+        give(sql.SOURCE, look.source(Read(where=where, columns=self.columns(planned.source))))
         for table in self.query.tables[1:]:
             request = Read(columns=self.columns(self._of.others[table]))
-            box.give(sql.given_name(self.query, table), look.other(table, request))
+            give(sql.given_name(self.query, table), look.other(table, request))
         return box.rows(sql.whole(self.query, plan, self._of.partition_by))
 
     def _planned(self, changes: SourceRows, look: Look) -> Planned:
