@@ -105,9 +105,9 @@ class Aggregates:
         planned = self._planned(changes, look)
         plan = planned.plan
         counts: dict[str, Any] = {"strategy": plan.strategy, "reason": plan.reason}
+        rows = along_the_curve(rows, self._of.spec.zorder_by)
         if changes.span.after == NEVER or plan.strategy == "whole":
-            ordered = along_the_curve(rows, self._of.spec.zorder_by)
-            return Deed(last=Overwrite(ordered), counts={**counts, "rows": rows.num_rows})
+            return Deed(last=Overwrite(rows), counts={**counts, "rows": rows.num_rows})
         with self._of.sandbox() as box:
             box.give(sql.CAME, changes.came)
             box.give(sql.LEFT, changes.left)
