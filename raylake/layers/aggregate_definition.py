@@ -31,7 +31,7 @@ class AggregateSpec:
     Attributes:
         sql: The query.
         partition_by: ``column``, ``date(column)``, ``hour(column)`` of the query's columns.
-        zorder_by: Columns along which the first write is ordered.
+        zorder_by: Columns along which the rows of each write are ordered.
         rejects: Rules may keep rows out of the table, so that a group that it lacks may have rows.
         description: The table's comment.
         limits: What a query may take.

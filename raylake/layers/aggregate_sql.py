@@ -168,6 +168,12 @@ def partitions(plan: Plan) -> str:
     return " UNION ".join(f"SELECT {columns} FROM {side}" for side in (CAME, LEFT))
 
 
+def reads_once(query: Query) -> bool:
+    """Whether each table is surely read no more than once."""
+    named = [one for one in query.tree.find_all(exp.Table) if one.db]
+    return len(named) == len(query.tables) and query.tree.find(exp.CTE) is None
+
+
 def given_name(query: Query, table: str) -> str:
     """What a table of the lake is called in :func:`whole`."""
     at = query.tables.index(table)

@@ -105,9 +105,9 @@ class Aggregates:
         planned = self._planned(changes, look)
         plan = planned.plan
         counts: dict[str, Any] = {"strategy": plan.strategy, "reason": plan.reason}
+        rows = along_the_curve(rows, self._of.spec.zorder_by)
         if changes.span.after == NEVER or plan.strategy == "whole":
-            ordered = along_the_curve(rows, self._of.spec.zorder_by)
-            return Deed(last=Overwrite(ordered), counts={**counts, "rows": rows.num_rows})
+            return Deed(last=Overwrite(rows), counts={**counts, "rows": rows.num_rows})
         with self._of.sandbox() as box:
             box.give(sql.CAME, changes.came)
             box.give(sql.LEFT, changes.left)
@@ -181,10 +181,12 @@ class Aggregates:
                 keys = [(key.tree, affected.column(key.name)) for key in plan.partitions]
                 where = rows_of_groups(keys, planned.source)
                 box.give(sql.AFFECTED, affected)
-        box.give(sql.SOURCE, look.source(Read(where=where, columns=self.columns(planned.source))))
+        # A stream can be read once, and a query may name a table several times.
+        give = box.give if sql.reads_once(self.query) else box.keep
+        give(sql.SOURCE, look.source(Read(where=where, columns=self.columns(planned.source))))
         for table in self.query.tables[1:]:
             request = Read(columns=self.columns(self._of.others[table]))
-            box.give(sql.given_name(self.query, table), look.other(table, request))
+            give(sql.given_name(self.query, table), look.other(table, request))
         return box.rows(sql.whole(self.query, plan, self._of.partition_by))
 
     def _planned(self, changes: SourceRows, look: Look) -> Planned:

@@ -1,4 +1,4 @@
-"""Rows of a first write in the order of the Z-curve, so that files can be left out from then on."""
+"""Rows in the order of the Z-curve, from the first write on, so that files can be left out."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -84,9 +85,16 @@ class Sandbox:
             rows = pa.RecordBatchReader.from_batches(rows.schema, stream.batches())
         self._connection.register(name, rows)
 
-    def take(self, name: str) -> None:
-        """The name is no longer there."""
-        self._connection.unregister(name)
+    def keep(self, name: str, rows: pa.RecordBatchReader) -> None:
+        """Rows of a reader under a name, to be read any number of times; they may spill.
+
+        Raises:
+            QueryFailed: There is no room for them.
+            RayLakeError, OSError: They could not be read.
+        """
+        self.give(f"{name}_once", rows)
+        with self._telling():
+            self._connection.execute(f'CREATE TEMP TABLE "{name}" AS FROM "{name}_once"')
 
     def rows(self, sql: str) -> pa.Table:
         """The rows of a query.
@@ -98,9 +106,14 @@ class Sandbox:
             QueryFailed: It fails on the rows.
             RayLakeError, OSError: Given rows could not be read.
         """
-        try:
+        with self._telling():
             found = self._connection.sql(sql)
             return pa.table(found.to_arrow_table())
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
         except duckdb.Error as error:
             for stream in self._streams:
                 if stream.failed is not None:

@@ -74,6 +74,20 @@ class Tables:
         ),
         ("SELECT country, max(price) AS a FROM silver.orders GROUP BY 1", "maintain", "maximum"),
         ("SELECT sum(qty) AS a FROM silver.orders WHERE ok", "maintain", ""),
+        ("SELECT country, count_if(ok) AS a FROM silver.orders GROUP BY (country)", "maintain", ""),
+        ("SELECT count_if(ok) FILTER (WHERE qty > 1) AS a FROM silver.orders", "maintain", ""),
+        (
+            "SELECT qty, sum(price) FILTER (WHERE ok) AS a FROM silver.orders GROUP BY 1",
+            "groups",
+            "",
+        ),
+        ("SELECT n FROM (SELECT count(*) AS n FROM silver.orders)", "whole", "another query"),
+        ("SELECT max(n) AS n FROM silver.orders, (SELECT 1 AS n)", "whole", "joins"),
+        (
+            "SELECT count(*) AS n FROM silver.orders WHERE qty > (SELECT 1)",
+            "whole",
+            "subqueries",
+        ),
         ("SELECT country, count(DISTINCT id) AS a FROM silver.orders GROUP BY 1", "groups", "all"),
         ("SELECT country, avg(price) AS a FROM silver.orders GROUP BY 1", "groups", "rounding"),
         ("SELECT country, sum(DISTINCT qty) AS a FROM silver.orders GROUP BY 1", "groups", "all"),
@@ -188,6 +202,60 @@ def test_partitions_of_rows_that_came_or_left_are_replaced_alone(tmp_path: Path)
     assert not any(row["country"] == "SE" for row in followed.rows())
 
 
+def test_more_partitions_than_can_be_named_are_the_whole_table() -> None:
+    table = aggregates(PRICES, partition_by=("qty",))
+    source = orders(*({"id": at, "qty": at, "price": 0.5} for at in range(300)))
+    look, step = Tables(source), changes(source.slice(0, 250))
+    rows = table.shape(step, look).rows
+    assert rows.num_rows == 300
+    write = table.deed(rows, step, look).last
+    assert isinstance(write, Overwrite)
+    assert write.where is None
+
+
+def test_fields_of_structs_are_columns_like_others() -> None:
+    schema = pa.schema([("place", pa.struct([("city", pa.string())])), ("n", pa.int64())])
+    for name in ("place.city", "o.place.city"):
+        sql = f"SELECT {name} AS city, sum(n) AS n FROM silver.orders o GROUP BY city"
+        table = aggregates(sql)
+        source = pa.Table.from_pylist([{"place": {"city": "Oslo"}, "n": 3}], schema=schema)
+        assert table.columns(schema) == ("place", "n")
+        rows = table.shape(changes(source, after=NEVER), Tables(source)).rows
+        assert rows.select(["city", "n"]).to_pylist() == [{"city": "Oslo", "n": 3}]
+
+
+def test_one_state_serves_all_that_need_it() -> None:
+    sql = (
+        "SELECT sum(qty) AS s, avg(qty) AS a, count(qty) AS c, count(*) AS n, "
+        "sum(qty) FILTER (WHERE ok) AS o FROM silver.orders"
+    )
+    kept = [name for name in aggregates(sql).table(SCHEMA).schema.names if name[0] == "_"]
+    assert kept == ["_group", "_rows", "_sum_s", "_count_s", "_sum_o", "_count_o"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT a.id AS id, b.qty AS q FROM silver.orders a JOIN silver.orders b ON a.id = b.id",
+        "SELECT id, qty AS q FROM silver.orders WHERE id IN (SELECT id FROM silver.orders)",
+        (
+            "WITH o AS (SELECT id, qty FROM silver.orders) SELECT a.id AS id, b.qty AS q "
+            "FROM o AS a JOIN o AS b ON a.id = b.id"
+        ),
+        (
+            "SELECT id, max(qty) AS q FROM silver.orders GROUP BY id INTERSECT "
+            "SELECT id, min(qty) AS q FROM silver.orders GROUP BY id"
+        ),
+    ],
+)
+def test_a_table_that_a_query_names_twice_is_there_twice(sql: str) -> None:
+    source = orders(*({"id": at, "qty": at % 7} for at in range(1000)))
+    table, look, step = aggregates(sql), Tables(source), changes(source.slice(0, 1))
+    rows = table.shape(step, look).rows.sort_by("id")
+    assert rows["id"].to_pylist() == list(range(1000))
+    assert rows["q"].to_pylist() == source["qty"].to_pylist()
+
+
 def test_a_query_over_several_tables_reads_them_all() -> None:
     table = Aggregates("gold.t", AggregateSpec(JOINED), TABLES)
     source = orders({"id": 1, "country": "NO"}, {"id": 2, "country": None})
@@ -269,6 +337,13 @@ def test_only_columns_that_are_needed_are_read() -> None:
         ("SELECT qty, [max(at)::TIME] AS d FROM silver.orders GROUP BY 1", {}, "write CAST(d"),
         (DAILY, {"partition_by": ("days",)}, "did you mean 'day'?"),
         (DAILY, {"zorder_by": ("days",)}, "zorder_by: there is no column 'days'"),
+        (DAILY, {"zorder_by": ("day", "n") * 3}, "at most 4 columns"),
+        (
+            "SELECT list(qty ORDER BY qty) AS l FROM silver.orders",
+            {"zorder_by": ("l",)},
+            "which has no order",
+        ),
+        ("SELECT n, sum(n) AS s FROM silver.orders GROUP BY n", {}, "lacks"),
         (JOINED.replace("area", "nothing"), {}, "nothing"),
     ],
 )
