@@ -113,7 +113,11 @@ class AggregateDefinition:
         """
         wanted = pa.schema([source.field(name) for name in self.columns(source)])
         if self._known is None or not self._known.source.equals(wanted):
-            self._known = self._plan(source, wanted)
+            try:
+                self._known = self._plan(source, wanted)
+            except QueryRefused as error:
+                told = f"{self.name}: {error.message.removeprefix(f'{self.name}: ')}"
+                raise QueryRefused(told, hint=error.hint, **error.context) from error
         return self._known
 
     def _plan(self, source: pa.Schema, wanted: pa.Schema) -> Planned:

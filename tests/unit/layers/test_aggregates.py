@@ -350,6 +350,7 @@ def test_only_columns_that_are_needed_are_read() -> None:
 def test_what_does_not_fit_the_source_is_refused(sql: str, spec: dict[str, Any], what: str) -> None:
     with pytest.raises(QueryRefused) as caught:
         aggregates(sql, **spec).table(SCHEMA)
+    assert caught.value.message.startswith("gold.t: ")
     assert what in str(caught.value)
 
 
