@@ -262,6 +262,16 @@ class AggregateTable(DerivedTable):
     mode: Literal["aggregate"]
     sql: Annotated[str, Field(min_length=1), AfterValidator(_check_query)]
 
+    @field_validator("quality")
+    @classmethod
+    def _groups_have_all_rows(cls, value: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        for i, rule in enumerate(value):
+            if rule.when == "before" and rule.on_failure == "quarantine":
+                message = "rows of the source cannot be set aside before a query"
+                hint = "write the condition into WHERE, or judge the query's rows (when: after)"
+                raise Invalid("", findings=[Finding((i, "when"), message, hint)])
+        return value
+
 
 SilverTable = Annotated[
     Annotated[AppendTable, Tag("<append>")]

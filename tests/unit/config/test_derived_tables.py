@@ -368,3 +368,16 @@ assert "sqlglot" not in sys.modules, "imported for nothing"
 def test_the_parser_of_sql_is_loaded_when_there_is_sql() -> None:
     ran = subprocess.run([sys.executable, "-c", UNPARSED], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_rows_cannot_be_set_aside_before_a_query() -> None:
+    rule = "{rule: not_null, columns: [a], when: before, on_failure: %s}"
+    text = (
+        'gold: {g: {mode: aggregate, sql: "SELECT a, count(*) AS n FROM bronze.t GROUP BY a", '
+        "quality: [%s]}}"
+    )
+    head = bronze("topics: [a]")
+    told_of = refusal(head + text % (rule % "quarantine"))
+    assert "cannot be set aside" in told_of.at("gold.g.quality[0].when")["message"]
+    told = load_text(head + text % (rule % "abort"))
+    assert told.config.gold["g"].quality[0].when == "before"
