@@ -32,6 +32,7 @@ from raylake.delta.spec import Durability
 from raylake.ingest.unit import DataFile
 from raylake.layers.derived import SOURCE_VERSION, Rejected, Span
 from raylake.quality import row_json
+from raylake.quality.bounds import is_text
 from raylake.quality.duck import ask
 from raylake.quality.side_table import Named, SideTable, Target
 from raylake.quality.side_table import follow_up as _follow_up
@@ -253,6 +254,8 @@ def _ids(
 
 def _column(rows: pa.Table, name: str) -> pa.Array:
     kind = SCHEMA.field("source_version" if name == SOURCE_VERSION else name).type
-    if name not in rows.schema.names:
+    found = rows.schema.field(name).type if name in rows.schema.names else pa.null()
+    if not (is_text(found) if is_text(kind) else pa.types.is_integer(found)):
+        # A source that is not of Kafka's may call other columns so.
         return pa.nulls(rows.num_rows, kind)
     return rows.column(name).combine_chunks().cast(kind)

@@ -80,6 +80,11 @@ class RuleResult:
 
 
 def clipped(text: str) -> str:
-    """A value's text, bounded for messages and metadata."""
-    shown = text[:SAMPLE_CHARACTERS]
+    """A value's text for messages and metadata: bounded, its control characters escaped."""
+    some = text[:SAMPLE_CHARACTERS]
+    shown = some if some.isprintable() else "".join(map(_printable, some))
     return shown if len(text) <= SAMPLE_CHARACTERS else f"{shown}…"
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]

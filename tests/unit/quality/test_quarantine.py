@@ -70,6 +70,12 @@ def test_the_version_is_the_spans_where_rows_have_none() -> None:
     assert (found["source_version"], found["_offset"]) == (7, None)
 
 
+def test_columns_that_are_no_coordinates_are_not_taken_for_some() -> None:
+    rows = pa.table({"amount": ["x"], "_topic": [1], "_partition": ["p"], "_offset": [True]})
+    found = letters(ORIGIN, [rejected(rows)]).to_pylist()[0]
+    assert [found[name] for name in quarantine.COORDINATES] == [None, None, None]
+
+
 def ids(*groups: Rejected, origin: Origin = ORIGIN) -> list[str]:
     return letters(origin, groups).column("quarantine_id").to_pylist()  # type: ignore[no-any-return]
 

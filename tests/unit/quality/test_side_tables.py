@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
@@ -179,6 +180,34 @@ def test_two_tables_share_a_quarantine(lake: Lake, tmp_path: Path) -> None:
     other.commit(quarantine=other.written("b"))
     assert (lake.follow(), other.follow()) == (1, 1)
     assert lake.values() == ["a", "b"]
+
+
+@pytest.mark.spec("E1")
+def test_a_replay_closes_a_row_by_the_commit_that_writes_it(lake: Lake) -> None:
+    source = pa.table({"x": ["1", "b"], "_offset": [7, 8], "amount": [1.5, None]})
+    span = Span("bronze.t", "", "s", -1, 0)
+    one = Rejected(source, "r", "x", source.column("x").combine_chunks(), "no")
+    made = letters(Origin(lake.target, span, NOW), [one])
+    lake.commit(quarantine=quarantine.write(lake.quarantine, [made], "none"))
+    lake.follow()
+    read = lake.reader(lake.quarantine)
+    where = "\"table\" = 'silver.t' and \"column\" = 'x' and rule = 'r' and \"row\" is not null"
+    taken = quarantine.select(read, where)
+    came = quarantine.source_rows(taken, source.schema)
+    assert sorted(came.to_pylist(), key=str) == sorted(source.to_pylist(), key=str)
+    # Of the two one is refused again, by a step that is repeated after a failure.
+    later = NOW + dt.timedelta(hours=1)
+    again = came.filter(pc.equal(came.column("x"), "b"))
+    refused = Rejected(again, "r", "x", again.column("x").combine_chunks(), "no")
+    for _ in range(2):
+        left = letters(Origin(lake.target, span, later), [refused])
+        marks = quarantine.markers(taken, left, later)
+        files = quarantine.write(lake.quarantine, [left, marks], "none")
+    assert quarantine.select(read, where).num_rows == 2
+    lake.commit(quarantine=files)
+    lake.follow()
+    assert quarantine.select(read, where).column("value").to_pylist() == ["b"]
+    assert quarantine.select(read).column("quarantined_at").to_pylist() == [later]
 
 
 def test_the_position_moves_without_anything_named(lake: Lake) -> None:
@@ -365,3 +394,4 @@ def test_results_survive_the_metadata() -> None:
     again = RuleResult.from_json(json.loads(json.dumps({**one.to_json(), "newer": 1})))
     assert again == one
     assert clipped("x" * 300) == "x" * 200 + "…"
+    assert clipped("a\x1b[0mé\n") == "a\\x1b[0mé\\n"
