@@ -11,11 +11,11 @@ import pyarrow as pa
 from raylake.clock import Clock, SystemClock
 from raylake.config import Pipeline
 from raylake.delta.tables_there import is_table
-from raylake.layers import source_changes
 from raylake.layers.build import definition
 from raylake.layers.derived import NEVER, Rejected, SourceRows, Span
 from raylake.layers.derived_table import Definition, table_id
 from raylake.layers.graph import graph_of
+from raylake.layers.screened import read_for
 from raylake.layers.step import StepLook, Target, judged
 from raylake.storage.place import place
 from raylake.tables.pins import schema_at
@@ -89,14 +89,13 @@ def preview(config: Pipeline, table: str, rows: int = 1000, clock: Clock | None 
 
 def _newest(one: Definition, span: Span, schema: pa.Schema, rows: int) -> SourceRows:
     """The last rows of the source, from as many of its last versions as they need."""
-    columns = one.derivation.columns(schema)
     after = span.last
     found: SourceRows | None = None
     while after >= 0 and (found is None or found.came.num_rows < rows):
         after = max(NEVER, after - (1 if found is None else 10))
-        found = source_changes.read(replace(span, after=after), columns)
+        found = read_for(one.derivation, one.gate, replace(span, after=after), schema)
     if found is None:
-        found = source_changes.read(span, columns)
+        found = read_for(one.derivation, one.gate, span, schema)
     start = max(0, found.came.num_rows - rows)
     # As rows of a table that is made now.
     return replace(found, span=span, came=found.came.slice(start), left=found.left.slice(0, 0))

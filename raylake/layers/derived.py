@@ -60,12 +60,14 @@ class SourceRows:
         came: Rows that came; the source's columns at ``span.last`` and :data:`SOURCE_VERSION`.
         left: Rows that left; the same columns.
         watermark_ms: The source's watermark at ``span.last``; None: it has none.
+        beside: Columns that are read for rules alone; a derivation does not get to see them.
     """
 
     span: Span
     came: pa.Table
     left: pa.Table
     watermark_ms: int | None = None
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from raylake.layers.derived import NEVER, Derivation, Span, progress_app
 from raylake.layers.errors import DefinitionChanged, OwnedByAnother, SourceReplaced
 from raylake.layers.gate import RuleGate, SideTables, side_target
 from raylake.layers.refresh import Anew, Gathered, refreshed
+from raylake.layers.screened import read_for
 from raylake.layers.step import STEP, By, StepLook, Stepped, Target, step
 from raylake.layers.triggers import Fired, Trigger
 from raylake.storage.place import Place, place
@@ -145,7 +146,7 @@ class DerivedTable:
         if span is None or not self._due(root, ending=ending):
             return None
         schema = schema_at(root, span.last)
-        changes = source_changes.read(span, one.derivation.columns(schema))
+        changes = read_for(one.derivation, one.gate, span, schema)
         version, sides = int(handle.version()), one.sides
         target = Target(
             one.name, one.address, str(handle.metadata().id), version, sides, one.engine

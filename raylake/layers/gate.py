@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from raylake.clock import Clock
-from raylake.layers.derived import Rejected, SourceRows, Span
+from raylake.layers.derived import Look, Rejected, SourceRows, Span
 from raylake.layers.step import Passed, StepLook
 from raylake.quality import categories, history, quarantine
 from raylake.quality.past import Past
@@ -67,7 +67,22 @@ class RuleGate:
         rejected = rejected_rows(checked.rejected, rows, changes.came, origin)
         return Passed(checked.kept, rejected, (*checked.results, *judged))
 
-    def _context(self, look: StepLook) -> Context:
+    @property
+    def screens(self) -> bool:
+        """See :class:`raylake.layers.screened.Screen`."""
+        return bool(self._before.rules)
+
+    def reads(self, source: pa.Schema) -> tuple[str, ...]:
+        """See :class:`raylake.layers.screened.Screen`."""
+        return self._before.reads(source)
+
+    def screened(self, rows: pa.Table, look: Look) -> pa.Table:
+        """See :class:`raylake.layers.screened.Screen`."""
+        if not self._before.rules:
+            return rows
+        return rows.filter(self._before.standing(rows, self._context(look)))
+
+    def _context(self, look: Look) -> Context:
         return Context(look, dt.datetime.fromtimestamp(self._clock.now(), dt.UTC), self._name)
 
 

@@ -30,6 +30,7 @@ from raylake.layers.derived import (
     Span,
     progress_app,
 )
+from raylake.layers.screened import Screen, ScreenedLook, narrowed
 from raylake.quality.results import RuleResult
 from raylake.quality.side_table import Target as SideTarget
 from raylake.tables.alongside import Alongside
@@ -60,7 +61,7 @@ class Passed:
     results: Sequence[RuleResult] = ()
 
 
-class Gate(Protocol):
+class Gate(Screen, Protocol):
     """The rules of a table."""
 
     def before(self, changes: SourceRows, look: StepLook) -> Passed:
@@ -255,7 +256,7 @@ def step(work: Work, target: Target, changes: SourceRows, look: StepLook, by: By
     started = time.perf_counter()
     made = judged(work, changes, look)
     rejected = made.rejected
-    deed = work.derivation.deed(made.rows, made.changes, look)
+    deed = work.derivation.deed(made.rows, made.changes, ScreenedLook(look, work.gate))
     faults.reach("transform.before_files", table=target.name)
     aside = work.aside.stash(target.aside, rejected, made.results, changes.span)
     faults.reach("transform.before_commit", table=target.name)
@@ -303,10 +304,9 @@ def judged(work: Work, changes: SourceRows, look: StepLook) -> Made:
         RayLakeError: The rows do not fit the definition.
     """
     arrived = work.gate.before(changes, look)
-    kept = changes
-    if arrived.keep is not None:
-        kept = replace(changes, came=changes.came.filter(arrived.keep))
-    shaped = work.derivation.shape(kept, look)
+    came = changes.came if arrived.keep is None else changes.came.filter(arrived.keep)
+    kept = narrowed(changes, came, work.gate, look)
+    shaped = work.derivation.shape(kept, ScreenedLook(look, work.gate))
     checked = work.gate.after(shaped.rows, shaped.origin, kept, look)
     rows = shaped.rows if checked.keep is None else shaped.rows.filter(checked.keep)
     return Made(

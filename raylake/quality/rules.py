@@ -182,6 +182,30 @@ class RuleSet:
         self._abort(results, context.target)
         return Checked(kept, tuple(self._rejected(rows, found)), results)
 
+    def reads(self, schema: pa.Schema) -> tuple[str, ...]:
+        """The columns that the rules are about; of a function nobody knows, so it gets all."""
+        found: set[str] = set()
+        for one in self.rules:
+            found |= set(one.columns)
+            if isinstance(one.rule, CustomRule):
+                found |= set(schema.names)
+            elif isinstance(one.rule, SqlRule):
+                tree = row_rules.checked_condition(one.rule, schema, one.where)
+                found |= {name for _, name in tree.columns}
+        return tuple(name for name in schema.names if name in found)
+
+    def standing(self, rows: pa.Table, context: Context) -> pa.BooleanArray:
+        """The rows that no quarantine takes by itself, a boolean each; nothing is told or refused.
+
+        Rules that hold rows against each other are not asked.
+        """
+        gone = row_rules.nobody(rows.num_rows)
+        for one in self.rules:
+            alone = not isinstance(one.rule, Unique | Freshness)
+            if one.rule.on_failure == "quarantine" and alone:
+                gone |= _judge(one, self.keys, rows, context).failed
+        return pa.array(~gone)
+
     def _judged(self, rules: Sequence[NamedRule], rows: pa.Table, context: Context) -> list[_Found]:
         """Judge rules one by one, or several at once where there are rows to be worth it.
 
