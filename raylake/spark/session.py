@@ -81,7 +81,7 @@ class RayDPSession:
 
     def alive(self) -> bool:
         """Whether the driver's JVM is there."""
-        return self._process.poll() is None
+        return self._process.poll() is None and not _ends(self._process.pid)
 
     def enter_group(self, group: str, what: str) -> None:
         """See :class:`~raylake.spark.operations.JobGroups`."""
@@ -267,6 +267,18 @@ def _growth() -> dict[str, float] | None:
 
     found: dict[str, float] | None = state.get_max_resources_from_cluster_config()
     return found
+
+
+def _ends(pid: int) -> bool:
+    """Whether a process that cannot be waited for yet has none of its memory any more.
+
+    One that is killed gives it back before its sockets close, so before who waits for its answer
+    asks what became of it.
+    """
+    try:
+        return Path(f"/proc/{pid}/statm").read_text().startswith("0 ")
+    except OSError:
+        return False
 
 
 def _wait(condition: Callable[[], bool], deadline: Deadline) -> bool:
