@@ -100,6 +100,18 @@ def test_rows_without_coordinates_are_told_apart_by_their_number() -> None:
     assert len(set(ids(one))) == 3
 
 
+def test_rows_without_coordinates_are_known_by_what_they_are() -> None:
+    forth = ids(rejected(came("x", "y", coordinates=False)))
+    back = ids(rejected(came("y", "x", coordinates=False)))
+    assert forth == back[::-1]
+
+
+def test_a_row_that_is_replayed_in_the_instant_in_which_it_was_rejected_is_closed() -> None:
+    stored = letters(ORIGIN, [rejected(came("x"))])
+    marked = pa.concat_tables([stored, markers(stored, stored.slice(0, 0), NOW)])
+    assert select(lambda request: read(marked, request)).num_rows == 0
+
+
 def test_no_rejected_rows_make_no_letters() -> None:
     assert letters(ORIGIN, []).equals(quarantine.SCHEMA.empty_table())
 
