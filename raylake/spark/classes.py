@@ -209,7 +209,11 @@ def _alone(path: Path, wait: bool) -> Iterator[int | None]:
 
 
 def _run(command: Sequence[str], lock: int) -> bool:
-    """Run a command behind all other work; it keeps the lock where this process ends before it."""
+    """Run a command behind all other work; it keeps the lock where this process ends before it.
+
+    Raises:
+        InterruptedError: Somebody ended it.
+    """
     nice = shutil.which("nice")
     behind = [nice, "-n", "19"] if nice else []
     try:
@@ -223,6 +227,9 @@ def _run(command: Sequence[str], lock: int) -> bool:
         )
     except subprocess.TimeoutExpired:
         return False
+    if done.returncode < 0:
+        # Nothing is said of Java: the next session may try again.
+        raise InterruptedError(f"{command[1]} was ended by signal {-done.returncode}")
     if done.returncode:
         log.info("%s: %s", command[1], (done.stderr or done.stdout).strip()[-500:])
     return done.returncode == 0

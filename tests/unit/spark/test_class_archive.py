@@ -134,6 +134,15 @@ def test_nothing_written_down_makes_nothing(archive: ClassArchive) -> None:
     assert archive.options(), "the next session writes down what it loads"
 
 
+def test_a_java_that_somebody_ended_is_asked_again(archive: ClassArchive, java: Java) -> None:
+    record(archive, 1, "a/A id: 1\n")
+    java.executable.write_text("#!/bin/sh\nkill -9 $$\n")
+    java.executable.chmod(0o755)
+    assert not archive.make()
+    assert not archive.refused.exists()
+    assert archive.make(Jvm())
+
+
 def test_sessions_start_without_one_where_the_cache_cannot_be_used(
     java: Java, jars: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
