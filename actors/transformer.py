@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 import ray
-from raylake.layers.build import build
 
 from actors.begin import begin
 from actors.process import ActorProcess
 from actors.table_connection import on_cluster
 from raylake.clock import SystemClock
+from raylake.layers.build import build
 from raylake.layers.transforming import Transforming, TransformOutcome, TransformPlan
 
 
