@@ -14,8 +14,8 @@ from raylake.delta import log_files
 from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.tables_there import is_table
 from raylake.errors import ConfigError
+from raylake.layers.asked_of_logs import last_said
 from raylake.layers.derived import progress_app
-from raylake.layers.derived_table import last_said
 from raylake.layers.graph import Graph, Node, graph_of
 from raylake.layers.triggers import Fired, Trigger, interval_of
 from raylake.storage.place import place

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from deltalake import DeltaTable
 
@@ -14,25 +15,27 @@ from raylake.delta.leases import DEFAULT_MAX_HOLD_S, Leases, reader_of
 from raylake.delta.log_reader import LogReader
 from raylake.delta.tables_there import is_table
 from raylake.delta.txn_listing import list_txns
-from raylake.errors import NotOurTable
+from raylake.errors import ConfigError, NotOurTable, Refused
 from raylake.layers import source_changes
 from raylake.layers.aggregates import Aggregates
+from raylake.layers.asked_of_logs import OtherSources, last_said, newest_version, table_id
 from raylake.layers.derived import NEVER, Derivation, Span, progress_app
 from raylake.layers.errors import DefinitionChanged, OwnedByAnother, SourceReplaced
 from raylake.layers.gate import RuleGate, SideTables, side_target
 from raylake.layers.refresh import Anew, Gathered, refreshed
 from raylake.layers.screened import read_for
-from raylake.layers.step import STEP, By, StepLook, Stepped, Target, step
+from raylake.layers.step import By, StepLook, Stepped, Target, step
 from raylake.layers.triggers import Fired, Trigger
 from raylake.storage.place import Place, place
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import TableExists, TableMissing
 from raylake.tables.feeds import CHANGE_FEED
-from raylake.tables.landing import operation_metadata
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import Create
 from raylake.tables.routing import EngineChoice
 from raylake.tables.upkeep_requests import SetProperties
+
+log = logging.getLogger(__name__)
 
 OWNER: Final = "derived.pipeline"
 """The table property that names the pipeline which writes the table."""
@@ -40,8 +43,6 @@ DEFINITION: Final = "derived.definition"
 """The table property with the digest of the definition that the table was made by."""
 MAX_STEP_ROWS: Final = 1_000_000
 SOURCE_CHANGED: Final = Trigger("source_changed")
-_LOOK_BACK: Final = 256
-"""In so many versions the last step is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +104,9 @@ class DerivedTable:
         self._handle: DeltaTable | None = None
         self._fired: Fired | None = None
         self._leases: Leases | None = None
-
-    @property
-    def processed(self) -> int | None:
-        """The source's version that is processed; None before the table or its source is there."""
-        source_id = self._source_id()
-        handle = self._opened()
-        if source_id is None or handle is None:
-            return None
-        return _processed(handle, source_id)
+        self._rested: dict[str, int] = {}
+        self._holding: tuple[Place, str, int] | None = None
+        self._unheld: int | None = None
 
     @property
     def name(self) -> str:
@@ -130,9 +125,14 @@ class DerivedTable:
             RayLakeError: As :func:`raylake.layers.step.step`.
         """
         one = self.definition
+        if not ending and self._rests():
+            if self._holding is not None:
+                self._hold(*self._holding)
+            return None
         source_id = self._source_id()
         if source_id is None:
             return None
+        newest = {at: newest_version(at) for at in self._sources}
         handle = self._opened() or self._created()
         after = self._after(handle, source_id)
         root = place(one.source_address)
@@ -144,6 +144,8 @@ class DerivedTable:
         if span is None and others.moved:
             span = Span(one.source, str(root), source_id, after, after)
         if span is None or not self._due(root, ending=ending):
+            # A schedule's moment comes without a version.
+            self._rested = newest if span is None or one.trigger.cron is None else {}
             return None
         schema = schema_at(root, span.last)
         changes = read_for(one.derivation, one.gate, span, schema)
@@ -270,7 +272,7 @@ class DerivedTable:
         one = self.definition
         root = place(one.source_address)
         self._tell_others()
-        wanted = one.derivation.table(schema_at(root, _newest(one.source_address)))
+        wanted = one.derivation.table(schema_at(root, newest_version(one.source_address)))
         properties = {**wanted.properties, **self.own_properties}
         request = Create(
             wanted.schema,
@@ -308,73 +310,41 @@ class DerivedTable:
         if one.others and isinstance(one.derivation, Aggregates):
             places = {name: place(one.places[name]) for name in one.others}
             one.derivation.others(
-                {name: schema_at(at, _newest(str(at))) for name, at in places.items()}
+                {name: schema_at(at, newest_version(str(at))) for name, at in places.items()}
             )
 
     def _hold(self, source: Place, source_id: str, processed: int) -> None:
         """Let vacuum and log clean-up of the source leave what comes after a version."""
         one = self.definition
+        self._holding = (source, source_id, processed)
         if self._leases is None:
             self._leases = Leases(source, self._by.clock)
         reader = reader_of(one.pipeline, one.name)
-        self._leases.renew(reader, source_id, max(0, processed), one.max_hold_s)
+        try:
+            self._leases.renew(reader, source_id, max(0, processed), one.max_hold_s)
+        except (Refused, ConfigError) as error:
+            # A source that others own may be closed to us; what is gone is told by its name.
+            if processed != self._unheld:
+                log.warning("%s does not hold %s: %s", one.name, one.source, error.message)
+            self._unheld = processed
+
+    @property
+    def _sources(self) -> tuple[str, ...]:
+        one = self.definition
+        return (one.source_address, *(one.places[name] for name in one.others))
+
+    def _rests(self) -> bool:
+        """Whether no source has gone on since there was nothing to do; a file is asked for each."""
+        return bool(self._rested) and not any(
+            log_files.commit_path(place(at), version + 1).exists()
+            for at, version in self._rested.items()
+        )
 
     def _source_id(self) -> str | None:
         try:
             return table_id(place(self.definition.source_address))
         except NotOurTable:
             return None
-
-
-def last_said(root: Place) -> Mapping[str, Any] | None:
-    """What the last step of a table said in its commit; None: none of the last versions is one."""
-    latest = LogReader(str(root)).listing().latest
-    for version in range(latest, max(-1, latest - _LOOK_BACK), -1):
-        actions = log_files.read_commit(root, version)
-        if actions is None:
-            return None
-        said = operation_metadata(log_files.commit_info(actions))
-        if STEP in said:
-            return said
-    return None
-
-
-def table_id(root: Place) -> str:
-    """The id of a table.
-
-    Raises:
-        NotOurTable: There is none.
-    """
-    return LogReader(str(root)).snapshot().metadata.id
-
-
-def _newest(address: str) -> int:
-    return LogReader(address).listing().latest
-
-
-@dataclass(frozen=True, slots=True)
-class OtherSources:
-    """Further tables that a table reads, each at one version for a whole step.
-
-    Attributes:
-        versions: By name: id, newest version, and the version that is processed.
-    """
-
-    versions: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
-
-    @property
-    def moved(self) -> bool:
-        """Whether one of them has a version that is not processed."""
-        return any(newest > seen for _, newest, seen in self.versions.values())
-
-    @property
-    def progress(self) -> dict[str, tuple[int, int]]:
-        """By txn: the version that a step processes, and the one before."""
-        return {progress_app(own): (newest, seen) for own, newest, seen in self.versions.values()}
-
-    def newest(self, name: str, address: str) -> int:
-        """The version that a step reads of a table, one of these or another."""
-        return self.versions[name][1] if name in self.versions else _newest(address)
 
 
 def _processed(handle: DeltaTable, source_id: str) -> int:

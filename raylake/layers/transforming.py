@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from raylake.clock import Clock
-from raylake.config.addresses import transform_status_path
+from raylake.config.addresses import is_local, transform_status_path
 from raylake.errors import RayLakeError, Terminal
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
@@ -20,7 +20,8 @@ from raylake.storage.place import place
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.25
-"""How long it waits when nothing was new."""
+STORE_POLL_S: Final = 2.0
+"""How long it waits when nothing was new; in a store each look is a request for each table."""
 STATUS_INTERVAL_S: Final = 2.0
 
 
@@ -77,6 +78,7 @@ class Transforming:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._written_at = float("-inf")
+        self._poll_s = POLL_S if is_local(plan.run.lake) else STORE_POLL_S
         self._path = place(transform_status_path(plan.run.config))
         self.outcome: TransformOutcome | None = None
         if not plan.continuous:
@@ -123,7 +125,7 @@ class Transforming:
                 run.finish(stop=self._stopping.is_set)
                 break
             if not run.run_pass(stop=self._finishing.is_set):
-                self._finishing.wait(POLL_S)
+                self._finishing.wait(self._poll_s)
             if self._clock.monotonic() >= self._written_at + STATUS_INTERVAL_S:
                 self._tell()
 
