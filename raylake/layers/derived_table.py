@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,17 +10,18 @@ from typing import Final
 from deltalake import DeltaTable
 
 from raylake.delta import log_files
-from raylake.delta.leases import DEFAULT_MAX_HOLD_S, Leases, reader_of
+from raylake.delta.leases import DEFAULT_MAX_HOLD_S
 from raylake.delta.log_reader import LogReader
 from raylake.delta.tables_there import is_table
 from raylake.delta.txn_listing import list_txns
-from raylake.errors import ConfigError, NotOurTable, Refused
+from raylake.errors import NotOurTable
 from raylake.layers import source_changes
 from raylake.layers.aggregates import Aggregates
 from raylake.layers.asked_of_logs import OtherSources, last_said, newest_version, table_id
 from raylake.layers.derived import NEVER, Derivation, Span, progress_app
 from raylake.layers.errors import DefinitionChanged, OwnedByAnother, SourceReplaced
 from raylake.layers.gate import RuleGate, SideTables, side_target
+from raylake.layers.holding import Hold
 from raylake.layers.refresh import Anew, Gathered, refreshed
 from raylake.layers.screened import read_for
 from raylake.layers.step import By, StepLook, Stepped, Target, step
@@ -34,8 +34,6 @@ from raylake.tables.pins import schema_at
 from raylake.tables.requests import Create
 from raylake.tables.routing import EngineChoice
 from raylake.tables.upkeep_requests import SetProperties
-
-log = logging.getLogger(__name__)
 
 OWNER: Final = "derived.pipeline"
 """The table property that names the pipeline which writes the table."""
@@ -103,10 +101,8 @@ class DerivedTable:
         self._by = by
         self._handle: DeltaTable | None = None
         self._fired: Fired | None = None
-        self._leases: Leases | None = None
+        self._hold = Hold(definition.pipeline, definition.name, definition.max_hold_s, by.clock)
         self._rested: dict[str, int] = {}
-        self._holding: tuple[Place, str, int] | None = None
-        self._unheld: int | None = None
 
     @property
     def name(self) -> str:
@@ -126,8 +122,7 @@ class DerivedTable:
         """
         one = self.definition
         if not ending and self._rests():
-            if self._holding is not None:
-                self._hold(*self._holding)
+            self._hold.again()
             return None
         source_id = self._source_id()
         if source_id is None:
@@ -312,21 +307,6 @@ class DerivedTable:
             one.derivation.others(
                 {name: schema_at(at, newest_version(str(at))) for name, at in places.items()}
             )
-
-    def _hold(self, source: Place, source_id: str, processed: int) -> None:
-        """Let vacuum and log clean-up of the source leave what comes after a version."""
-        one = self.definition
-        self._holding = (source, source_id, processed)
-        if self._leases is None:
-            self._leases = Leases(source, self._by.clock)
-        reader = reader_of(one.pipeline, one.name)
-        try:
-            self._leases.renew(reader, source_id, max(0, processed), one.max_hold_s)
-        except (Refused, ConfigError) as error:
-            # A source that others own may be closed to us; what is gone is told by its name.
-            if processed != self._unheld:
-                log.warning("%s does not hold %s: %s", one.name, one.source, error.message)
-            self._unheld = processed
 
     @property
     def _sources(self) -> tuple[str, ...]:

@@ -134,11 +134,13 @@ def test_nothing_written_down_makes_nothing(archive: ClassArchive) -> None:
     assert archive.options(), "the next session writes down what it loads"
 
 
-def test_a_java_that_somebody_ended_is_asked_again(archive: ClassArchive, java: Java) -> None:
+def test_a_java_that_somebody_ended_is_asked_again(archive: ClassArchive) -> None:
     record(archive, 1, "a/A id: 1\n")
-    java.executable.write_text("#!/bin/sh\nkill -9 $$\n")
-    java.executable.chmod(0o755)
-    assert not archive.make()
+
+    def ended(command: Sequence[str], lock: int) -> bool:
+        raise InterruptedError(f"{command[1]} was ended while it held {lock}")
+
+    assert not archive.make(ended)
     assert not archive.refused.exists()
     assert archive.make(Jvm())
 
