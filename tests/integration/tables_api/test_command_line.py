@@ -134,7 +134,7 @@ def test_reads_changes_and_history_of_a_table(run: Run, hundred: Table) -> None:
         "silver.orders",
         2,
         150,
-        1,
+        2,  # updated rows, and new ones
     )
     assert what["columns"] == {"id": "int64", "region": "string", "amount": "int32"}
     kept = answer("show", hundred.name, "--versions")["versions"]
@@ -157,7 +157,7 @@ def test_a_restore_and_what_it_would_do(run: Run, hundred: Table) -> None:
         "version": 2,
         "restored_version": 1,
         "files_added": 1,
-        "files_removed": 1,
+        "files_removed": 2,
         "dry_run": True,
     }
     assert hundred.version == 2
