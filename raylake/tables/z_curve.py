@@ -36,9 +36,11 @@ class Quantiles:
     def ranks(self, column: pa.Array | pa.ChunkedArray) -> Ranks:
         """The rank of each value; equal values have equal ranks, larger ones none smaller."""
         nulls = column.is_null().to_numpy(zero_copy_only=False)
-        found = np.searchsorted(self.borders, sortable(column), side="right").astype(np.uint64) + 1
+        place = np.searchsorted(self.borders, sortable(column), side="right")
+        found = np.maximum(place, 1).astype(np.uint64) - np.uint64(1)
         # Few values are spread over all bits, or a column of them would have no say.
-        found *= np.uint64((2**RANK_BITS - 1) // (len(self.borders) + 1))
+        found = found * np.uint64(2**RANK_BITS - 2) // np.uint64(max(1, len(self.borders) - 1))
+        found += np.uint64(1)
         found[nulls] = 0
         return found
 
