@@ -33,7 +33,7 @@ def chosen(
     Raises:
         BadRequest: The condition names a column that is not a partition column.
     """
-    if where is None or not files:
+    if where is None:
         return list(files)
     schema, by = table
     checked = condition(where, Scope({"": schema}, f"{what} where"))
@@ -44,6 +44,8 @@ def chosen(
             hint=f"partition columns: {', '.join(by) or 'none'}",
             column=others[0],
         )
+    if not files:
+        return []
     values = pa.table(
         {n: typed_values([f.values.get(n) for f in files], schema.field(n)) for n in by}
     )
