@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from raylake.clock import Clock, SystemClock
 from raylake.config import Pipeline
 from raylake.delta.tables_there import is_table
-from raylake.layers.asked_of_logs import table_id
+from raylake.layers.asked_of_logs import OtherSources, table_id
 from raylake.layers.build import definition
 from raylake.layers.derived import NEVER, Rejected, SourceRows, Span
 from raylake.layers.derived_table import Definition
@@ -39,18 +39,6 @@ class Preview:
     rows: pa.Table
     rejected: pa.Table
     results: Sequence[Mapping[str, Any]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Nothing:
-    """Other tables at their newest versions."""
-
-    progress: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-    def newest(self, name: str, address: str) -> int:
-        """The newest version."""
-        del name
-        return Versions(place(address)).latest
 
 
 def preview(config: Pipeline, table: str, rows: int = 1000, clock: Clock | None = None) -> Preview:
@@ -90,13 +78,11 @@ def preview(config: Pipeline, table: str, rows: int = 1000, clock: Clock | None 
 
 def _newest(one: Definition, span: Span, schema: pa.Schema, rows: int) -> SourceRows:
     """The last rows of the source, from as many of its last versions as they need."""
-    after = span.last
-    found: SourceRows | None = None
-    while after >= 0 and (found is None or found.came.num_rows < rows):
-        after = max(NEVER, after - (1 if found is None else 10))
+    after = span.last - 1
+    found = read_for(one.derivation, one.gate, replace(span, after=after), schema)
+    while after > NEVER and found.came.num_rows < rows:
+        after = max(NEVER, after - 10)
         found = read_for(one.derivation, one.gate, replace(span, after=after), schema)
-    if found is None:
-        found = read_for(one.derivation, one.gate, span, schema)
     start = max(0, found.came.num_rows - rows)
     # As rows of a table that is made now.
     return replace(found, span=span, came=found.came.slice(start), left=found.left.slice(0, 0))
@@ -107,9 +93,9 @@ def _look(one: Definition, span: Span, schema: pa.Schema) -> StepLook:
     if is_table(one.address):
         version = Versions(place(one.address)).latest
         target = Target(one.name, one.address, "", version, one.sides)
-        return StepLook(tables, target, span, one.places, _Nothing())
+        return StepLook(tables, target, span, one.places, OtherSources())
     target = Target(one.name, one.address, "", NEVER, one.sides)
-    return _Empty(tables, target, span, one.places, _Nothing()).with_columns(schema)
+    return _Empty(tables, target, span, one.places, OtherSources()).with_columns(schema)
 
 
 class _Empty(StepLook):
