@@ -24,11 +24,11 @@ import psutil
 import pytest
 
 from raylake.kafka.artifacts import cache_folder
+from tests.harness.ray_node import OBJECT_STORE_BYTES, UP
 from tests.harness.shared import shared
 
 ROOT = Path(__file__).resolve().parents[2]
 CPUS = 32
-OBJECT_STORE_BYTES = 150_000_000
 START_TIMEOUT_S = 240.0
 # Ray would start a worker for each of the many logical CPUs.
 _QUIET = {
@@ -96,6 +96,41 @@ def start(
             raise RuntimeError(f"no Ray cluster: {log.read_text()[-3000:]}")
         time.sleep(0.1)
     return LiveCluster(current.read_text().strip(), token, head.pid, str(folder))
+
+
+@contextlib.contextmanager
+def another_node(cluster: LiveCluster, cpus: int) -> Iterator[psutil.Process]:
+    """A further node of a cluster, ended with the block.
+
+    Yields its first process, whose children are the raylet and all that runs on the node.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {**cluster.environment, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.harness.ray_node", cluster.address, str(cpus)]
+    log = Path(cluster.folder) / "node.log"
+    with log.open("wb") as out:
+        began = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+    node = psutil.Process(began.pid)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    try:
+        while UP not in log.read_text():
+            if began.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"no node: {log.read_text()[-3000:]}")
+            time.sleep(0.1)
+        yield node
+    finally:
+        kill_tree(node)
+        began.wait()
+
+
+def kill_tree(node: psutil.Process) -> None:
+    """SIGKILL to a process and all below it, at once."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in [*node.children(recursive=True), node]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def end(cluster: LiveCluster) -> None:

@@ -49,7 +49,7 @@ from raylake.tables.scd2 import table_for
 from raylake.tables.touched import load
 from raylake.tables.upkeep_requests import Compact, SetProperties, ZOrder
 from raylake.telemetry.metrics import MemoryMetrics
-from tests.harness.cluster import LiveCluster, end, start
+from tests.harness.cluster import LiveCluster, another_node, end, kill_tree, start
 from tests.harness.waiting import until
 from tests.integration.spark.driver import Driver
 from tests.integration.spark.gated_merge import GATE, STORES, Either
@@ -521,6 +521,37 @@ def test_failure_37_an_executor_killed_in_a_merge_is_made_up_for(bench: Bench) -
     assert (result.version_after, bench.version()) == (2, 2)
     assert bench.rows() == {1: "old", 2: "new", 3: "old"}
     assert bench.driver.call(status).executors == 1
+
+
+@pytest.mark.spec("C6")
+def test_failure_37_a_node_lost_in_a_merge_leaves_the_table_as_it_was_and_the_next_one_lands(
+    bench: Bench, cluster: LiveCluster
+) -> None:
+    bench.driver.call(close)
+    wide = bench.changed(cores=CPUS + 1, start_timeout_s=60.0)
+    shared = bench.setup
+    bench.setup = wide
+    with another_node(cluster, CPUS + 1) as node:
+        going = bench.held(EPOCH + 1, 2)
+        assert node in bench.executor().parents(), "it runs there"
+        kill_tree(node)
+        bench.release()
+        with pytest.raises((TableError, SparkLost)) as told:
+            going.result(300)
+    assert not told.value.table_changed
+    assert bench.rows() == {1: "old", 2: "old", 3: "old"}
+
+    def merged() -> OperationResult | None:
+        # The host may have been on that node: Ray takes a while to find that it is gone.
+        try:
+            return bench.merge(EPOCH + 1, 2)
+        except SparkLost:
+            return None
+
+    bench.setup = shared
+    until(merged, "another host", 300)
+    assert bench.version() == 2
+    assert bench.rows() == {1: "old", 2: "new", 3: "old"}
 
 
 def test_failure_24_a_host_killed_after_the_commit_is_applied_once(bench: Bench) -> None:
