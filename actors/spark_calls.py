@@ -24,6 +24,8 @@ from raylake.ingest.ports import OwnerLost
 from raylake.spark.errors import SparkLost, SparkNotReady
 from raylake.spark.host import CANCEL_S, LEAVING, HostStatus
 from raylake.spark.life import State
+from raylake.spark.resources import host_resources
+from raylake.spark.session import growth
 from raylake.spark.settings import SparkSetup
 from raylake.storage.access import stores_json, used_stores
 from raylake.tables.alongside import Alongside
@@ -135,7 +137,8 @@ class RaySparkHost:
     def _actor(self) -> Any:
         options = {"name": NAME, "namespace": NAMESPACE, "get_if_exists": True}
         actor_class: Any = SparkHost
-        made = actor_class.options(lifetime="detached", **options)
+        resources = host_resources({**ray.cluster_resources(), **(growth() or {})})
+        made = actor_class.options(lifetime="detached", resources=resources, **options)
         return made.remote(self._setup, self._engine)
 
     def _gone(self, actor: Any) -> None:

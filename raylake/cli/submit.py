@@ -3,73 +3,118 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from raylake.cli.files import load_file, status_file
+from raylake.cli.options import taking
 from raylake.cli.output import (
     FileArgument,
     Output,
-    OutputOption,
     SetOption,
     print_json,
     stdout,
 )
+from raylake.client.kuberay import IMAGE, as_yaml, manifests
 from raylake.client.runs import refuse_second_run
 from raylake.client.submission import JobsApi, Submission, cluster_address
 from raylake.clock import SystemClock
+from raylake.errors import ConfigError
 from raylake.ingest.plan import new_run_id
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
-def submit(
-    file: FileArgument,
+class SubmitOutput(StrEnum):
+    """How ``raylake submit`` prints its answer."""
+
+    text = "text"
+    json = "json"
+    kuberay = "kuberay"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitOptions:
+    """Options of ``raylake submit``."""
+
+    file: FileArgument
     address: Annotated[
         str | None, typer.Option(help="The cluster, as http://head:8265; default: RAY_ADDRESS.")
-    ] = None,
+    ] = None
     available_now: Annotated[
         bool, typer.Option("--available-now", help="Stop at the ends seen at the start.")
-    ] = False,
+    ] = False
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Do not wait for an owner that may be alive.")
-    ] = False,
+    ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plain `ray job submit` line.")
-    ] = False,
-    set_: SetOption = None,
-    output: OutputOption = Output.text,
-) -> None:
+    ] = False
+    image: Annotated[
+        str, typer.Option(help="With RayLake in it, for --output kuberay.", metavar="NAME:TAG")
+    ] = IMAGE
+    set_: SetOption = None
+    output: Annotated[
+        SubmitOutput,
+        typer.Option(
+            "--output",
+            "-o",
+            help="text, or json: one stable document on stdout; or kuberay, with --dry-run: the "
+            "job as objects of Kubernetes.",
+        ),
+    ] = SubmitOutput.text
+
+
+@app.command()
+@taking(SubmitOptions)
+def submit(asked: SubmitOptions) -> None:
     """Run a pipeline as a Ray job; returns as soon as the cluster has it.
 
     Ray's own RAY_ADDRESS and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) count. RayLake
     is installed on the cluster's nodes, in the image.
     """
-    loaded = load_file(file, set_)
+    loaded = load_file(asked.file, asked.set_)
+    for_kubernetes = asked.output is SubmitOutput.kuberay
     one = Submission(
         loaded,
-        cluster_address(address),
-        new_run_id(),
-        available_now,
-        take_over,
-        tuple(set_ or ()),
+        "" if for_kubernetes else cluster_address(asked.address),
+        "" if for_kubernetes else new_run_id(),
+        asked.available_now,
+        asked.take_over,
+        tuple(asked.set_ or ()),
         os.environ,
     )
-    if dry_run:
+    if for_kubernetes:
+        _print_manifests(one, asked)
+        return
+    output = Output(asked.output.value)
+    if asked.dry_run:
         _tell(one, {"line": one.line()}, output, one.line())
         return
-    if not take_over:
+    if not asked.take_over:
         refuse_second_run(status_file(loaded), loaded.config.pipeline, SystemClock())
     jobs = JobsApi(one.address)
     submitted = jobs.submit(one)
+    at = f"{asked.file} --address {one.address}"
     text = (
         f"submitted: {submitted}\n"
-        f"raylake status {file}; raylake stop {file} --address {one.address}; raylake logs {file}\n"
+        f"raylake status {asked.file}; raylake stop {at}; raylake logs {asked.file}\n"
         f"what the job itself prints: ray job logs {submitted}"
     )
     _tell(one, {"state": "SUBMITTED"}, output, text)
+
+
+def _print_manifests(one: Submission, asked: SubmitOptions) -> None:
+    if not asked.dry_run or asked.address:
+        raise ConfigError(
+            "--output kuberay prints objects for `kubectl apply -f -`, and submits nothing",
+            hint="add --dry-run, and leave --address out",
+        )
+    sys.stdout.write(as_yaml(manifests(one, asked.image)))
 
 
 def _tell(one: Submission, found: dict[str, Any], output: Output, text: str) -> None:

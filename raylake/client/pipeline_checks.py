@@ -11,17 +11,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from deltalake.exceptions import DeltaError
-from pydantic import BaseModel
 
 from raylake.client.checks import GIB, LEAST_DISK_BYTES, Check, failed, memory_bytes
 from raylake.client.observer_checks import observer_checks
 from raylake.config import Loaded
 from raylake.config.addresses import normalise_table_address, table_path
 from raylake.config.listen import host_and_port
-from raylake.config.secrets import SecretRef
+from raylake.config.secrets import references
 from raylake.delta.features import refuse_unsupported
 from raylake.delta.probe import probe_store
 from raylake.errors import NotOurTable, RayLakeError
@@ -136,7 +135,7 @@ def _table(name: str, path: Place) -> Check:
 
 
 def _secrets(loaded: Loaded) -> Iterator[Check]:
-    for reference in sorted(set(_references(loaded.config)), key=str):
+    for reference in sorted(set(references(loaded.config)), key=str):
         name = f"secret {reference}"
         try:
             reference.resolve()
@@ -149,20 +148,6 @@ def _secrets(loaded: Loaded) -> Iterator[Check]:
             yield Check(name, "warn", "resolves here; everybody on this machine can read it", fix)
         else:
             yield Check(name, "ok", "resolves here; on a cluster each node resolves it itself")
-
-
-def _references(value: Any) -> Iterator[SecretRef]:
-    if isinstance(value, SecretRef):
-        yield value
-    elif isinstance(value, BaseModel):
-        for field in type(value).model_fields:
-            yield from _references(getattr(value, field))
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _references(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _references(one)
 
 
 def _http(loaded: Loaded) -> Check:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from raylake import __version__
@@ -47,7 +47,8 @@ class Submission:
     Attributes:
         loaded: The pipeline file.
         address: The cluster's, as Ray takes it: ``http://head:8265``.
-        run_id: The run's id; the submission's is made of it.
+        run_id: The run's id; the submission's is made of it. Empty where what is written down
+            starts many runs, each with an id of its own.
         available_now: Stop when caught up.
         take_over: Do not wait for an old owner.
         overrides: ``KEY=VALUE``, above the file.
@@ -72,24 +73,47 @@ class Submission:
         """The pipeline file's folder."""
         return self.loaded.path.resolve().parent
 
-    def entrypoint(self) -> list[str]:
-        """The job's command line; ``-P``: no folder of the job's can hide our packages."""
+    def entrypoint(self, config: str | None = None) -> list[str]:
+        """The job's command line; ``-P``: no folder of the job's can hide our packages.
+
+        Args:
+            config: Where the pipeline file lies there; the job's working directory when None.
+        """
         command = ["python", "-P", "-m", "raylake", "job", "ingest"]
-        command += ["--config", self.loaded.path.name, f"--run-id={self.run_id}"]
+        command += ["--config", self.loaded.path.name if config is None else config]
+        command += [f"--run-id={self.run_id}"] if self.run_id else []
         command += ["--available-now"] if self.available_now else []
         command += ["--take-over"] if self.take_over else []
         return command + [f"--set={pair}" for pair in (*self.overrides, *self._absolute())]
 
     def runtime_env(self) -> dict[str, Any]:
         """Ray's runtime environment, without the working directory."""
-        env_vars = {
+        return {"env_vars": self.variables_there(), "excludes": self._excludes()}
+
+    def variables_there(self) -> dict[str, str]:
+        """The variables that the job gets beside those of its node."""
+        found = {
             name: value
             for name, value in sorted((self.variables or {}).items())
             if name.startswith(_PREFIX)
         }
         wait_s = self.loaded.config.ingest.drain_timeout_s + DRAIN_MARGIN_S
-        env_vars[STOP_WAIT_ENV] = str(math.ceil(wait_s))
-        return {"env_vars": env_vars, "excludes": self._excludes()}
+        return found | {STOP_WAIT_ENV: str(math.ceil(wait_s))}
+
+    def files(self) -> dict[str, Path]:
+        """The pipeline file and the schema files below its folder, by their paths from there.
+
+        Those that lie elsewhere have to be on the nodes.
+        """
+        wanted = {self.loaded.path.resolve()}
+        for table in self.loaded.config.bronze.values():
+            if isinstance(table.schema_, SchemaFile):
+                wanted.add(Path(table.schema_.path).resolve())
+        return {
+            file.relative_to(self.folder).as_posix(): file
+            for file in sorted(wanted)
+            if file.is_relative_to(self.folder)
+        }
 
     def metadata(self) -> dict[str, str]:
         """What Ray shows of the job beside its command line."""
@@ -122,16 +146,10 @@ class Submission:
 
     def _excludes(self) -> list[str]:
         """Patterns of gitignore that leave the pipeline file and its schema files."""
-        wanted = {self.loaded.path.resolve()}
-        for table in self.loaded.config.bronze.values():
-            if isinstance(table.schema_, SchemaFile):
-                wanted.add(Path(table.schema_.path).resolve())
         # Not "/*": Ray asks for the folder itself, too, as ".".
         patterns = ["/[!.]*", "/.?*"]
-        for file in sorted(wanted):
-            if not file.is_relative_to(self.folder):
-                continue  # it has to be on the nodes
-            parts = file.relative_to(self.folder).parts
+        for name in self.files():
+            parts = PurePosixPath(name).parts
             for depth in range(1, len(parts)):
                 above = "/".join(_escaped(part) for part in parts[:depth])
                 patterns += [f"!/{above}", f"/{above}/*"]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.functional_validators import PlainValidator
 from pydantic_core import CoreSchema, core_schema
 
@@ -141,6 +141,21 @@ class SecretRef:
         cls, _: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {"type": "string", "pattern": _REFERENCE, "examples": ["env:NAME", "file:/path"]}
+
+
+def references(value: Any) -> Iterator[SecretRef]:
+    """Every reference within a section of the configuration, as often as it stands there."""
+    if isinstance(value, SecretRef):
+        yield value
+    elif isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from references(getattr(value, field))
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from references(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from references(one)
 
 
 def _reference_or_text(value: Any) -> SecretRef | str:

@@ -10,6 +10,9 @@ from raylake.config.spark import Spark
 from raylake.spark.errors import SparkUnavailable, TooFewResources
 
 MIB: Final = 2**20
+PLACE: Final = "spark"
+"""A custom resource of the nodes that Spark is meant for, where a cluster has such nodes."""
+A_PLACE: Final = 0.001
 _HINT: Final = (
     "ask for less in the section `spark` (executors, cores, memory), or add nodes to the cluster"
 )
@@ -40,6 +43,15 @@ class Executor:
     def __str__(self) -> str:
         cpus = f"{self.cpus:g} CPU{'s' if self.cpus != 1 else ''}"
         return f"{cpus} and {self.memory_bytes / MIB:.0f} MiB"
+
+
+def host_resources(offered: Mapping[str, float]) -> dict[str, float]:
+    """What the actor with Spark's driver asks for, so that it comes to a node meant for Spark.
+
+    Args:
+        offered: What the cluster has, or an autoscaler may bring it to.
+    """
+    return {PLACE: A_PLACE} if offered.get(PLACE) else {}
 
 
 def refuse_too_few(

@@ -129,7 +129,7 @@ def start_session(setup: SparkSetup, clock: Clock) -> RayDPSession:
     jars = class_path(delta_jars(java))
     executor, count = Executor.of(setup.spark), setup.spark.executors.min
     nodes, own = _nodes()
-    refuse_too_few(executor, count, [dict(one["Resources"]) for one in nodes], _growth())
+    refuse_too_few(executor, count, [dict(one["Resources"]) for one in nodes], growth())
     machines = [(one["NodeManagerAddress"], dict(one["Resources"])) for one in nodes]
     refuse_other_machines(executor, machines, own["NodeManagerAddress"])
     os.environ.update(driver_environment(java))
@@ -261,7 +261,7 @@ def _ray_of(node: Mapping[str, Any]) -> dict[str, str]:
     return ray_options(node, ray.get_runtime_context().gcs_address, namespace)
 
 
-def _growth() -> dict[str, float] | None:
+def growth() -> dict[str, float] | None:
     """What an autoscaler may bring the cluster to; None without one."""
     from ray._private.state import state
 
