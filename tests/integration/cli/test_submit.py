@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ray._private.runtime_env.packaging import create_package
 
 from raylake import faults
 from raylake.client.submission import Submission
 from raylake.config import load
+from raylake.storage.dev import KEY as STORE_KEY
+from raylake.storage.dev import StoreInfo
 from tests.harness import cluster as harness
 from tests.harness.broker import LiveBroker
+from tests.harness.store import access_to
 from tests.integration.cli.conftest import GOOD, POISON, Shell, pipeline_text, until
 from tests.integration.cli.test_planted_secret import holders
 
@@ -39,6 +45,7 @@ class JobsCluster:
     url: str
     password: str
     faults: Path
+    agent_url: str
 
 
 def free_ports(count: int) -> list[int]:
@@ -68,9 +75,11 @@ def cluster() -> Iterator[JobsCluster]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "RAYLAKE_FAULTS": str(armed),
         "PLANTED": password,
+        "LAKE_KEY": STORE_KEY,
     }
     live = harness.start(folder / "r", *options, variables=variables, dashboard=True)
-    yield JobsCluster(live, f"http://127.0.0.1:{dashboard}", password, armed)
+    urls = [f"http://127.0.0.1:{port}" for port in (dashboard, agent)]
+    yield JobsCluster(live, urls[0], password, armed, urls[1])
     harness.end(live)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -134,6 +143,54 @@ def test_the_printed_line_works_as_printed(
     account = shell("verify", "clicks.yaml", "-o", "json")
     assert account.code == 0, account.out
     assert f"Ray job: {done['submission_id']}" in shell("status", "clicks.yaml").out
+
+
+@pytest.mark.spec("K2")
+@pytest.mark.timeout(400)
+def test_a_printed_manifest_runs_when_it_is_sent_as_kuberay_sends_it(
+    submitting: Shell,
+    cluster: JobsCluster,
+    broker: LiveBroker,
+    topic: str,
+    store: StoreInfo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By HTTP, with the ConfigMap laid into a folder as its volume would be."""
+    shell = submitting
+    monkeypatch.setenv("LAKE_KEY", STORE_KEY)
+    lake = f"s3://{store.bucket}/{topic}"
+    entry = {**access_to(store), "secret_access_key": "env:LAKE_KEY", "allow_http": True}
+    stores = f"stores: {json.dumps({lake: entry})}\n"
+    text = pipeline_text(broker, topic, "manifest").replace("lake: ./lake", f"lake: {lake}")
+    shell.write("clicks.yaml", text + stores)
+    dry = shell("submit", "clicks.yaml", "--available-now", "--dry-run", "--output", "kuberay")
+    assert dry.code == 0, dry.err
+    config_map, job = yaml.safe_load_all(dry.out)
+    mounted = shell.folder / "mounted"
+    mounted.mkdir()
+    for name, content in config_map["data"].items():
+        (mounted / name).write_text(content)
+    spec = job["spec"]
+    pod = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert [one["name"] for one in pod["env"] if "valueFrom" in one] == ["LAKE_KEY"]
+    body = {
+        "entrypoint": spec["entrypoint"].replace("/etc/raylake", str(mounted)),
+        "runtime_env": yaml.safe_load(spec["runtimeEnvYAML"]),
+        "metadata": spec["metadata"],
+        "submission_id": "rayjob-manifest",
+    }
+    request = urllib.request.Request(f"{cluster.url}/api/jobs/", json.dumps(body).encode())
+    request.add_header("x-ray-authorization", f"Bearer {cluster.live.token}")
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert json.load(answer)["submission_id"] == "rayjob-manifest"
+    done = until(lambda: _ended(job_of(shell, "clicks.yaml", cluster)), "the job has ended")
+    assert done["state"] == "SUCCEEDED", done
+    account = shell("verify", "clicks.yaml", "-o", "json")
+    assert account.code == 0, account.out
+    probe = cluster.agent_url + pod["readinessProbe"]["httpGet"]["path"]
+    with urllib.request.urlopen(probe, timeout=30) as healthy:
+        assert healthy.status == 200, "a probe has no token"
 
 
 def _ended(job: dict[str, Any]) -> dict[str, Any] | None:
