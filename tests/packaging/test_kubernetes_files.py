@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -18,11 +20,12 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 
 from raylake import __version__
 from raylake.cli.main import main
-from raylake.client.kuberay import MAX_CONFIG_BYTES, MAX_NAME, as_yaml, cluster, manifests
+from raylake.client.kuberay import MAX_CONFIG_BYTES, MAX_NAME, manifests
 from raylake.client.submission import Submission
 from raylake.config import load
 from raylake.errors import ConfigError, Fenced, Refused
 from tests.harness.crd_check import schema
+from tests.harness.manifests import printed
 from tests.packaging.test_lock import PINS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,8 +126,9 @@ def test_the_job_is_what_submit_prints(
     assert of_kind("ConfigMap")["data"] == {"clicks.yaml": file.read_text(encoding="utf-8")}
 
 
-def test_the_cluster_alone_is_made_by_the_same_code() -> None:
-    assert as_yaml([cluster()]) == (FOLDER / "raycluster.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", printed())
+def test_what_is_printed_is_committed_as_it_is(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8") == printed()[name]
 
 
 @pytest.mark.spec("K2")
@@ -253,3 +257,46 @@ def test_the_cron_job_calls_a_command_that_there_is_and_knows_its_exit_codes(
     assert set(rule["values"]) == {
         kind.exit_code for kind in (ConfigError, Refused, Fenced)
     }, "a dependency that was away may come back"
+
+
+@pytest.mark.spec("K7")
+@pytest.mark.parametrize("code", [0, 1, 2, 4, 5, 6])
+def test_the_guides_airflow_task_tries_again_what_may_heal(
+    code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class AgainError(Exception):
+        pass
+
+    class NeverError(AgainError):
+        pass
+
+    tasks: list[Callable[[], None]] = []
+
+    def task(**_: Any) -> Callable[[Callable[[], None]], Callable[[], None]]:
+        return lambda function: lambda: tasks.append(function)
+
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=code)
+
+    monkeypatch.setattr("subprocess.run", run)
+    names = SimpleNamespace(AirflowException=AgainError, AirflowFailException=NeverError)
+    sdk = SimpleNamespace(dag=lambda **_: lambda function: function, task=task)
+    for name, module in (("airflow", sdk), ("airflow.sdk", sdk), ("airflow.exceptions", names)):
+        monkeypatch.setitem(sys.modules, name, module)
+    guide = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.+?)```", guide, flags=re.DOTALL)
+    exec(example, {"__name__": "dag"})
+    (transform,) = tasks
+    raised: type[BaseException] | None = None
+    try:
+        transform()
+    except AgainError as error:
+        raised = type(error)
+    assert raised is {0: None, 1: AgainError, 4: AgainError}.get(code, NeverError)
+    program, *arguments = commands[0]
+    assert program == "raylake"
+    assert main(arguments) == ConfigError.exit_code
+    assert "the file cannot be read" in capsys.readouterr().err

@@ -23,7 +23,13 @@ from raylake.spark.raydp import (
     reserved_settings,
     share_library,
 )
-from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
+from raylake.spark.resources import (
+    Executor,
+    host_resources,
+    not_free,
+    refuse_other_machines,
+    refuse_too_few,
+)
 from raylake.spark.settings import session_settings, store_settings
 from raylake.storage.access import (
     stores_from_json,
@@ -73,6 +79,14 @@ def test_failure_37_executors_that_do_not_fit_are_refused_with_both_sides(
         refuse_too_few(executor, count, nodes, growth)
     assert told.value.context["asked"] == executor.bundle
     assert "not come free" in not_free(executor, count, NODE, 5.0).message
+
+
+def test_the_host_asks_for_a_node_meant_for_spark_where_there_is_one() -> None:
+    assert host_resources(NODE) == {}
+    assert host_resources({**NODE, "spark": 0.0}) == {}
+    asked = host_resources({**NODE, "spark": 1.0})
+    assert list(asked) == ["spark"]
+    assert 0 < asked["spark"] < 0.1, "a host that leaves does not keep the next one waiting"
 
 
 def test_executors_on_another_machine_than_the_driver_are_refused_by_name() -> None:
