@@ -8,6 +8,7 @@ those of KubeRay's ``ray.io/v1`` (its release 1.7); validated by ``tests/packagi
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import shlex
@@ -91,9 +92,7 @@ def manifests(one: Submission, image: str = IMAGE) -> list[dict[str, Any]]:
     pipeline = one.loaded.config.pipeline
     name, keys = _object_name(pipeline), _keys(one)
     secrets = {
-        reference.name
-        for reference in references(one.loaded.config)
-        if reference.kind == "env"
+        reference.name for reference in references(one.loaded.config) if reference.kind == "env"
     }
     env = [_secret_variable(f"{name}-secrets", variable) for variable in sorted(secrets)]
     items = [{"key": key, "path": path} for key, path in keys.items()]
@@ -294,11 +293,7 @@ def _secret_variable(secret: str, name: str) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Repeats what is there twice, in the place of anchors, and keeps lines as they are."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Never an anchor."""
-        return True
+    """Keeps the lines of a text that has several."""
 
 
 def _lines(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -310,4 +305,6 @@ _Dumper.add_representer(str, _lines)
 
 
 def _yaml(document: Any) -> str:
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    # What stands there twice is written twice, not once and as an anchor.
+    plain = json.loads(json.dumps(document))
+    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

@@ -1,7 +1,8 @@
 """Whether our schema of Kubernetes objects agrees with KubeRay's own definitions of its resources.
 
-``python -m tests.harness.crd_check FOLDER``, the folder being ``ray-operator/config/crd/bases`` of a
-copy of KubeRay. Each field of ours has to be there with its type, each required one required here.
+``python -m tests.harness.crd_check FOLDER``, the folder being ``ray-operator/config/crd/bases`` of
+a copy of KubeRay. Each field of ours has to be there with its type, and what is required there is
+required here.
 """
 
 from __future__ import annotations

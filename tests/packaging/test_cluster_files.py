@@ -1,4 +1,4 @@
-"""The files of Ray's cluster launcher, read, filled in and carried out by Ray's own code (SPEC K2)."""
+"""The files of Ray's cluster launcher, filled in and carried out by Ray's own code (SPEC K2)."""
 
 from __future__ import annotations
 
@@ -105,9 +105,7 @@ def test_nodes_install_nothing_and_say_nothing_to_strangers(name: str) -> None:
 
 def _scored(resources: dict[str, float], demands: list[dict[str, float]], _type: str) -> Any:
     empty = NodeAvailabilitySummary(node_availabilities={})
-    return _resource_based_utilization_scorer(
-        resources, demands, node_availability_summary=empty
-    )
+    return _resource_based_utilization_scorer(resources, demands, node_availability_summary=empty)
 
 
 @pytest.mark.spec("K2")

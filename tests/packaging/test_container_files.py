@@ -1,4 +1,4 @@
-"""The container file and the compose file, as far as they can be judged without an engine (SPEC K2, K3)."""
+"""The container file and the compose file, as far as can be judged without an engine (SPEC K3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What deploy/kuberay holds is what `raylake submit` prints, and fits KubeRay's definitions (SPEC K2)."""
+"""deploy/kuberay holds what `raylake submit` prints, and fits KubeRay's definitions (SPEC K2)."""
 
 from __future__ import annotations
 
@@ -254,9 +254,9 @@ def test_the_cron_job_calls_a_command_that_there_is_and_knows_its_exit_codes(
         one["onExitCodes"] for one in job["podFailurePolicy"]["rules"] if "onExitCodes" in one
     ]
     assert rule["containerName"] == container["name"]
-    assert set(rule["values"]) == {
-        kind.exit_code for kind in (ConfigError, Refused, Fenced)
-    }, "a dependency that was away may come back"
+    assert set(rule["values"]) == {kind.exit_code for kind in (ConfigError, Refused, Fenced)}, (
+        "a dependency that was away may come back"
+    )
 
 
 @pytest.mark.spec("K7")
