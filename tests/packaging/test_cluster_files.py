@@ -18,9 +18,9 @@ from ray.autoscaler._private.resource_demand_scheduler import (
 )
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from raylake import __version__
 from raylake.config.spark import LEAST_MEMORY_BYTES, Spark
 from raylake.spark.resources import Executor, host_resources
+from tests.packaging.test_lock import PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("cluster.yaml", "deploy/cluster-gcp.yaml", "deploy/cluster-local.yaml")
@@ -94,7 +94,7 @@ def test_nodes_install_nothing_and_say_nothing_to_strangers(name: str) -> None:
     commands = ("setup_commands", "head_setup_commands", "worker_setup_commands")
     assert [config[one] for one in commands] == [[], [], []], "Ray's defaults install another Ray"
     image = config["docker"]["image"]
-    assert image.rpartition(":")[2] == __version__
+    assert image.rpartition(":")[2] == PROJECT["version"]
     assert "--env=RAY_AUTH_MODE=token" in config["docker"]["run_options"]
     (folder,) = config["file_mounts"]
     assert f"--env=RAY_AUTH_TOKEN_PATH={folder}/auth_token" in config["docker"]["run_options"]

@@ -19,11 +19,11 @@ import jsonschema
 import pytest
 import yaml
 
-from raylake import __version__
 from raylake.cli.main import main
 from raylake.client.kuberay import USER
 from raylake.config import load
 from raylake.spark.java import check_node_java
+from tests.packaging.test_lock import PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINER = ROOT / "deploy" / "Containerfile"
@@ -157,7 +157,7 @@ def test_programs_of_our_image_come_with_the_lock() -> None:
 def test_versions_are_ours() -> None:
     pinned = json.loads((ROOT / "raylake/kafka/kafka_artifacts.json").read_text())["kafka"]
     images = {one["image"] for one in composed()["services"].values()}
-    assert images == {f"raylake:{__version__}", f"apache/kafka:{pinned}"}
+    assert images == {f"raylake:{PROJECT['version']}", f"apache/kafka:{pinned}"}
 
 
 @pytest.mark.spec("K3")

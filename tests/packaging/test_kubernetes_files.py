@@ -18,7 +18,6 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
     _derive_autoscaling_config_from_ray_cr,
 )
 
-from raylake import __version__
 from raylake.cli.main import main
 from raylake.client.kuberay import MAX_CONFIG_BYTES, MAX_NAME, manifests
 from raylake.client.submission import Submission
@@ -26,7 +25,7 @@ from raylake.config import load
 from raylake.errors import ConfigError, Fenced, Refused
 from tests.harness.crd_check import schema
 from tests.harness.manifests import printed
-from tests.packaging.test_lock import PINS
+from tests.packaging.test_lock import PINS, PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kuberay"
@@ -154,8 +153,8 @@ def test_versions_are_those_of_the_lock() -> None:
     texts = "".join((FOLDER / name).read_text(encoding="utf-8") for name in FILES)
     images = re.findall(r"image: (\S+)", texts)
     assert len(images) == 7
-    assert set(images) == {f"raylake:{__version__}"}
-    assert set(re.findall(r"app.kubernetes.io/version: ([\d.]+)", texts)) == {__version__}
+    assert set(images) == {f"raylake:{PROJECT['version']}"}
+    assert set(re.findall(r"app.kubernetes.io/version: ([\d.]+)", texts)) == {PROJECT["version"]}
 
 
 def test_secrets_are_references_in_each_pod(tmp_path: Path) -> None:
