@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 
 from actors.calls import find, result
 from actors.spark_host import (
@@ -24,7 +24,7 @@ from raylake.ingest.ports import OwnerLost
 from raylake.spark.errors import SparkLost, SparkNotReady
 from raylake.spark.host import CANCEL_S, LEAVING, HostStatus
 from raylake.spark.life import State
-from raylake.spark.resources import host_resources
+from raylake.spark.resources import PLACE, host_resources
 from raylake.spark.session import growth
 from raylake.spark.settings import SparkSetup
 from raylake.storage.access import stores_json, used_stores
@@ -135,17 +135,37 @@ class RaySparkHost:
         raise SparkNotReady("the Spark host leaves again and again") from error
 
     def _actor(self) -> Any:
+        known = _there()
+        if known is not None:
+            return known
         options = {"name": NAME, "namespace": NAMESPACE, "get_if_exists": True}
         actor_class: Any = SparkHost
         resources = host_resources({**ray.cluster_resources(), **(growth() or {})})
         made = actor_class.options(lifetime="detached", resources=resources, **options)
-        return made.remote(self._setup, self._engine)
+        actor = made.remote(self._setup, self._engine)
+        if resources:
+            _await_node(actor, self._setup.spark.start_timeout_s)
+        return actor
 
     def _gone(self, actor: Any) -> None:
         """Wait until a host that leaves has left."""
         deadline_s = time.monotonic() + GONE_WITHIN_S
         while _there() == actor and time.monotonic() < deadline_s:
             time.sleep(LOOK_AGAIN_S)
+
+
+def _await_node(actor: Any, timeout_s: float) -> None:
+    """Wait until a host has come to its node, which an autoscaler may have to start first."""
+    try:
+        ray.get(actor.__ray_ready__.remote(), timeout=timeout_s)
+    except GetTimeoutError as error:
+        # The next one that is asked for goes by what the cluster is then.
+        ray.kill(actor)
+        raise SparkNotReady(
+            f"no node that offers {PLACE!r} came up for Spark within {timeout_s:.0f} s",
+            hint="nothing was begun; ask again when `ray status` shows such a node, or give more "
+            "time with spark: start_timeout",
+        ) from error
 
 
 def _there() -> Any:

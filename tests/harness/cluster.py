@@ -99,14 +99,14 @@ def start(
 
 
 @contextlib.contextmanager
-def another_node(cluster: LiveCluster, cpus: int) -> Iterator[psutil.Process]:
-    """A further node of a cluster, ended with the block.
+def another_node(cluster: LiveCluster, cpus: int, *offers: str) -> Iterator[psutil.Process]:
+    """A further node of a cluster, which also offers one of each of these; ended with the block.
 
     Yields its first process, whose children are the raylet and all that runs on the node.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {**cluster.environment, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.harness.ray_node", cluster.address, str(cpus)]
+    command = [sys.executable, "-m", "tests.harness.ray_node", cluster.address, str(cpus), *offers]
     log = Path(cluster.folder) / "node.log"
     with log.open("wb") as out:
         began = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A further node of a local Ray cluster: ``python -m tests.harness.ray_node ADDRESS CPUS``.
+"""A further node of a local Ray cluster: ``python -m tests.harness.ray_node ADDRESS CPUS [OFFER]``.
 
 As ``ray.cluster_utils`` adds one. ``ray start --address`` takes 127.0.0.1 for the machine's other
 address, where nobody listens.
@@ -17,11 +17,12 @@ def main() -> None:
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
-    address, cpus = sys.argv[1:]
+    address, cpus, *offers = sys.argv[1:]
     wanted = RayParams(
         gcs_address=address,
         node_ip_address="127.0.0.1",
         num_cpus=int(cpus),
+        resources=dict.fromkeys(offers, 1.0),
         object_store_memory=OBJECT_STORE_BYTES,
         min_worker_port=0,
         max_worker_port=0,

@@ -36,6 +36,7 @@ from raylake.spark.errors import (
 )
 from raylake.spark.host import HostStatus
 from raylake.spark.life import State
+from raylake.spark.resources import PLACE
 from raylake.spark.session import RESERVATION
 from raylake.spark.settings import SparkSetup
 from raylake.storage.access import stores_of_request
@@ -131,6 +132,12 @@ def process() -> int:
 
     actor = ray.get_actor(NAME, namespace="raylake")
     return int(ray.get(actor.report.remote()).process.pid)
+
+
+def made() -> int:
+    """The process of a host that was asked for; it has no session."""
+    host(setup())._actor()
+    return process()
 
 
 def reached_with(made: SparkSetup, key: str) -> dict[str, str]:
@@ -552,6 +559,14 @@ def test_failure_37_a_node_lost_in_a_merge_leaves_the_table_as_it_was_and_the_ne
     until(merged, "another host", 300)
     assert bench.version() == 2
     assert bench.rows() == {1: "old", 2: "new", 3: "old"}
+
+
+@pytest.mark.spec("K2")
+def test_the_host_comes_to_the_node_that_offers_spark(bench: Bench, cluster: LiveCluster) -> None:
+    bench.driver.call(close)
+    with another_node(cluster, 1, PLACE) as node:
+        assert node in psutil.Process(bench.driver.call(made)).parents()
+        bench.driver.call(close)
 
 
 def test_failure_24_a_host_killed_after_the_commit_is_applied_once(bench: Bench) -> None:
