@@ -140,6 +140,13 @@ def made() -> int:
     return process()
 
 
+def offered() -> float:
+    """How much of what nodes for Spark offer is free."""
+    import ray
+
+    return float(ray.available_resources().get(PLACE, 0.0))
+
+
 def reached_with(made: SparkSetup, key: str) -> dict[str, str]:
     """What the host gives the session of somebody who reaches a store with this key."""
     access = {"access_key_id": key, "secret_access_key": "env:HOME"}
@@ -566,6 +573,7 @@ def test_the_host_comes_to_the_node_that_offers_spark(bench: Bench, cluster: Liv
     bench.driver.call(close)
     with another_node(cluster, 1, PLACE) as node:
         assert node in psutil.Process(bench.driver.call(made)).parents()
+        until(lambda: 0 < bench.driver.call(offered) < 1, "it came for that", 60)
         bench.driver.call(close)
 
 
