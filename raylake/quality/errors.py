@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from raylake.errors import ConfigError
 from raylake.layers.errors import TransformRefused
+from raylake.quality.results import RuleResult
 
 
 class QualityAbort(TransformRefused):
     """Rows break a rule whose ``on_failure`` is ``abort``.
 
-    The context has ``rule``, ``failed`` (rows), ``rows`` and ``values``: the first five that fail.
+    The context has ``rule``, ``failed`` (rows), ``rows`` and ``values``: the first five that fail;
+    and ``results``: what each rule found, as plain data.
     """
 
     code = "quality_abort"
+
+    @property
+    def results(self) -> tuple[RuleResult, ...]:
+        """What each of the rules found."""
+        return tuple(map(RuleResult.from_json, self.context.get("results", ())))
 
 
 class RuleRefused(ConfigError, TransformRefused):

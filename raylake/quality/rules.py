@@ -260,6 +260,7 @@ class RuleSet:
                     failed=one.failed,
                     rows=one.rows,
                     values=list(one.values),
+                    results=[each.to_json() for each in results],
                 )
 
     def _rejected(self, rows: pa.Table, found: Mapping[str, _Found]) -> Iterator[RejectedMask]:
