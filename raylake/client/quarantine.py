@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from raylake.client.cluster import joined
 from raylake.client.cluster_tables import ClusterTables
 from raylake.client.runs import STALE_S, status_document
 from raylake.client.shown import Listing
@@ -113,10 +114,10 @@ def replay_rows(
         box = OrderBox(order_folder(status), clock)
         arguments = {"table": table, "where": asked.where}
         return Replayed.of_document(box.ask(REPLAY, arguments, by.timeout_s))
-    tables: TableService = DirectTables()
-    if not asked.preview:
-        tables = by.tables or _writer(config, one.address, by.address)
-    return replay(one, By(tables, clock), asked)
+    if asked.preview or by.tables or (by.address is None and not _has_owner(one.address)):
+        return replay(one, By(by.tables or DirectTables(), clock), asked)
+    with joined(by.address):
+        return replay(one, By(ClusterTables(by.address, config.spark), clock), asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +136,9 @@ class Service:
     timeout_s: float = ORDER_TIMEOUT_S
 
 
-def _writer(config: Pipeline, path: str, address: str | None) -> TableService:
-    """A table that a cluster has written has an owner, and is written on a cluster."""
-    if address is None and is_table(path) and OWNER_APP not in LogReader(path).snapshot().txns:
-        return DirectTables()
-    return ClusterTables(address, config.spark)
+def _has_owner(path: str) -> bool:
+    """Whether a cluster has written the table: then it is written on a cluster."""
+    return is_table(path) and OWNER_APP in LogReader(path).snapshot().txns
 
 
 def _runs(status: Any, clock: Clock) -> bool:

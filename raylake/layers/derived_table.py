@@ -104,12 +104,7 @@ class DerivedTable:
         self._fired: Fired | None = None
         self._hold = Hold(definition.pipeline, definition.name, definition.max_hold_s, by.clock)
         self._rested: dict[str, int] = {}
-        aside = definition.aside
-        self._resting = (
-            Resting(definition.gate.rules, aside, by.tables, by.clock)
-            if isinstance(aside, SideTables)
-            else None
-        )
+        self._resting = Resting(definition.gate.rules, definition.aside, by.tables, by.clock)
 
     @property
     def name(self) -> str:
@@ -159,8 +154,7 @@ class DerivedTable:
         self._hold(root, source_id, span.last)
         self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
         one.gate.past = one.gate.past.then(stepped.results)
-        if self._resting is not None:
-            self._resting.stepped(stepped.results)
+        self._resting.stepped(stepped.results)
         return stepped
 
     def rest(self) -> tuple[Standing, ...]:
@@ -169,17 +163,9 @@ class DerivedTable:
         Raises:
             RayLakeError: As :meth:`raylake.layers.resting.Resting.look`.
         """
-        if self._resting is None or self._handle is None:
+        if self._handle is None:
             return ()
-        return self._resting.look(partial(self._at_rest, self._handle))
-
-    def _at_rest(self, handle: DeltaTable) -> Rest:
-        one = self.definition
-        target = side_target(one.name, one.address, str(handle.metadata().id))
-        source_id = self._source_id() or ""
-        done = _processed(handle, source_id)
-        span = Span(one.source, str(place(one.source_address)), source_id, done, done)
-        return Rest(target, int(handle.version()), span)
+        return self._resting.look(partial(_at_rest, self.definition, self._handle))
 
     def refresh(self) -> Stepped | None:
         """Make the table anew of all that its source has, beside its readers.
@@ -340,6 +326,14 @@ class DerivedTable:
             return table_id(place(self.definition.source_address))
         except NotOurTable:
             return None
+
+
+def _at_rest(one: Definition, handle: DeltaTable) -> Rest:
+    target = side_target(one.name, one.address, str(handle.metadata().id))
+    root = place(one.source_address)
+    source_id = table_id(root)
+    done = _processed(handle, source_id)
+    return Rest(target, int(handle.version()), Span(one.source, str(root), source_id, done, done))
 
 
 def _processed(handle: DeltaTable, source_id: str) -> int:

@@ -15,6 +15,7 @@ from raylake.config.quality import Freshness
 from raylake.layers.asked_of_logs import newest_version
 from raylake.layers.derived import Span
 from raylake.layers.gate import SideTables
+from raylake.layers.step import Aside
 from raylake.quality.freshness_watch import FreshnessWatch, Standing
 from raylake.quality.results import RuleResult
 from raylake.quality.rules import RuleSet
@@ -54,16 +55,16 @@ class Resting:
 
     Args:
         rules: The table's rules.
-        aside: Its history.
+        aside: Its history; of a table that is being made anew nothing is judged at rest.
         tables: Reads.
         clock: Time.
     """
 
     def __init__(
-        self, rules: RuleSet, aside: SideTables, tables: TableService, clock: Clock
+        self, rules: RuleSet, aside: SideTables | Aside, tables: TableService, clock: Clock
     ) -> None:
+        self._aside = aside if isinstance(aside, SideTables) else None
         self._rules = [one for one in rules.rules if isinstance(one.rule, Freshness)]
-        self._aside = aside
         self._tables = tables
         self._clock = clock
         self._watches: list[FreshnessWatch] | None = None
@@ -86,17 +87,17 @@ class Resting:
         Raises:
             RayLakeError: A table cannot be read, or the history not be written.
         """
-        if not self._rules:
+        if not self._rules or self._aside is None:
             return ()
         now_s = self._clock.now()
         if self._watches is None or any(one.due(now_s) for one in self._watches):
-            self._judge(at())
+            self._judge(at(), self._aside)
         standing = (one.standing for one in self._watches or ())
         return tuple(one for one in standing if one is not None)
 
-    def _judge(self, rest: Rest) -> None:
+    def _judge(self, rest: Rest, aside: SideTables) -> None:
         if self._watches is None:
-            last = self._aside.last_freshness(rest.target)
+            last = aside.last_freshness(rest.target)
             self._watches = [FreshnessWatch(one, last.get(one.name)) for one in self._rules]
         now = self._now
         told = []
@@ -107,7 +108,7 @@ class Resting:
                 log.log(level, "%s: %s: %s", rest.target.name, found.rule, found.message)
                 told.append(found)
         if told:
-            self._aside.tell(rest.target, told, rest.span)
+            aside.tell(rest.target, told, rest.span)
 
     def _judged(self, watch: FreshnessWatch, rest: Rest, now: dt.datetime) -> RuleResult | None:
         before = watch.rule.when == "before"

@@ -238,10 +238,10 @@ def _record(aside: Aside, target: Target, made: Made, span: Span) -> None:
 
 
 def _told(results: Sequence[RuleResult], changes: SourceRows) -> Sequence[RuleResult]:
-    """The results that leave a line: of a step without rows those that judged something."""
+    """The results that leave a line: of a step without rows failures, and what is of the table."""
     if changes.came.num_rows or changes.left.num_rows:
         return results
-    return [one for one in results if one.rows or one.failed]
+    return [one for one in results if one.failed or (one.by_rule and one.rows)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,14 @@ from raylake.quality.results import RuleResult
 class QualityAbort(TransformRefused):
     """Rows break a rule whose ``on_failure`` is ``abort``.
 
-    The context has ``rule``, ``failed`` (rows), ``rows`` and ``values``: the first five that fail;
-    and ``results``: what each rule found, as plain data.
+    The context has ``rule``, ``failed`` (rows), ``rows`` and ``values``: the first five that fail.
+
+    Attributes:
+        results: What each rule found; known where it was raised, and does not travel.
     """
 
     code = "quality_abort"
-
-    @property
-    def results(self) -> tuple[RuleResult, ...]:
-        """What each of the rules found."""
-        return tuple(map(RuleResult.from_json, self.context.get("results", ())))
+    results: tuple[RuleResult, ...] = ()
 
 
 class RuleRefused(ConfigError, TransformRefused):

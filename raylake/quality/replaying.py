@@ -41,7 +41,7 @@ class Chosen:
     def only(self, places: Iterable[int]) -> Chosen:
         """Some of the rows, and what is open of them."""
         rows = self.rows.take(pa.array(list(places), pa.int64()))
-        return Chosen(rows, ask(_OF_THESE, every=self.closes, some=rows).cast(self.closes.schema))
+        return Chosen(rows, ask(_OF_THESE, every=self.closes, chosen=rows).cast(self.closes.schema))
 
 
 def choose(read: Reader, target_id: str, where: str | None = None) -> Chosen:
@@ -57,7 +57,7 @@ def choose(read: Reader, target_id: str, where: str | None = None) -> Chosen:
     """
     every = open_rows(read, target_id)
     wanted = every if where is None else open_rows(read, target_id, where)
-    closes = ask(_OF_THESE, every=every, some=wanted).cast(every.schema)
+    closes = ask(_OF_THESE, every=every, chosen=wanted).cast(every.schema)
     return Chosen(ask(_ONCE, closes=closes).cast(every.schema), closes)
 
 
@@ -101,7 +101,7 @@ _WHAT: Final = """concat_ws(chr(31), source_table_id, CASE
     ELSE concat_ws(chr(31), 'offset', _topic, _partition, _offset) END)"""
 """What tells rows of a source apart, but for those that agree in all."""
 _OF_THESE: Final = f"""
-    SELECT * FROM every WHERE {_WHAT} IN (SELECT {_WHAT} FROM some)
+    SELECT * FROM every WHERE {_WHAT} IN (SELECT {_WHAT} FROM chosen)
     ORDER BY quarantined_at, source_version, _topic, _partition, _offset, quarantine_id"""  # noqa: S608
 _ONCE: Final = f"""
     WITH numbered AS (

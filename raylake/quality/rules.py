@@ -252,7 +252,7 @@ class RuleSet:
     def _abort(self, results: Sequence[RuleResult], target: str) -> None:
         for one in results:
             if one.on_failure == "abort" and not one.passed:
-                raise QualityAbort(
+                refused = QualityAbort(
                     f"{target}: rule {one.rule!r}: {one.message}; nothing was written",
                     hint=one.recommendation,
                     table=target,
@@ -260,8 +260,9 @@ class RuleSet:
                     failed=one.failed,
                     rows=one.rows,
                     values=list(one.values),
-                    results=[each.to_json() for each in results],
                 )
+                refused.results = tuple(results)
+                raise refused
 
     def _rejected(self, rows: pa.Table, found: Mapping[str, _Found]) -> Iterator[RejectedMask]:
         seen = row_rules.nobody(rows.num_rows)

@@ -75,10 +75,10 @@ class Shop(SmallLake):
         """The tables of a process, before it does anything."""
         return build(self.plan(), DirectTables(), clock or SystemClock())
 
-    def running(self) -> Transforming:
-        """The loop of a run that goes on until it is told to stop."""
-        clock, plan = SystemClock(), self.plan(continuous=True)
-        return Transforming(plan, lambda told: build(plan, DirectTables(), clock, told), clock)
+    def running(self, clock: Clock | None = None) -> Transforming:
+        """The loop of a run: that goes on until it is told to stop, or ends (with a clock)."""
+        plan, time = self.plan(continuous=clock is None), clock or SystemClock()
+        return Transforming(plan, lambda told: build(plan, DirectTables(), time, told), time)
 
     def done(self) -> None:
         """Bring all up to date; nothing fails."""
@@ -101,6 +101,8 @@ class Shop(SmallLake):
         caught = capsys.readouterr()
         assert ended == code, caught.err
         as_json = "json" in words
-        return json.loads(caught.err if as_json and code else caught.out) if as_json else (
-            caught.out + caught.err
+        return (
+            json.loads(caught.err if as_json and code else caught.out)
+            if as_json
+            else (caught.out + caught.err)
         )
