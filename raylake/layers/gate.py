@@ -118,12 +118,11 @@ class SideTables:
         clock: Time.
     """
 
-    _tables = DirectTables()
-
     def __init__(self, quarantine_path: str, history_path: str, clock: Clock) -> None:
         self._quarantine = quarantine.quarantine_table(quarantine_path)
         self._history = history.history_table(history_path)
         self._clock = clock
+        self._tables = DirectTables()
 
     def stash(
         self,

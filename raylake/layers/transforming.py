@@ -127,10 +127,12 @@ class Transforming:
         self._tell()
         while not self._stopping.is_set():
             finishing = self._finishing.is_set()
+            self._obey(run)
             if finishing:
                 run.finish(stop=self._stopping.is_set)
+                # What was ordered meanwhile.
+                self._obey(run)
                 break
-            self._obey(run)
             if not run.run_pass(stop=self._finishing.is_set):
                 self._finishing.wait(self._poll_s)
             if self._clock.monotonic() >= self._written_at + STATUS_INTERVAL_S:
