@@ -265,3 +265,61 @@ def test_an_aggregate_is_made_anew_instead(
     shop.done()
     said = shop.said(capsys, "quarantine", "replay", "gold.countries", code=5)
     assert "--full-refresh gold.countries" in said
+
+
+@pytest.mark.spec("B4", "E1")
+def test_rows_are_kept_with_what_only_rules_read(tmp_path: Path) -> None:
+    before = {**KNOWN, "when": "before"}
+    after = {**CHEAP, "rule": "regex", "column": "order_id", "pattern": "o."}
+    del after["max"]
+    rules = {"quality": [before, after], "columns": ["order_id"], "types": None}
+    shop = Shop(tmp_path, {**APPENDS, **rules})
+    shop.put({}, {"country": "XX"}, {"order_id": "long"}, {"order_id": None})
+    shop.done()
+    assert shop.table("silver.orders")["order_id"].to_list() == ["o0", None]
+    # Today's rules: the one before lets both countries pass, if there is one at all.
+    present = {"rule": "not_null", "columns": ["country"], "when": "before"}
+    rules["quality"] = [{**before, "values": ["DE", "XX"]}, {**present, "on_failure": "quarantine"}]
+    shop.table_is(rules)
+    done = Lake.from_pipeline(shop.file).replay("silver.orders")
+    assert (done.passed, done.rejected, done.kept) == (2, 0, {})
+    # A column that no rule asked for then is not known of rows that are kept.
+    shop.table_is({"quality": [before]})
+    shop.put({"country": "YY"})
+    shop.done()
+    shop.table_is({"quality": [{**present, "columns": ["segment"], "on_failure": "quarantine"}]})
+    done = Lake.from_pipeline(shop.file).replay("silver.orders")
+    assert (done.passed, done.rejected, sum(done.kept.values())) == (0, 0, 1)
+
+
+@pytest.mark.spec("B4", "D1")
+def test_versions_of_a_key_take_a_late_row_where_it_belongs(tmp_path: Path) -> None:
+    keyed = {"mode": "scd2", "keys": ["customer_id"], "track": ["country"]}
+    shop = Shop(tmp_path, {**keyed, "sequence_by": "updated_at", "types": None, "quality": [KNOWN]})
+    shop.put({}, {"country": "XX"}, {})
+    shop.done()
+    shop.table_is({"quality": []})
+    lake = Lake.from_pipeline(shop.file)
+    assert lake.replay("silver.orders").passed == 1
+    assert lake.replay("silver.orders").selected == 0
+    versions = shop.table("silver.orders").sort("valid_from")
+    assert versions["country"].to_list() == ["DE", "XX", "DE"]
+    assert versions["is_current"].to_list() == [False, False, True]
+
+
+@pytest.mark.spec("B4", "E1")
+def test_a_replay_that_a_rule_aborts_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = Shop(tmp_path, {**APPENDS, "quality": [CHEAP]})
+    shop.put({}, DEAR)
+    shop.done()
+    shop.table_is({"quality": [{**CHEAP, "on_failure": "abort"}]})
+    before = version(shop)
+    for words in (["--preview"], []):
+        said = shop.said(capsys, "quarantine", "replay", "silver.orders", *words, code=5)
+        assert "nothing was written" in said
+    assert version(shop) == before
+    assert len(Lake.from_pipeline(shop.file).quarantine()) == 1
+    lines = shop.lines("cheap").filter(pl.col("target_version").is_null())
+    assert lines["passed"].to_list() == [False]
