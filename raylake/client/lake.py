@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from raylake.client.cluster_tables import ClusterTables
 from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_table import Table
-from raylake.client.quality import Line, found_in, histories, listing
+from raylake.client.quality import Line, found_in, histories
 from raylake.client.quarantine import Asked, Held, Replayed, Service, held_rows, replay_rows
 from raylake.client.rows import Source
 from raylake.client.shown import Listing
@@ -223,8 +223,7 @@ class Lake:
             table: Of this table (``layer.name``) only.
             last: Of each rule and category so many results, the newest ones.
         """
-        found = found_in(histories(self.where), table, last)
-        return listing(found, f"quality of {table or self.where}")
+        return found_in(histories(self.where), table, last)
 
     def quarantine(self, table: str | None = None, where: str | None = None) -> Listing[Held]:
         """Rows that are open in the quarantine of the pipeline, the newest first.

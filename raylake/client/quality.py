@@ -15,7 +15,7 @@ from raylake.storage.place import folders, place
 from raylake.tables.requests import Read
 from raylake.tables.service import DirectTables
 
-__all__ = ["Line", "found_in", "histories", "listing", "summary"]
+__all__ = ["Line", "found_in", "histories", "summary"]
 
 FOLDER: Final = "_quality"
 

@@ -112,7 +112,7 @@ def replay_rows(
     status = place(transform_status_path(config))
     if not asked.preview and _runs(status, clock):
         box = OrderBox(order_folder(status), clock)
-        arguments = {"table": table, "where": asked.where}
+        arguments = {"table": table, "where": asked.where, "whole": one.whole}
         return Replayed.of_document(box.ask(REPLAY, arguments, by.timeout_s))
     if asked.preview or by.tables or (by.address is None and not _has_owner(one.address)):
         return replay(one, By(by.tables or DirectTables(), clock), asked)

@@ -96,6 +96,7 @@ def definition(config: Pipeline, graph: Graph, node: Node, clock: Clock) -> Defi
         places={name: one.address for name, one in graph.nodes.items()},
         engine=config.engine,
         max_hold_s=table.max_hold_s,
+        whole=hashlib.sha256(table.model_dump_json(by_alias=True).encode()).hexdigest(),
     )
 
 

@@ -55,6 +55,7 @@ class Definition:
         source: ``layer.name`` of its source.
         source_address: Where that lies.
         digest: Of what decides the table's rows.
+        whole: Of all that the file says of it, its rules too.
         derivation: How its rows come to be.
         gate: Its rules.
         aside: Its quarantine and its rules' history.
@@ -87,6 +88,7 @@ class Definition:
     max_hold_s: float = DEFAULT_MAX_HOLD_S
     engine: EngineChoice = "auto"
     max_step_rows: int = MAX_STEP_ROWS
+    whole: str = ""
 
 
 class DerivedTable:

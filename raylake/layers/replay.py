@@ -62,10 +62,13 @@ class Asked:
     Attributes:
         where: A condition on the quarantine's columns; None: all that is open of the table.
         preview: Only say what would happen.
+        whole: The :attr:`~raylake.layers.derived_table.Definition.whole` of who asks; None: who
+            replays has the same file.
     """
 
     where: str | None = None
     preview: bool = False
+    whole: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def replay(one: Definition, by: By, asked: Asked) -> Replayed:
 
     Raises:
         TransformRefused: The table is an aggregate, another pipeline's, or was made by another
-            definition; or a rule aborts. Nothing was changed.
+            definition; the file has changed since; or a rule aborts. Nothing was changed.
         TableMissing: There is no such table yet.
         BadExpression, UnknownColumn: The condition is none on the quarantine's columns.
         ProgressMoved: Others were always quicker; nothing was changed.
@@ -123,6 +126,11 @@ def replay(one: Definition, by: By, asked: Asked) -> Replayed:
             f"{one.name} is an aggregate: its quarantined rows are results of its query",
             hint=f"`raylake transform run FILE --full-refresh {one.name}` judges all of them by "
             "today's rules",
+        )
+    if asked.whole not in (None, one.whole):
+        raise TransformRefused(
+            f"{one.name}: the run has the table and its rules as the file had them when it began",
+            hint="stop the run and start it again: `raylake stop FILE`, `raylake run FILE`",
         )
     if not is_table(one.address):
         raise TableMissing(

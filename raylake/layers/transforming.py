@@ -22,7 +22,7 @@ from raylake.storage.place import place
 log = logging.getLogger(__name__)
 
 REPLAY: Final = "quarantine.replay"
-"""The order that replays quarantined rows: ``table``, ``where`` and ``preview``."""
+"""The order that replays quarantined rows: ``table``, ``where`` and ``whole``."""
 
 POLL_S: Final = 0.25
 STORE_POLL_S: Final = 2.0
@@ -179,7 +179,8 @@ class Transforming:
 
 
 def _obeyed(run: TransformRun, order: Order) -> dict[str, Any]:
-    table, where = order.arguments.get("table"), order.arguments.get("where")
-    if order.name != REPLAY or not isinstance(table, str) or not isinstance(where, str | None):
+    table, where, whole = (order.arguments.get(name) for name in ("table", "where", "whole"))
+    known = isinstance(table, str) and isinstance(where, str | None) and isinstance(whole, str)
+    if order.name != REPLAY or not known:
         raise ConfigError(f"{order.name} is no order to derived tables: {dict(order.arguments)}")
-    return run.replay(table, Asked(where, bool(order.arguments.get("preview")))).document()
+    return run.replay(str(table), Asked(where, whole=whole)).document()

@@ -251,6 +251,10 @@ def test_beside_a_run_the_run_does_it(
     assert done["passed"] == 1
     until(lambda: running.table("silver.orders").height == 3, "all is in the table")
     assert "no open row" in running.said(capsys, "quarantine", "show")
+    # The file's rules of today are not the run's.
+    running.table_is({"quality": [CHEAP]})
+    said = running.said(capsys, "quarantine", "replay", "silver.orders", code=1)
+    assert "start it again" in said
 
 
 @pytest.mark.spec("B4")
