@@ -22,9 +22,9 @@ import ray
 from actors.calls import SILENT_ENV, find, result, supervisor_name
 from actors.process import ActorProcess
 from jobs.beside import Beside
-from jobs.running import Signals, end, failed, job_of, session_dir
+from jobs.running import Signals, end, failed, job_of
 from raylake.cli.files import overrides_of
-from raylake.client.cluster import ClusterHandle, connect
+from raylake.client.cluster import ClusterHandle, connect, session_dir
 from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, Pipeline, load

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -65,12 +64,6 @@ def submission_id(environ: Mapping[str, str]) -> str | None:
         return None
     found = (told.get("metadata") or {}).get("job_submission_id")
     return None if found is None else str(found)
-
-
-def session_dir() -> Path:
-    """Ray's sockets need a short path."""
-    chosen = os.environ.get("RAYLAKE_RAY_DIR")
-    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"raylake-{os.getuid()}"
 
 
 def failed(error: RayLakeError, loaded: Loaded | None) -> int:

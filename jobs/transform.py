@@ -12,10 +12,10 @@ import os
 import ray
 
 from jobs.ingest import INHERITED
-from jobs.running import Signals, end, failed, session_dir
+from jobs.running import Signals, end, failed
 from jobs.transformers import WAIT_S, Transformers
 from raylake.cli.files import overrides_of
-from raylake.client.cluster import connect
+from raylake.client.cluster import connect, session_dir
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, load
 from raylake.config.addresses import written_addresses

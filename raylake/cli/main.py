@@ -50,6 +50,8 @@ COMMANDS: Final = {
     "transform": Entry(
         "raylake.cli.transform", "Silver and gold: run, status and preview of derived tables."
     ),
+    "quality": Entry("raylake.cli.quality", "What rules found of silver and gold, in plain words."),
+    "quarantine": Entry("raylake.cli.quarantine", "Rows that rules set aside: show, replay."),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show and count them."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),
     "job": Entry("raylake.cli.job", "A job's entry point, as `ray job submit` starts it."),

@@ -18,6 +18,7 @@ from raylake.cli.output import (
     OutputOption,
     SetOption,
     print_json,
+    printable,
     stderr,
     stdout,
 )
@@ -92,7 +93,7 @@ def run(asked: RunOptions) -> None:
     tables, anew = tuple(asked.table or ()), tuple(asked.full_refresh or ())
     graph = graph_of(loaded.config)
     for name in (*tables, *anew):
-        _require(name, graph)
+        require_derived(name, graph)
     run_id = new_run_id()
     folder = log_folder(lake_of(loaded), loaded.config.pipeline) / run_id
     pairs = tuple(asked.set_ or ()) + ((f"engine={asked.engine}",) if asked.engine else ())
@@ -126,6 +127,10 @@ def status(file: FileArgument, set_: SetOption = None, output: OutputOption = Ou
     for one in found:
         if one.error:
             stdout().print(f"{one.table}: {one.error}")
+        for standing in one.freshness:
+            if standing["stale"]:
+                said = printable(f"{standing['message']}; {standing['recommendation']}", 600)
+                stdout().print(f"{one.table}: {standing['severity']}: {said}")
 
 
 @app.command("preview")
@@ -139,7 +144,7 @@ def preview(
 ) -> None:
     """What a table would make of its source's newest rows, and what its rules say; no writing."""
     loaded = load_file(file, set_)
-    _require(table, graph_of(loaded.config))
+    require_derived(table, graph_of(loaded.config))
     # What runs a table is not loaded for the other commands.
     found = importlib.import_module("raylake.client.transforms").preview(loaded.config, table, rows)
     results = [dict(one) for one in found.results]
@@ -162,8 +167,12 @@ def preview(
     stdout().print("nothing was written")
 
 
-def _require(name: str, graph: Graph) -> None:
-    """Refuse what is no derived table of the file."""
+def require_derived(name: str, graph: Graph) -> None:
+    """Refuse what is no derived table of the file.
+
+    Raises:
+        ConfigError: It is none; names the one that may be meant.
+    """
     known = [node.name for node in graph.derived]
     if name not in known:
         raise ConfigError(

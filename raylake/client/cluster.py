@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -89,6 +90,40 @@ def connect(
         context = ray.init(**options)
     info = context.address_info
     return ClusterHandle(str(info["gcs_address"]), not address, Path(str(info["session_dir"])))
+
+
+def session_dir() -> Path:
+    """Where embedded clusters keep logs and sockets; Ray's sockets need a short path."""
+    chosen = os.environ.get("RAYLAKE_RAY_DIR")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"raylake-{os.getuid()}"
+
+
+@contextmanager
+def joined(address: str | None) -> Iterator[None]:
+    """Be connected to a cluster for a while; whoever is connected already stays so.
+
+    Args:
+        address: As for :func:`join`; an embedded one ends with the block.
+
+    Raises:
+        ConfigError, DependencyUnreachable: As :func:`join`.
+    """
+    if address is not None:
+        join(address)
+        yield
+        return
+    prepare_ray()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    handle = connect(num_cpus=os.cpu_count() or 1, session_dir=session_dir())
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        handle.forget()
 
 
 def join(address: str | None) -> None:

@@ -29,11 +29,12 @@ class ClusterTables(DirectTables):
     """:class:`~raylake.tables.service.TableService` that reads here and writes on a cluster.
 
     Args:
-        address: The cluster, as ``ray.init`` takes it.
+        address: The cluster, as ``ray.init`` takes it; None: that of ``RAY_ADDRESS``, or an
+            embedded one.
         spark: What its Spark host is started with, where there is none yet.
     """
 
-    def __init__(self, address: str, spark: Spark | None = None) -> None:
+    def __init__(self, address: str | None, spark: Spark | None = None) -> None:
         super().__init__()
         self._address = address
         self._spark = spark or Spark()

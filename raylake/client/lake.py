@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from raylake.client.cluster_tables import ClusterTables
 from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_table import Table
+from raylake.client.quality import Line, found_in, histories
+from raylake.client.quarantine import Asked, Held, Replayed, Service, held_rows, replay_rows
 from raylake.client.rows import Source
 from raylake.client.shown import Listing
 from raylake.config import Pipeline, load
@@ -213,6 +215,53 @@ class Lake:
                 path=found.address,
             )
         return found
+
+    def quality(self, table: str | None = None, *, last: int = 1) -> Listing[Line]:
+        """What rules and categories found of derived tables: what failed, then what passed.
+
+        Args:
+            table: Of this table (``layer.name``) only.
+            last: Of each rule and category so many results, the newest ones.
+        """
+        return found_in(histories(self.where), table, last)
+
+    def quarantine(self, table: str | None = None, where: str | None = None) -> Listing[Held]:
+        """Rows that are open in the quarantine of the pipeline, the newest first.
+
+        Args:
+            table: Of this table (``layer.name``) only.
+            where: A condition on the quarantine's columns, such as ``rule = 'range(amount)'``.
+
+        Raises:
+            ConfigError: The lake is not a pipeline file's.
+            TableError: It is no condition on these columns.
+        """
+        return held_rows(self._of_a_file(), table, where)
+
+    def replay(self, table: str, where: str | None = None, *, preview: bool = False) -> Replayed:
+        """Quarantined rows once more through today's rules into their table, once.
+
+        Beside a run that brings the table up to date, that one does it.
+
+        Args:
+            table: ``layer.name``.
+            where: A condition on the quarantine's columns; None: all that is open of the table.
+            preview: Only say what would happen; nothing is changed.
+
+        Raises:
+            ConfigError: The lake is not a pipeline file's, or has no such table.
+            RayLakeError: Why it cannot be done.
+        """
+        by = Service(self._ray_address, self._tables if self._ray_address else None)
+        return replay_rows(self._of_a_file(), table, Asked(where, preview), by)
+
+    def _of_a_file(self) -> Pipeline:
+        if self._pipeline is None:
+            raise ConfigError(
+                "a quarantine is a pipeline's, and this lake was opened without its file",
+                hint="Lake.from_pipeline('orders.yaml')",
+            )
+        return self._pipeline
 
     def held(self) -> Listing[HeldVersion]:
         """What the cluster holds in its object store, the least recently used first.

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from raylake.client.descriptions import RestorePlan, TableDescription, described, restore_plan
 from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_writes import TableWrites, names_of
+from raylake.client.quality import Line, found_in, histories
 from raylake.client.rows import ChangeReading, Reading, Source
 from raylake.client.shown import Listing, html_table, rich_table
 from raylake.client.table_leases import READER_COLUMNS, ReaderLease, leases_on
@@ -149,6 +150,15 @@ class Table(TableWrites):
             ignore_changes=ignore_changes,
             max_hold_s=max_hold_s,
         )
+
+    def quality(self, *, last: int = 1) -> Listing[Line]:
+        """What rules and categories found of the table: what failed, then what passed.
+
+        Args:
+            last: Of each rule and category so many results, the newest ones.
+        """
+        lake = self._readers.parent.parent.parent
+        return found_in(histories(str(lake)), self.name, last)
 
     def readers(self) -> Listing[ReaderLease]:
         """Who reads the table bit by bit, how far each has come, and until when that is kept.

@@ -57,6 +57,8 @@ class TableProgress:
         next: What the next step waits for.
         state: What the last run said of it; empty: no run did.
         error: Why it failed; empty: it did not.
+        freshness: How its freshness rules stood in the last run, as
+            :class:`raylake.quality.freshness_watch.Standing` has it.
     """
 
     table: str
@@ -68,6 +70,7 @@ class TableProgress:
     next: str
     state: str = ""
     error: str = ""
+    freshness: tuple[Mapping[str, Any], ...] = ()
 
 
 def transform_status(config: Pipeline, now_ms: int) -> list[TableProgress]:
@@ -111,6 +114,7 @@ def _progress(node: Node, graph: Graph, said: Mapping[str, Any], now_ms: int) ->
         next=Trigger.of(table.trigger, interval_of(table)).next_text(fired, now_ms),
         state=str(said.get("state", "")),
         error=str(error.get("message", "") if isinstance(error, Mapping) else error),
+        freshness=tuple(said.get("freshness") or ()),
     )
 
 

@@ -17,7 +17,8 @@ from raylake.layers.derived import NEVER, Rejected, SourceRows, Span
 from raylake.layers.derived_table import Definition
 from raylake.layers.graph import graph_of
 from raylake.layers.screened import read_for
-from raylake.layers.step import StepLook, Target, judged
+from raylake.layers.step import judged
+from raylake.layers.step_look import StepLook, Target
 from raylake.storage.place import place
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import Read
@@ -68,6 +69,8 @@ def preview(config: Pipeline, table: str, rows: int = 1000, clock: Clock | None 
     changes = _newest(one, span, schema, rows)
     look = _look(one, span, wanted.schema)
     made = judged(one, changes, look)
+    if made.refused is not None:
+        raise made.refused
     rejected = [_told(part) for part in made.rejected]
     return Preview(
         made.rows,

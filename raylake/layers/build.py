@@ -16,6 +16,7 @@ from raylake.layers.derived import Derivation
 from raylake.layers.derived_table import Definition, DerivedTable
 from raylake.layers.gate import RuleGate, SideTables
 from raylake.layers.graph import Graph, Node, graph_of
+from raylake.layers.replay import Asked, Replayed, replay
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.row_wise import derivation_of
 from raylake.layers.step import By
@@ -56,7 +57,12 @@ def build(
         for node in graph.derived
         if node.name in wanted
     ]
-    return TransformRun(made, clock, told, refresh=plan.refresh)
+    definitions = {one.name: one.definition for one in made}
+
+    def replayed(table: str, asked: Asked) -> Replayed:
+        return replay(definitions[table], by, asked)
+
+    return TransformRun(made, clock, told, refresh=plan.refresh, replay=replayed)
 
 
 def definition(config: Pipeline, graph: Graph, node: Node, clock: Clock) -> Definition:
@@ -90,6 +96,7 @@ def definition(config: Pipeline, graph: Graph, node: Node, clock: Clock) -> Defi
         places={name: one.address for name, one in graph.nodes.items()},
         engine=config.engine,
         max_hold_s=table.max_hold_s,
+        whole=hashlib.sha256(table.model_dump_json(by_alias=True).encode()).hexdigest(),
     )
 
 

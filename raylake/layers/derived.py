@@ -32,6 +32,17 @@ def progress_app(source_id: str) -> str:
     return f"raylake/from/{source_id}"
 
 
+def replays_app(table_id: str) -> str:
+    """The txn of a derived table that counts replays of its quarantined rows.
+
+    Steps expect it as well, so that none is made beside a replay from what was there before.
+
+    Args:
+        table_id: The table's own id.
+    """
+    return f"raylake/replays/{table_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Versions of a source: those after one, up to another.

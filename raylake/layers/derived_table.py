@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from deltalake import DeltaTable
@@ -18,14 +19,18 @@ from raylake.errors import NotOurTable
 from raylake.layers import source_changes
 from raylake.layers.aggregates import Aggregates
 from raylake.layers.asked_of_logs import OtherSources, last_said, newest_version, table_id
-from raylake.layers.derived import NEVER, Derivation, Span, progress_app
-from raylake.layers.errors import DefinitionChanged, OwnedByAnother, SourceReplaced
+from raylake.layers.derived import NEVER, Derivation, Span, progress_app, replays_app
+from raylake.layers.errors import SourceReplaced
 from raylake.layers.gate import RuleGate, SideTables, side_target
 from raylake.layers.holding import Hold
+from raylake.layers.ownership import DEFINITION, OWNER, refuse_changed, refuse_others
 from raylake.layers.refresh import Anew, Gathered, refreshed
+from raylake.layers.resting import Rest, Resting
 from raylake.layers.screened import read_for
-from raylake.layers.step import By, StepLook, Stepped, Target, step
+from raylake.layers.step import By, Stepped, step
+from raylake.layers.step_look import StepLook, Target
 from raylake.layers.triggers import Fired, Trigger
+from raylake.quality.freshness_watch import Standing
 from raylake.storage.place import Place, place
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import TableExists, TableMissing
@@ -35,10 +40,6 @@ from raylake.tables.requests import Create
 from raylake.tables.routing import EngineChoice
 from raylake.tables.upkeep_requests import SetProperties
 
-OWNER: Final = "derived.pipeline"
-"""The table property that names the pipeline which writes the table."""
-DEFINITION: Final = "derived.definition"
-"""The table property with the digest of the definition that the table was made by."""
 MAX_STEP_ROWS: Final = 1_000_000
 SOURCE_CHANGED: Final = Trigger("source_changed")
 
@@ -54,6 +55,7 @@ class Definition:
         source: ``layer.name`` of its source.
         source_address: Where that lies.
         digest: Of what decides the table's rows.
+        whole: Of all that the file says of it, its rules too.
         derivation: How its rows come to be.
         gate: Its rules.
         aside: Its quarantine and its rules' history.
@@ -86,6 +88,7 @@ class Definition:
     max_hold_s: float = DEFAULT_MAX_HOLD_S
     engine: EngineChoice = "auto"
     max_step_rows: int = MAX_STEP_ROWS
+    whole: str = ""
 
 
 class DerivedTable:
@@ -103,6 +106,7 @@ class DerivedTable:
         self._fired: Fired | None = None
         self._hold = Hold(definition.pipeline, definition.name, definition.max_hold_s, by.clock)
         self._rested: dict[str, int] = {}
+        self._resting = Resting(definition.gate.rules, definition.aside, by.tables, by.clock)
 
     @property
     def name(self) -> str:
@@ -144,15 +148,26 @@ class DerivedTable:
             return None
         schema = schema_at(root, span.last)
         changes = read_for(one.derivation, one.gate, span, schema)
-        version, sides = int(handle.version()), one.sides
-        target = Target(
-            one.name, one.address, str(handle.metadata().id), version, sides, one.engine
-        )
+        version, own = int(handle.version()), str(handle.metadata().id)
+        replays = handle.transaction_version(replays_app(own)) or 0
+        target = Target(one.name, one.address, own, version, one.sides, one.engine, replays)
         look = StepLook(self._by.tables, target, span, one.places, others)
         stepped = step(one, target, changes, look, self._by)
         self._hold(root, source_id, span.last)
         self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
+        one.gate.past = one.gate.past.then(stepped.results)
+        self._resting.stepped(stepped.results)
         return stepped
+
+    def rest(self) -> tuple[Standing, ...]:
+        """How its freshness rules stand while nothing comes; none where it is not there yet.
+
+        Raises:
+            RayLakeError: As :meth:`raylake.layers.resting.Resting.look`.
+        """
+        if self._handle is None:
+            return ()
+        return self._resting.look(partial(_at_rest, self.definition, self._handle))
 
     def refresh(self) -> Stepped | None:
         """Make the table anew of all that its source has, beside its readers.
@@ -170,7 +185,8 @@ class DerivedTable:
             return None
         target = side_target(one.name, one.address, str(handle.metadata().id))
         processed = {source_id: _processed(handle, source_id)}
-        anew = Anew(target, one.sides, processed, one.engine)
+        replays = handle.transaction_version(replays_app(target.table_id)) or 0
+        anew = Anew(target, one.sides, processed, one.engine, replays)
         if not isinstance(one.aside, SideTables):
             raise TypeError("a table that is being made anew is not made anew")
         done = refreshed(anew, one.aside, self._by, self._fill)
@@ -237,28 +253,15 @@ class DerivedTable:
         aside = side_target(one.name, one.address, str(handle.metadata().id))
         one.aside.follow_up(aside)
         if isinstance(one.aside, SideTables):
-            one.gate.past = one.aside.past(aside, self._by.tables)
+            one.gate.past = one.aside.past(aside)
         self._handle = handle
         return handle
 
     def _checked(self, configuration: Mapping[str, str], *, anew: bool) -> None:
         one = self.definition
-        owner = configuration.get(OWNER)
-        if owner != one.pipeline:
-            whose = f"belongs to pipeline {owner!r}" if owner else "was not made by a pipeline"
-            raise OwnedByAnother(
-                f"{one.name}: the table at {one.address} {whose}, this is {one.pipeline!r}",
-                hint="one pipeline of a lake writes a table, any may read it: give it another "
-                "name or `path:`",
-                owner=owner or "",
-            )
-        if not anew and configuration.get(DEFINITION) != one.digest:
-            raise DefinitionChanged(
-                f"{one.name}: the table at {one.address} was made by another definition than the "
-                "file has now",
-                hint=f"`raylake transform run FILE --full-refresh {one.name}` makes it anew, "
-                "beside its readers; or take the change back",
-            )
+        refuse_others((one.name, one.address), one.pipeline, configuration)
+        if not anew:
+            refuse_changed((one.name, one.address), one.digest, configuration)
         if one.feeds and configuration.get(CHANGE_FEED, "").lower() != "true":
             # Changes before this version are told by its files, which is slower and as right.
             self._by.tables.execute(one.address, SetProperties({CHANGE_FEED: "true"}))
@@ -325,6 +328,14 @@ class DerivedTable:
             return table_id(place(self.definition.source_address))
         except NotOurTable:
             return None
+
+
+def _at_rest(one: Definition, handle: DeltaTable) -> Rest:
+    target = side_target(one.name, one.address, str(handle.metadata().id))
+    root = place(one.source_address)
+    source_id = table_id(root)
+    done = _processed(handle, source_id)
+    return Rest(target, int(handle.version()), Span(one.source, str(root), source_id, done, done))
 
 
 def _processed(handle: DeltaTable, source_id: str) -> int:

@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import pyarrow as pa
+
 from raylake.delta.tables_there import is_table
-from raylake.layers.derived import NEVER, Rejected, Span, progress_app
+from raylake.layers.derived import NEVER, Rejected, Span, progress_app, replays_app
 from raylake.layers.gate import SideTables
 from raylake.layers.step import STEP, By, Stepped
+from raylake.quality.quarantine import Taken
 from raylake.quality.results import RuleResult
 from raylake.quality.side_table import Target
 from raylake.storage.place import delete_tree, folders, place
@@ -36,11 +39,13 @@ class Gathered:
         real: Writes the files.
         target: The table that is made anew.
         said: By kind, what the commit is to say.
+        again: Of the rows that were rejected, what they are in the quarantine.
     """
 
     real: SideTables
     target: Target
     said: dict[str, list[Any]] = field(default_factory=dict)
+    again: list[pa.Table] = field(default_factory=list)
 
     def stash(
         self,
@@ -48,12 +53,36 @@ class Gathered:
         rejected: Sequence[Rejected],
         results: Sequence[RuleResult],
         span: Span,
+        taken: Taken | None = None,
     ) -> Mapping[str, Any]:
         """See :class:`raylake.layers.step.Aside`."""
-        del target
-        for kind, entries in self.real.stash(self.target, rejected, results, span).items():
-            self.said.setdefault(kind, []).extend(entries)
+        del target, taken
+        made = self.real.letters(self.target, rejected, span)
+        self.again += [one.select(["quarantine_id"]) for one in made]
+        self._keep(self.real.written(made, results, span))
         return {}
+
+    def record(self, target: Target, results: Sequence[RuleResult], span: Span) -> None:
+        """See :class:`raylake.layers.step.Aside`."""
+        del target
+        self.real.record(self.target, results, span)
+
+    def close(self, replay: int, span: Span) -> None:
+        """Close what is open of the table: all that the source has was judged again.
+
+        Args:
+            replay: The number that this counts as.
+            span: What was read of the source.
+        """
+        self.real.follow_up(self.target)
+        rows = self.real.open_rows(self.target)
+        if rows.num_rows:
+            closing = self.real.closing(Taken(rows, replay), self.again)
+            self._keep(self.real.written([closing], (), span))
+
+    def _keep(self, told: Mapping[str, Any]) -> None:
+        for kind, entries in told.items():
+            self.said.setdefault(kind, []).extend(entries)
 
     def follow_up(self, target: Target) -> None:
         """Nothing is added before the commit that says so."""
@@ -68,12 +97,14 @@ class Anew:
         sides: The folder of the tables that its derivation keeps beside it.
         processed: By source, the version that it has processed.
         engine: Who writes it.
+        replays: The number of the last replay into it; 0: there was none.
     """
 
     target: Target
     sides: str
     processed: Mapping[str, int]
     engine: Any = "auto"
+    replays: int = 0
 
 
 def refreshed(
@@ -105,6 +136,7 @@ def refreshed(
         if last is None:
             return None
         _take_sides(f"{folder}/sides", anew.sides, by.tables)
+        gathered.close(anew.replays + 1, last.span)
         rows = by.tables.read(f"{folder}/table", Read()).read_all()
         said: dict[str, Any] = {STEP: {**last.counts, "full_refresh": True}, **gathered.said}
         said |= {"at_ms": by.now_ms()}
@@ -112,7 +144,12 @@ def refreshed(
             said["watermark_ms"] = last.watermark_ms
         app = progress_app(last.span.table_id)
         seen = anew.processed.get(last.span.table_id, NEVER)
-        alongside = Alongside({app: last.span.last}, {app: None if seen == NEVER else seen}, said)
+        replays = replays_app(anew.target.table_id)
+        alongside = Alongside(
+            {app: last.span.last, replays: anew.replays + 1},
+            {app: None if seen == NEVER else seen, replays: anew.replays or None},
+            said,
+        )
         overwrite = Overwrite(rows, schema="overwrite")
         done = by.tables.execute(
             anew.target.path, overwrite, engine=anew.engine, alongside=alongside

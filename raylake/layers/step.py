@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ import pyarrow as pa
 from raylake import faults
 from raylake.clock import Clock
 from raylake.delta.tables_there import is_table
+from raylake.errors import RayLakeError
 from raylake.layers.derived import (
     NEVER,
     Deed,
@@ -29,15 +31,18 @@ from raylake.layers.derived import (
     SourceRows,
     Span,
     progress_app,
+    replays_app,
 )
 from raylake.layers.screened import Screen, ScreenedLook, narrowed
+from raylake.layers.step_look import StepLook, Target
+from raylake.quality.errors import QualityAbort
+from raylake.quality.quarantine import Taken
 from raylake.quality.results import RuleResult
 from raylake.quality.side_table import Target as SideTarget
 from raylake.tables.alongside import Alongside
-from raylake.tables.errors import TableExists, TableMissing
-from raylake.tables.requests import Advance, Read
+from raylake.tables.errors import TableExists
+from raylake.tables.requests import Advance
 from raylake.tables.results import OperationResult
-from raylake.tables.routing import EngineChoice
 from raylake.tables.service import TableService
 
 log = logging.getLogger(__name__)
@@ -54,28 +59,26 @@ class Passed:
         keep: True for the rows that stay; None: all do.
         rejected: Those that leave, by rule, as the source brought them.
         results: What each rule found.
+        refused: Why nothing is to be written; None: nothing is in the way.
     """
 
     keep: pa.BooleanArray | None = None
     rejected: Sequence[Rejected] = ()
     results: Sequence[RuleResult] = ()
+    refused: QualityAbort | None = None
 
 
 class Gate(Screen, Protocol):
     """The rules of a table."""
 
     def before(self, changes: SourceRows, look: StepLook) -> Passed:
-        """Rules on the source's rows as they came.
-
-        Raises:
-            QualityAbort: A rule says that nothing is to be written.
-        """
+        """Rules on the source's rows as they came."""
         ...
 
     def after(
         self, rows: pa.Table, origin: pa.Array, changes: SourceRows, look: StepLook
     ) -> Passed:
-        """Rules on the rows in the table's columns; raises as :meth:`before`."""
+        """Rules on the rows in the table's columns."""
         ...
 
 
@@ -88,8 +91,21 @@ class Aside(Protocol):
         rejected: Sequence[Rejected],
         results: Sequence[RuleResult],
         span: Span,
+        taken: Taken | None = None,
     ) -> Mapping[str, Any]:
-        """Write files that no table names yet; what the commit is to say of them."""
+        """Write files that no table names yet; what the commit is to say of them.
+
+        Args:
+            target: The table.
+            rejected: Rows that were turned away.
+            results: What the rules found.
+            span: What the step brings in.
+            taken: The rows of the quarantine that it brings in instead, where it is a replay.
+        """
+        ...
+
+    def record(self, target: SideTarget, results: Sequence[RuleResult], span: Span) -> None:
+        """Tell what was found by a step that is not made; once, however often it is tried."""
         ...
 
     def follow_up(self, target: SideTarget) -> None:
@@ -111,6 +127,8 @@ class Stepped:
         watermark_ms: The source's watermark.
         duration_s: Seconds.
         engine: The engine that wrote.
+        results: What the rules found.
+        reasons: Why rows were turned away, and how many: ``rule: reason``.
     """
 
     span: Span
@@ -122,101 +140,8 @@ class Stepped:
     watermark_ms: int | None = None
     duration_s: float = 0.0
     engine: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The table that is written.
-
-    Attributes:
-        name: ``layer.name``.
-        address: Where it lies.
-        id: Its id.
-        version: The version that the step begins with.
-        sides: The folder of the tables that its derivation keeps beside it.
-        engine: Who is to write.
-    """
-
-    name: str
-    address: str
-    id: str
-    version: int
-    sides: str
-    engine: EngineChoice = "auto"
-
-    @property
-    def aside(self) -> SideTarget:
-        """The table, for its quarantine and history."""
-        return SideTarget(self.name, self.address, self.id)
-
-
-class StepLook:
-    """What a step reads, each table at one version.
-
-    Args:
-        tables: Reads.
-        target: The table.
-        span: What is brought in.
-        places: ``layer.name`` to address, for other tables.
-        others: Which versions other tables are read at.
-    """
-
-    def __init__(
-        self,
-        tables: TableService,
-        target: Target,
-        span: Span,
-        places: Mapping[str, str],
-        others: OtherVersions,
-    ) -> None:
-        self._tables = tables
-        self._target = target
-        self.span = span
-        self._places = places
-        self.others = others
-        self._pinned: dict[str, int] = {span.source: span.last, target.name: target.version}
-
-    @property
-    def pinned(self) -> Mapping[str, int]:
-        """The versions that were read, by table."""
-        return dict(self._pinned)
-
-    def source(self, request: Read) -> pa.RecordBatchReader:
-        """See :class:`~raylake.layers.derived.Look`."""
-        return self._tables.read(self.span.address, replace(request, version=self.span.last))
-
-    def target(self, request: Read) -> pa.RecordBatchReader:
-        """See :class:`~raylake.layers.derived.Look`."""
-        return self._tables.read(
-            self._target.address, replace(request, version=self._target.version)
-        )
-
-    def other(self, table: str, request: Read) -> pa.RecordBatchReader:
-        """See :class:`~raylake.layers.derived.Look`."""
-        address = self._places[table]
-        if table not in self._pinned:
-            self._pinned[table] = self.others.newest(table, address)
-        return self._tables.read(address, replace(request, version=self._pinned[table]))
-
-    def side(self, name: str, request: Read) -> pa.RecordBatchReader | None:
-        """See :class:`~raylake.layers.derived.Look`; it is the step's own, so it is not pinned."""
-        try:
-            return self._tables.read(f"{self._target.sides}/{name}", request)
-        except TableMissing:
-            return None
-
-
-class OtherVersions(Protocol):
-    """At which versions a step reads other tables."""
-
-    @property
-    def progress(self) -> Mapping[str, tuple[int, int]]:
-        """By txn of those that it follows: the version processed with the step, and before."""
-        ...
-
-    def newest(self, name: str, address: str) -> int:
-        """The version of a table."""
-        ...
+    results: Sequence[RuleResult] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 class Work(Protocol):
@@ -238,7 +163,14 @@ class Work(Protocol):
         ...
 
 
-def step(work: Work, target: Target, changes: SourceRows, look: StepLook, by: By) -> Stepped:
+def step(
+    work: Work,
+    target: Target,
+    changes: SourceRows,
+    look: StepLook,
+    by: By,
+    taken: Taken | None = None,
+) -> Stepped:
     """Bring what a span brought into the table.
 
     Args:
@@ -247,22 +179,30 @@ def step(work: Work, target: Target, changes: SourceRows, look: StepLook, by: By
         changes: What the source brought.
         look: What may be read.
         by: Who writes, and the time.
+        taken: The rows of the quarantine that the changes were made of, where this is a replay.
 
     Raises:
-        ProgressMoved: Another process has brought this span in meanwhile; nothing was written.
-        QualityAbort: A rule holds the span back; nothing was written.
+        ProgressMoved: Another process has brought this span in meanwhile, or replayed rows;
+            nothing was written.
+        QualityAbort: A rule holds the span back; nothing was written but a line of the history.
         RayLakeError: As the table service; the commit is there or it is not.
     """
     started = time.perf_counter()
     made = judged(work, changes, look)
+    if made.refused is not None:
+        _record(work.aside, target, made, changes.span)
+        raise made.refused
     rejected = made.rejected
     deed = work.derivation.deed(made.rows, made.changes, ScreenedLook(look, work.gate))
     faults.reach("transform.before_files", table=target.name)
-    aside = work.aside.stash(target.aside, rejected, made.results, changes.span)
+    results = _told(made.results, changes)
+    aside = work.aside.stash(target.aside, rejected, results, changes.span, taken)
     faults.reach("transform.before_commit", table=target.name)
     turned_away = sum(one.rows.num_rows for one in rejected)
     said = _said(changes, deed, look, turned_away)
     said |= {**aside, "at_ms": by.now_ms()}
+    if taken is not None:
+        said[STEP] |= {"replay": taken.replay, "replayed": taken.rows.num_rows}
     result = _written(target, look, deed, said, by.tables)
     faults.reach("transform.after_commit", table=target.name)
     work.aside.follow_up(target.aside)
@@ -276,7 +216,32 @@ def step(work: Work, target: Target, changes: SourceRows, look: StepLook, by: By
         watermark_ms=changes.watermark_ms,
         duration_s=time.perf_counter() - started,
         engine=result.engine,
+        results=results,
+        reasons=reasons_of(rejected),
     )
+
+
+def reasons_of(rejected: Sequence[Rejected]) -> dict[str, int]:
+    """Why rows were turned away, and how many: ``rule: reason``."""
+    found: Counter[str] = Counter()
+    for one in rejected:
+        found[f"{one.rule}: {one.reason}"] += one.rows.num_rows
+    return dict(found)
+
+
+def _record(aside: Aside, target: Target, made: Made, span: Span) -> None:
+    try:
+        aside.record(target.aside, made.results, span)
+    except RayLakeError as error:
+        # Why the step is refused is what counts.
+        log.warning("%s: the history of quality lacks a step: %s", target.name, error.message)
+
+
+def _told(results: Sequence[RuleResult], changes: SourceRows) -> Sequence[RuleResult]:
+    """The results that leave a line: of a step without rows failures, and what is of the table."""
+    if changes.came.num_rows or changes.left.num_rows:
+        return results
+    return [one for one in results if one.failed or (one.by_rule and one.rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,32 +253,38 @@ class Made:
         changes: What the source brought, without rows that a rule turned away.
         rejected: Rows that were turned away, by rule.
         results: What each rule found.
+        refused: Why nothing is to be written; None: nothing is in the way.
     """
 
     rows: pa.Table
     changes: SourceRows
     rejected: Sequence[Rejected]
     results: Sequence[RuleResult]
+    refused: QualityAbort | None = None
 
 
 def judged(work: Work, changes: SourceRows, look: StepLook) -> Made:
     """Shape a source's rows and hold them against the rules; nothing is written.
 
     Raises:
-        QualityAbort: A rule says that nothing is to be written.
         RayLakeError: The rows do not fit the definition.
     """
     arrived = work.gate.before(changes, look)
+    if arrived.refused is not None:
+        none = changes.came.slice(0, 0)
+        return Made(none, changes, (), arrived.results, arrived.refused)
     came = changes.came if arrived.keep is None else changes.came.filter(arrived.keep)
     kept = narrowed(changes, came, work.gate, look)
     shaped = work.derivation.shape(kept, ScreenedLook(look, work.gate))
-    checked = work.gate.after(shaped.rows, shaped.origin, kept, look)
+    # As they came, with what only rules read: a replay asks these rules again.
+    checked = work.gate.after(shaped.rows, shaped.origin, replace(kept, came=came), look)
     rows = shaped.rows if checked.keep is None else shaped.rows.filter(checked.keep)
     return Made(
         rows,
         kept,
         [*arrived.rejected, *shaped.rejected, *checked.rejected],
         [*arrived.results, *checked.results],
+        checked.refused,
     )
 
 
@@ -359,11 +330,12 @@ def _written(
             tables.execute(target.address, one, engine=target.engine)
     span = look.span
     moves = {**look.others.progress, progress_app(span.table_id): (span.last, span.after)}
-    alongside = Alongside(
-        {app: to for app, (to, _) in moves.items()},
-        {app: None if seen == NEVER else seen for app, (_, seen) in moves.items()},
-        said,
-    )
+    txns = {app: to for app, (to, _) in moves.items()}
+    expected = {app: None if seen == NEVER else seen for app, (_, seen) in moves.items()}
+    if "replay" in said[STEP]:
+        txns[replays_app(target.id)] = said[STEP]["replay"]
+    expected[replays_app(target.id)] = target.replays or None
+    alongside = Alongside(txns, expected, said)
     last = deed.last if deed.last is not None else Advance()
     return tables.execute(target.address, last, engine=target.engine, alongside=alongside)
 

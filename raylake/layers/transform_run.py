@@ -14,7 +14,11 @@ from typing import Any, Final, Literal, Protocol
 from raylake.clock import Clock
 from raylake.errors import RayLakeError, Refused, Terminal
 from raylake.ingest.retry import RetryPolicy
+from raylake.layers.errors import TransformRefused
+from raylake.layers.replay import Asked, Replayed
 from raylake.layers.step import Stepped
+from raylake.near import did_you_mean
+from raylake.quality.freshness_watch import Standing
 from raylake.tables.errors import ProgressMoved
 
 log = logging.getLogger(__name__)
@@ -24,7 +28,8 @@ AGAIN: Final = RetryPolicy("exponential", initial_s=1.0, max_s=60.0)
 MOVED_AT_MOST: Final = 20
 """So many times in a row another process may have been quicker before that is an error."""
 
-State = Literal["waiting", "up_to_date", "working", "failed", "stopped"]
+Replaying = Callable[[str, Asked], Replayed]
+State = Literal["waiting", "up_to_date", "stale", "working", "failed", "stopped"]
 
 
 class Advancing(Protocol):
@@ -47,14 +52,19 @@ class Advancing(Protocol):
         """Make the table anew, of all that its source has."""
         ...
 
+    def rest(self) -> Sequence[Standing]:
+        """How its freshness rules stand while nothing comes."""
+        ...
+
 
 @dataclass(slots=True)
 class TableState:
     """How a table stands, for the status document.
 
     Attributes:
-        state: ``waiting`` for its source or trigger, ``up_to_date``, ``working``, ``failed`` (is
-            tried again) or ``stopped`` (somebody has to look).
+        state: ``waiting`` for its source or trigger, ``up_to_date``, ``stale`` (up to date, and too
+            old by a freshness rule that aborts), ``working``, ``failed`` (is tried again) or
+            ``stopped`` (somebody has to look).
         error: The last failure as plain data; empty after a success.
         failures: In a row.
         again_at_s: When it is tried again, on the monotonic clock.
@@ -63,6 +73,7 @@ class TableState:
         rejected: Rows that were turned away in this run.
         last: The last step.
         stepped_at: When that ended; seconds since the epoch.
+        freshness: How its freshness rules stand.
     """
 
     state: State = "waiting"
@@ -75,6 +86,7 @@ class TableState:
     last: Stepped | None = None
     stepped_at: float | None = None
     failure: RayLakeError | None = None
+    freshness: tuple[Standing, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Plain data."""
@@ -85,6 +97,7 @@ class TableState:
             "rows": self.rows,
             "rejected": self.rejected,
             "at": self.stepped_at,
+            "freshness": [one.document() for one in self.freshness],
         }
         if self.last is not None:
             span = self.last.span
@@ -108,6 +121,7 @@ class TransformRun:
         clock: Time.
         told: Called whenever a table's state changed.
         refresh: Tables that are made anew before anything else is done with them.
+        replay: Replays quarantined rows of a table by its name; None: nobody does here.
     """
 
     def __init__(
@@ -116,8 +130,10 @@ class TransformRun:
         clock: Clock,
         told: Callable[[], None] = lambda: None,
         refresh: Iterable[str] = (),
+        replay: Replaying | None = None,
     ) -> None:
         self._tables = tables
+        self._replay = replay
         self._clock = clock
         self._told = told
         self._refresh = set(refresh)
@@ -145,6 +161,18 @@ class TransformRun:
             moved |= self._stepped(table, final=final)
         return moved
 
+    def replay(self, table: str, asked: Asked) -> Replayed:
+        """Replay quarantined rows of a table, between two steps.
+
+        Raises:
+            TransformRefused: It is no table of this run.
+            RayLakeError: As :func:`raylake.layers.replay.replay`.
+        """
+        if table not in self.states or self._replay is None:
+            known = did_you_mean(table, self.states)
+            raise TransformRefused(f"{table} is no table of this run", hint=known)
+        return self._replay(table, asked)
+
     def finish(self, *, stop: Callable[[], bool] = lambda: False) -> None:
         """Pass until nothing is new, or what is new cannot be brought in."""
         for state in self.states.values():
@@ -162,6 +190,7 @@ class TransformRun:
                 self._refresh.discard(table.name)
             else:
                 stepped = table.advance(ending=final)
+            standing = tuple(table.rest())
         except ProgressMoved as error:
             # Another process brought it in; what comes next is read from the log.
             log.info("%s: %s", table.name, error.message)
@@ -172,12 +201,17 @@ class TransformRun:
         except RayLakeError as error:
             self._failed(table.name, error)
             return False
-        self._went_well(state, stepped)
+        self._went_well(state, stepped, standing)
         return stepped is not None
 
-    def _went_well(self, state: TableState, stepped: Stepped | None) -> None:
-        changed = bool(state.failures) or state.state != "up_to_date" or stepped is not None
-        state.state, state.error, state.failure = "up_to_date", {}, None
+    def _went_well(
+        self, state: TableState, stepped: Stepped | None, standing: tuple[Standing, ...]
+    ) -> None:
+        now: State = "stale" if any(one.fails for one in standing) else "up_to_date"
+        changed = bool(state.failures) or state.state != now or stepped is not None
+        changed |= state.freshness != standing
+        state.state, state.error, state.failure = now, {}, None
+        state.freshness = standing
         state.failures, state.again_at_s = 0, 0.0
         if stepped is not None:
             state.steps += 1

@@ -11,13 +11,18 @@ from typing import Any, Final
 
 from raylake.clock import Clock
 from raylake.config.addresses import is_local, transform_status_path
-from raylake.errors import RayLakeError, Terminal
+from raylake.errors import ConfigError, RayLakeError, Terminal
+from raylake.ingest.orders import Order, OrderBox, order_folder
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
+from raylake.layers.replay import Asked
 from raylake.layers.transform_run import TransformRun
 from raylake.storage.place import place
 
 log = logging.getLogger(__name__)
+
+REPLAY: Final = "quarantine.replay"
+"""The order that replays quarantined rows: ``table``, ``where`` and ``whole``."""
 
 POLL_S: Final = 0.25
 STORE_POLL_S: Final = 2.0
@@ -80,6 +85,7 @@ class Transforming:
         self._written_at = float("-inf")
         self._poll_s = POLL_S if is_local(plan.run.lake) else STORE_POLL_S
         self._path = place(transform_status_path(plan.run.config))
+        self._orders = OrderBox(order_folder(self._path), clock, f"run {plan.run.run_id}")
         self.outcome: TransformOutcome | None = None
         if not plan.continuous:
             self._finishing.set()
@@ -121,13 +127,26 @@ class Transforming:
         self._tell()
         while not self._stopping.is_set():
             finishing = self._finishing.is_set()
+            self._obey(run)
             if finishing:
                 run.finish(stop=self._stopping.is_set)
+                # What was ordered meanwhile.
+                self._obey(run)
                 break
             if not run.run_pass(stop=self._finishing.is_set):
                 self._finishing.wait(self._poll_s)
             if self._clock.monotonic() >= self._written_at + STATUS_INTERVAL_S:
                 self._tell()
+
+    def _obey(self, run: TransformRun) -> None:
+        """Carry out what was ordered from outside, one after the other."""
+        for order in self._orders.take():
+            try:
+                self._orders.answer(order, _obeyed(run, order))
+            except RayLakeError as error:
+                self._orders.answer(order, error)
+        for lost in self._orders.unfinished():
+            log.warning("%s", lost)
 
     def document(self) -> dict[str, Any]:
         """The status document as of now."""
@@ -157,3 +176,11 @@ class Transforming:
             write_status(self._path, self.document())
         except OSError as error:
             log.warning("the status document cannot be written: %s", error)
+
+
+def _obeyed(run: TransformRun, order: Order) -> dict[str, Any]:
+    table, where, whole = (order.arguments.get(name) for name in ("table", "where", "whole"))
+    known = isinstance(table, str) and isinstance(where, str | None) and isinstance(whole, str)
+    if order.name != REPLAY or not known:
+        raise ConfigError(f"{order.name} is no order to derived tables: {dict(order.arguments)}")
+    return run.replay(str(table), Asked(where, whole=whole)).document()

@@ -1,13 +1,14 @@
 """The history of quality: ``<lake>/_quality/<pipeline>``, a row for each rule and category a step.
 
 A step puts :func:`entry` into its commit's metadata under ``quality``; afterwards the rows are
-added (:func:`follow_up`, see :mod:`raylake.quality.side_table`). Steps that commit nothing, since
-nothing came or a rule aborted, are recorded by :func:`record`.
+added (:func:`follow_up`, see :mod:`raylake.quality.side_table`). What is found without a commit is
+recorded by :func:`record`: that a rule aborted a step, and that a table has grown stale.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +63,12 @@ SCHEMA: Final = pa.schema(
 """The columns; ``target_version`` is null where a step committed nothing, ``measures`` is JSON."""
 _TRIES: Final = 50
 _STATS: Final = ("table", "target_version", "rule", "category", "passed", "at")
+_LINE: Final = (
+    *("table", "rule", "category", "severity", "rows", "failed", "share", "message"),
+    *("recommendation", "passed", "by_rule", "at", "target_version"),
+)
+COLUMNS: Final = ("table", "rule", "state", "failed", "rows", "message", "recommendation", "at")
+"""The columns of a report."""
 Reader = Callable[[Read], pa.RecordBatchReader]
 
 
@@ -178,24 +185,59 @@ def past(read: Reader, target: Target) -> Past:
     return Past({name: each[-KEPT_RESULTS:] for name, each in measures.items()})
 
 
-def report(read: Reader, table: str | None = None, *, all_steps: bool = False) -> Listing[Line]:
-    """What was found, the newest first, for people: what failed, then what passed.
+def report(read: Reader, table: str | None = None, *, last: int = 1) -> list[Line]:
+    """What was found: what failed, then what passed, the newest first.
 
     Args:
         read: Reads the history.
         table: Of this table (``layer.name``) only.
-        all_steps: Every step; left out: the last result of each rule and category.
+        last: Of each rule and category so many results, the newest ones.
     """
     where = None if table is None else f'"table" = {_text(table)}'
-    found = read(Read(where)).read_all().cast(SCHEMA)
-    rows = found.sort_by([("at", "descending")]).to_pylist()
-    if not all_steps:
-        last: dict[tuple[str, str, bool], dict[str, Any]] = {}
-        for row in rows:
-            last.setdefault((row["table"], row["rule"], row["by_rule"]), row)
-        rows = sorted(last.values(), key=lambda row: (row["passed"], -row["at"].timestamp()))
-    names = ("table", "rule", "state", "failed", "rows", "message", "recommendation", "at")
-    return Listing("quality", [_line(row) for row in rows], names)
+    found = read(Read(where, _LINE)).read_all().sort_by([("at", "descending")])
+    seen: Counter[tuple[str, str, bool]] = Counter()
+    rows = []
+    for row in found.to_pylist():
+        what = (row["table"], row["rule"], row["by_rule"])
+        seen[what] += 1
+        if seen[what] <= last:
+            rows.append(row)
+    return [_line(row) for row in sorted(rows, key=lambda row: (row["passed"], -_us(row["at"])))]
+
+
+def listing(lines: Sequence[Line], title: str = "quality") -> Listing[Line]:
+    """A report for notebooks and terminals."""
+    return Listing(title, lines, COLUMNS)
+
+
+def known(read: Reader, target: Target, span: Span, results: Iterable[RuleResult]) -> bool:
+    """Whether a step that was not made has left these results of its rules before.
+
+    Args:
+        read: Reads the history.
+        target: The table.
+        span: What the step was to bring in.
+        results: What its rules found.
+    """
+    where = (
+        f"target_table_id = {_text(target.table_id)} AND target_version IS NULL AND by_rule "
+        f"AND source_after = {span.after} AND source_version = {span.last}"
+    )
+    found = read(Read(where, ("rule", "failed"))).read_all().to_pylist()
+    told = {(row["rule"], row["failed"]) for row in found}
+    return told >= {(one.rule, one.failed) for one in results}
+
+
+def last_freshness(read: Reader, target: Target) -> dict[str, tuple[bool, float]]:
+    """Of each freshness rule whether it passed the last time, and when; seconds since the epoch.
+
+    Args:
+        read: Reads the history.
+        target: The table.
+    """
+    where = f"target_table_id = {_text(target.table_id)} AND by_rule AND category = 'freshness'"
+    found = read(Read(where, ("rule", "passed", "at"))).read_all().sort_by("at")
+    return {row["rule"]: (row["passed"], row["at"].timestamp()) for row in found.to_pylist()}
 
 
 def summary(lines: Sequence[Line]) -> str:
@@ -264,7 +306,11 @@ def _rows(target: Target, version: int | None, told: Mapping[str, Any]) -> pa.Ta
 
 
 def _at_us(told: Mapping[str, Any]) -> int:
-    return round(datetime.fromisoformat(told["at"]).timestamp() * 1e6)
+    return _us(datetime.fromisoformat(told["at"]))
+
+
+def _us(at: datetime) -> int:
+    return round(at.timestamp() * 1e6)
 
 
 def _text(value: str) -> str:

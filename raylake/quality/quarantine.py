@@ -18,7 +18,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
@@ -61,10 +61,15 @@ SCHEMA: Final = pa.schema(
         ("quarantine_id", pa.string()),
         ("quarantined_at", pa.timestamp("us", tz="UTC")),
         ("replayed_at", pa.timestamp("us", tz="UTC")),
+        ("replay", pa.int64()),
         ("date", pa.date32()),
     ]
 )
-"""The columns; what marks a replay is the row again with ``replayed_at`` and without ``row``."""
+"""The columns; what marks a replay is the row again with ``replayed_at`` and without ``row``.
+
+``replay`` is the number of the replay that the row was marked by, or rejected again in; the commit
+of the table that holds what passed has the same one.
+"""
 _STATS: Final = (
     "rule",
     "source_version",
@@ -83,11 +88,26 @@ class Origin:
         target: The table.
         span: The versions of the source.
         now: When, with a zone.
+        replay: The number of the replay; None: they came from the source.
     """
 
     target: Target
     span: Span
     now: datetime
+    replay: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows of the quarantine that a step takes.
+
+    Attributes:
+        rows: As of :func:`select`; those that are not rejected again are closed.
+        replay: The number of the replay.
+    """
+
+    rows: pa.Table
+    replay: int
 
 
 def quarantine_table(path: str) -> SideTable:
@@ -103,21 +123,30 @@ def letters(origin: Origin, rejected: Sequence[Rejected]) -> pa.Table:
     )
 
 
-def markers(replayed: pa.Table, rejected: pa.Table, now: datetime) -> pa.Table:
+def markers(taken: Taken, rejected: pa.Table, now: datetime) -> pa.Table:
     """What says that rows were replayed: all but those that were rejected again.
 
     Args:
-        replayed: Rows of the quarantine, as :func:`select` gave them.
+        taken: The rows.
         rejected: What the replay rejected, as of :func:`letters`.
         now: When, with a zone.
     """
     again = rejected.column("quarantine_id").combine_chunks()
-    taken = replayed.filter(pc.invert(pc.is_in(replayed.column("quarantine_id"), value_set=again)))
-    at = SCHEMA.get_field_index("replayed_at")
-    row = SCHEMA.get_field_index("row")
-    when = pa.repeat(pa.scalar(now.astimezone(UTC), SCHEMA.field(at).type), taken.num_rows)
-    taken = taken.set_column(at, SCHEMA.field(at), when)
-    return taken.set_column(row, SCHEMA.field(row), pa.nulls(taken.num_rows, pa.string()))
+    rows = taken.rows
+    rows = rows.filter(pc.invert(pc.is_in(rows.column("quarantine_id"), value_set=again)))
+    said: Mapping[str, Any] = {"replayed_at": now.astimezone(UTC), "replay": taken.replay}
+    for name, value in {**said, "row": None}.items():
+        at = SCHEMA.get_field_index(name)
+        values = pa.repeat(pa.scalar(value, SCHEMA.field(at).type), rows.num_rows)
+        rows = rows.set_column(at, SCHEMA.field(at), values)
+    return rows
+
+
+def not_before(now: datetime, taken: Taken) -> datetime:
+    """A time after all that rows have been through, though clocks differ."""
+    earlier = taken.rows.column("quarantined_at")
+    newest = pc.max(earlier).as_py() if len(earlier) else None
+    return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
 
 def write(
@@ -222,6 +251,7 @@ def _letters(origin: Origin, one: Rejected, counts: Counter[str]) -> pa.Table:
                     pa.scalar(now, SCHEMA.field("quarantined_at").type), count
                 ),
                 "replayed_at": pa.nulls(count, SCHEMA.field("replayed_at").type),
+                "replay": pa.repeat(pa.scalar(origin.replay, pa.int64()), count),
                 "date": pa.repeat(pa.scalar(now.date(), pa.date32()), count),
             }
         )

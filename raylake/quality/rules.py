@@ -252,7 +252,7 @@ class RuleSet:
     def _abort(self, results: Sequence[RuleResult], target: str) -> None:
         for one in results:
             if one.on_failure == "abort" and not one.passed:
-                raise QualityAbort(
+                refused = QualityAbort(
                     f"{target}: rule {one.rule!r}: {one.message}; nothing was written",
                     hint=one.recommendation,
                     table=target,
@@ -261,6 +261,8 @@ class RuleSet:
                     rows=one.rows,
                     values=list(one.values),
                 )
+                refused.results = tuple(results)
+                raise refused
 
     def _rejected(self, rows: pa.Table, found: Mapping[str, _Found]) -> Iterator[RejectedMask]:
         seen = row_rules.nobody(rows.num_rows)

@@ -11,7 +11,7 @@ import pytest
 
 from raylake.layers.derived import SOURCE_VERSION, Rejected, Span
 from raylake.quality import quarantine, row_json
-from raylake.quality.quarantine import Origin, letters, markers, select, source_rows
+from raylake.quality.quarantine import Origin, Taken, letters, markers, select, source_rows
 from raylake.quality.rejecting import RejectedMask, rejected_rows
 from raylake.quality.side_table import Target
 from tests.harness.quality import NOW, check, read, rule
@@ -60,6 +60,7 @@ def test_a_rejected_row_has_all_that_is_known_of_it() -> None:
         "_offset": 0,
         "quarantined_at": NOW,
         "replayed_at": None,
+        "replay": None,
         "date": NOW.date(),
     }
 
@@ -108,7 +109,7 @@ def test_rows_without_coordinates_are_known_by_what_they_are() -> None:
 
 def test_a_row_that_is_replayed_in_the_instant_in_which_it_was_rejected_is_closed() -> None:
     stored = letters(ORIGIN, [rejected(came("x"))])
-    marked = pa.concat_tables([stored, markers(stored, stored.slice(0, 0), NOW)])
+    marked = pa.concat_tables([stored, markers(Taken(stored, 1), stored.slice(0, 0), NOW)])
     assert select(lambda request: read(marked, request)).num_rows == 0
 
 
@@ -125,7 +126,7 @@ def test_rows_are_open_once_and_until_they_were_replayed() -> None:
     assert found.column("quarantined_at").to_pylist() == [LATER, LATER]
     much_later = LATER + dt.timedelta(hours=1)
     refused = letters(Origin(TARGET, SPAN, much_later), [rejected(came("x"))])
-    marked = markers(found, refused, much_later)
+    marked = markers(Taken(found, 1), refused, much_later)
     assert marked.column("value").to_pylist() == ["y"]
     assert marked.column("row").null_count == 1
     stored = pa.concat_tables([stored, refused, marked])

@@ -201,7 +201,7 @@ def test_a_replay_closes_a_row_by_the_commit_that_writes_it(lake: Lake) -> None:
     refused = Rejected(again, "r", "x", again.column("x").combine_chunks(), "no")
     for _ in range(2):
         left = letters(Origin(lake.target, span, later), [refused])
-        marks = quarantine.markers(taken, left, later)
+        marks = quarantine.markers(quarantine.Taken(taken, 1), left, later)
         files = quarantine.write(lake.quarantine, [left, marks], "none")
     assert quarantine.select(read, where).num_rows == 2
     lake.commit(quarantine=files)
@@ -382,9 +382,9 @@ def test_a_report_shows_the_last_result_of_each(lake: Lake) -> None:
     assert lines[-1].state == "passed"
     assert lines[0].target_version == 2
     assert history.summary(lines) == "2 of 3 checks failed (1 warning, 1 info)"
-    assert len(history.report(read, all_steps=True)) == 5
+    assert len(history.report(read, last=9)) == 5
     assert len(history.report(read, "silver.o'clock")) == 0
-    assert "new" in lines._repr_html_()
+    assert "new" in history.listing(lines)._repr_html_()
     assert history.summary([]) == "nothing was checked yet"
     assert history.summary([one for one in lines if one.state == "passed"]) == "all 1 checks passed"
 
