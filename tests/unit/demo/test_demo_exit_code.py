@@ -64,11 +64,8 @@ def derived(missing: int = 0, **more: Any) -> dict[str, Any]:
 
 def test_what_differs_is_told_by_table_and_example() -> None:
     found = list(found_wrong({"balanced": True}, derived(missing=1), "spark"))
-    assert found == [
-        "silver: computed anew it has 1,000 rows: 1 of them are not there, 0 rows are not to be "
-        "there",
-        "silver: missing: {'order_id': 'o1'}",
-    ]
+    assert found[0].startswith("silver: computed anew it has 1,000 rows: 1 of them are not there")
+    assert found[1:] == ["silver: missing: {'order_id': 'o1'}"]
     result = DemoResult("lake", derived=derived(missing=1), verify=GOOD, problems=found)
     told = "\n".join(lines(result, {}))
     assert "silver     999 rows, computed anew DIFFERENT; digest 1f" in told
