@@ -97,14 +97,7 @@ def _audited(
     _read_silver(connection, tables.silver)
     _read_gold(connection, tables.gold)
     _read_quarantine(connection, tables.quarantine)
-    names = [str(one) for one in records]
-    noted = (
-        'SELECT topic::VARCHAR AS topic, partition::BIGINT AS part, "offset"::BIGINT AS off'
-        " FROM read_parquet($files) WHERE kind::VARCHAR IN $kinds AND fate::VARCHAR = 'row'"
-    )
-    connection.execute(
-        f"CREATE TEMP TABLE noted AS {noted}", {"files": names, "kinds": list(SPOILED)}
-    )
+    _read_notes(connection, [str(one) for one in records])
     orders, revenue = _row(
         connection, "SELECT coalesce(sum(orders), 0), coalesce(sum(revenue), 0) FROM found_gold"
     )
@@ -113,11 +106,7 @@ def _audited(
         gold=_compared(connection, "gold"),
         quarantine=_compared(connection, "quarantine"),
         unlike_notes=_unlike_notes(connection),
-        by_rule=dict(
-            connection.sql(
-                "SELECT rule, count(*) FROM found_quarantine GROUP BY ALL ORDER BY ALL"
-            ).fetchall()
-        ),
+        by_rule=dict(connection.sql(_BY_RULE).fetchall()),
         orders=int(orders),
         revenue=str(revenue),
         digest=str(_row(connection, _DIGEST)[0]),
@@ -203,6 +192,15 @@ def _read_quarantine(connection: duckdb.DuckDBPyConnection, root: Path | str) ->
     _keep(files, "found_quarantine", columns, mine)
 
 
+def _read_notes(connection: duckdb.DuckDBPyConnection, records: Sequence[str]) -> None:
+    connection.execute(
+        "CREATE TEMP TABLE noted AS SELECT topic::VARCHAR AS topic, partition::BIGINT AS part, "
+        '"offset"::BIGINT AS off FROM read_parquet($files) '
+        "WHERE kind::VARCHAR IN $kinds AND fate::VARCHAR = 'row'",
+        {"files": records, "kinds": list(SPOILED)},
+    )
+
+
 def _files(connection: duckdb.DuckDBPyConnection, root: Path | str) -> Files:
     snapshot = replay(root)
     if not snapshot.files:
@@ -255,6 +253,7 @@ _EXPECTED = {
           CASE WHEN breaks <> 'not_null' THEN v.amount END AS failing
         FROM ({_JUDGED}) WHERE breaks IS NOT NULL""",
 }
+_BY_RULE = "SELECT rule, count(*) FROM found_quarantine GROUP BY ALL ORDER BY ALL"
 _DIGEST = """
 SELECT printf('%016x', coalesce(bit_xor(md5_number_lower(concat_ws('|', order_id, customer_id,
   country, coalesce(segment, '-'), quantity, amount, coalesce(channel, '-')))), 0))
@@ -265,18 +264,17 @@ FROM found_silver
 def _compared(connection: duckdb.DuckDBPyConnection, name: str) -> Compared:
     wanted, found = f"FROM wanted_{name}", f"FROM found_{name}"
     missing, unexpected = f"{wanted} EXCEPT ALL {found}", f"{found} EXCEPT ALL {wanted}"
-    examples = [
-        f"{what}: {dict(zip(columns, row, strict=True))}"
-        for what, query in (("missing", missing), ("not expected", unexpected))
-        for columns, row in _some(connection, query)
-    ]
-    return Compared(
-        rows=_count(connection, found),
-        expected=_count(connection, wanted),
-        missing=_count(connection, missing),
-        unexpected=_count(connection, unexpected),
-        examples=examples,
-    )
+    counts = [_count(connection, query) for query in (wanted, found, missing, unexpected)]
+    examples = []
+    for what, query, count in zip(
+        ("missing", "not expected"), (missing, unexpected), counts[2:], strict=True
+    ):
+        if count:
+            some = connection.sql(f"FROM ({query}) ORDER BY ALL LIMIT {_EXAMPLES}")
+            rows = [dict(zip(some.columns, row, strict=True)) for row in some.fetchall()]
+            examples += [f"{what}: {row}" for row in rows]
+    expected, rows_there, lost, more = counts
+    return Compared(rows_there, expected, lost, more, examples)
 
 
 def _unlike_notes(connection: duckdb.DuckDBPyConnection) -> int:
@@ -284,11 +282,6 @@ def _unlike_notes(connection: duckdb.DuckDBPyConnection) -> int:
     return _count(
         connection, f"({found} EXCEPT ALL FROM noted) UNION ALL (FROM noted EXCEPT ALL {found})"
     )
-
-
-def _some(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[list[str], Any]]:
-    found = connection.sql(f"FROM ({query}) ORDER BY ALL LIMIT {_EXAMPLES}")
-    return [(found.columns, row) for row in found.fetchall()]
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
