@@ -2,8 +2,8 @@
 
 A kill is armed at a crash point (:mod:`raylake.faults`) that processes pass only while they write,
 hand over or commit. Those of ingestion follow each other: the next one is armed after a commit
-landed since the last one hit. Those of silver and gold are armed from the start, so that they hit
-whatever ingestion does.
+landed since the last one hit. Those of silver and gold are armed in between, while ingestion has
+kills before it: so there are records to come that reach their crash points.
 """
 
 from __future__ import annotations
@@ -49,30 +49,27 @@ MAX_SPREAD_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A kill that is armed from the start.
+    """A kill of silver and gold.
 
     Attributes:
         point: Where.
         table: What must be in flight there.
-        skip: So many passes go by first, in each process.
     """
 
     point: str
     table: str
-    skip: int = 0
 
 
-def of_derived(kills: int, silver: Path | None, skip: int) -> list[Aim]:
+def of_derived(kills: int, silver: Path | None) -> list[Aim]:
     """Which of some kills are of silver and gold: a third of them, two at most.
 
     Args:
         kills: All of them.
-        silver: Its folder, where Spark writes it.
-        skip: So many steps go by before the transformer is killed.
+        silver: Its folder, where Spark writes it; None: delta-rs does.
     """
-    found = [Aim("transform.before_commit", SILVER, skip)]
+    found = [Aim("transform.before_commit", SILVER)]
     if silver is None:
-        found.append(Aim("transform.after_commit", GOLD, skip))
+        found.append(Aim("transform.after_commit", GOLD))
     else:
         found.append(Aim("spark.committed", str(silver)))
     return found[: kills // 3]
@@ -86,7 +83,7 @@ class Kills:
         folder: The value of ``RAYLAKE_FAULTS`` of the processes concerned.
         table: The table whose commits are watched.
         wanted: How many of ingestion.
-        derived: Those of silver and gold.
+        derived: Those of silver and gold, fewer than of ingestion.
         seed: Decides points and moments.
         spread_s: A kill is armed up to this long after the commit before it.
         clock: Time.
@@ -103,10 +100,7 @@ class Kills:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin; before the processes concerned do."""
-        for number, aim in enumerate(self.derived):
-            match = {"table": aim.table}
-            faults.arm(self.folder, aim.point, name=f"derived-{number}", skip=aim.skip, match=match)
+        """Begin."""
         self._thread = threading.Thread(target=self._run, name="kills", daemon=True)
         self._thread.start()
 
@@ -131,6 +125,10 @@ class Kills:
             faults.arm(self.folder, point, name=f"{number:03d}", skip=skip, match=match)
             if not self._until_fired(number):
                 return
+            if number < len(self.derived):
+                aim = self.derived[number]
+                match = {"table": aim.table}
+                faults.arm(self.folder, aim.point, name=f"derived-{number}", match=match)
 
     def _commits(self) -> int:
         versions = log_files.commit_versions(self.table)

@@ -197,7 +197,7 @@ class Demo:
         (faults / "fired").mkdir()
         count, wanted = self._options.count, self._options.kills
         by_spark = Path(table_path(config, SILVER)) if config.engine == SPARK else None
-        derived = of_derived(wanted, by_spark, 1 if count > SPREAD_RECORDS else 0)
+        derived = of_derived(wanted, by_spark)
         # With few records the work is soon done: kills follow each other more closely.
         spread_s = min(MAX_SPREAD_S, count / SPREAD_RECORDS * MAX_SPREAD_S)
         table, rest = Path(table_path(config, BRONZE)), wanted - len(derived)
