@@ -31,8 +31,8 @@ $(INSTALLED): $(LOCKED) pyproject.toml
 	@touch $@
 
 .PHONY: demo
-demo: setup ## set up, then the main job: a million Kafka records, kills, and the account
-	@$(BIN)/raylake demo $(ARGS)
+demo: setup ## set up, then the main job: a million Kafka records to gold, kills, and the account (ENGINE=spark: Spark writes silver and gold)
+	@$(BIN)/raylake demo $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 .PHONY: test
 test: setup ## set up, then all tests (JOBS=2 processes; ARGS="-k words" narrows)

@@ -237,8 +237,6 @@ class Pipeline(Model):
         said = []
         if "maintenance" in self.model_fields_set:
             said.append("maintenance: parsed, nothing runs yet")
-        if self.engine != "auto":
-            said.append(f"engine: {self.engine} is parsed, nothing uses it yet")
         return said
 
 

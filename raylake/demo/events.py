@@ -7,7 +7,7 @@ number of processes produce the same records and a failing run can be produced a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,8 +44,16 @@ SHARES = {
     "unusual_text": 0.005,
     "wider_value": 0.001,
     "null_key": 0.002,
+    "duplicate": 0.01,
+    "out_of_order": 0.01,
+    "not_convertible": 0.003,
+    "breaks_rule": 0.003,
 }
-"""Share of the records of each kind; every full chunk has at least one of each."""
+"""Share of the records of each kind; every full chunk has at least one of each.
+
+The last four are for silver: the value of an earlier record once more; an update with an earlier
+``updated_at`` than what it comes after; rows of bronze that silver turns away.
+"""
 
 _HALF_OF = {"committed_transaction": 0, "aborted_transaction": 1}
 _COUNTRIES = np.array(["DE", "NO", "US", "FR", "NL", "SE", "JP", "BR", "IN", "ZA"])
@@ -53,6 +61,7 @@ _COUNTRY_WEIGHTS = np.array([18, 14, 22, 10, 8, 7, 8, 5, 5, 3]) / 100
 _SEGMENTS = np.array(["consumer", "business", "education", "public"])
 _CHANNELS = np.array(["web", "app", "store", "phone"])
 _HOUR_MS = 3_600_000
+_NO_AMOUNTS = ("12,50", "a lot", "", "1.999")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +166,19 @@ def _texts(
     """The JSON text of each record of a chunk, before any of it is broken."""
     size = len(places)
     behind = rng.integers(50, 60_000, size)
+    stale = np.zeros(size, np.int64)
     for i, kind in kinds.items():
         if kind == "late":
             behind[i] = rng.integers(_HOUR_MS, 48 * _HOUR_MS)
         elif kind == "far_future":
             behind[i] = -int(rng.choice([400 * 24, 24 * 365 * 500])) * _HOUR_MS
     ordered = np.datetime_as_string((stamps - behind).astype("datetime64[ms]")).tolist()
-    updated = np.datetime_as_string(stamps.astype("datetime64[ms]")).tolist()
     # One event in ten is an update of an earlier order.
     back = np.where(rng.random(size) < 0.1, rng.integers(1, 2_000, size), 0)
+    for i, kind in kinds.items():
+        if kind == "out_of_order":
+            back[i], stale[i] = rng.integers(1, 2_000), rng.integers(1_000, 60_000)
+    updated = np.datetime_as_string((stamps - stale).astype("datetime64[ms]")).tolist()
     orders = np.maximum(np.arange(places.start, places.stop) - back, 0).tolist()
     customers = np.minimum(rng.zipf(1.3, size), 200_000).tolist()
     countries = rng.choice(_COUNTRIES, size, p=_COUNTRY_WEIGHTS).tolist()
@@ -173,7 +186,7 @@ def _texts(
     quantities = rng.integers(1, 40, size).tolist()
     cents = (rng.lognormal(8.5, 1.2, size)).astype(np.int64).tolist()
     channels = rng.choice(_CHANNELS, size).tolist()
-    return [
+    texts = [
         f'{{"order_id":"o{partition}-{order:09d}","customer_id":"c{customer:06d}",'
         f'"country":"{country}","segment":"{segment}","quantity":{quantity},'
         f'"amount":"{cent / 100:.2f}","ordered_at":"{at}Z","updated_at":"{upd}Z"'
@@ -183,6 +196,10 @@ def _texts(
             channels, strict=True,
         )
     ]  # fmt: skip
+    for i, kind in kinds.items():
+        if kind == "duplicate":
+            texts[i] = texts[max(0, i - int(rng.integers(1, 200)))]
+    return texts
 
 
 def _special(kind: str, key: bytes, text: str, stamp: int, turn: int) -> Planned:
@@ -192,18 +209,14 @@ def _special(kind: str, key: bytes, text: str, stamp: int, turn: int) -> Planned
     if kind == "malformed":
         broken_value = poison.poison(broken, text)
         return plain._replace(value=broken_value, kind=f"{kind}:{broken}", fate=DEAD)
-    if kind == "tombstone":
-        return plain._replace(value=None)
+    if kind in _VALUES:
+        return plain._replace(value=_VALUES[kind](text, turn))
     if kind == "null_key":
         return plain._replace(key=None)
     if kind == "headers":
         trace = f"00-{turn:032x}-{turn:016x}-01".encode()
         headers = [("traceparent", trace), ("source", b"shop"), ("source", b""), ("hint", b"")]
         return plain._replace(headers=headers)
-    if kind == "unusual_text":
-        return plain._replace(value=_unusual(text, turn))
-    if kind == "wider_value":
-        return plain._replace(value=poison.with_fraction(text))
     if kind == "committed_transaction":
         return plain._replace(transaction="commit")
     if kind == "aborted_transaction":
@@ -222,3 +235,19 @@ def _unusual(text: str, turn: int) -> bytes:
         text.replace('"segment":"consumer"', '"segment":null'),
     )
     return variants[turn % len(variants)].encode()
+
+
+def _broken_rule(text: str, turn: int) -> bytes:
+    if turn % 2:
+        return poison.without_customer(text)
+    return poison.with_amount(text, f"-{turn}.50")
+
+
+_VALUES: dict[str, Callable[[str, int], bytes | None]] = {
+    "tombstone": lambda _text, _turn: None,
+    "unusual_text": _unusual,
+    "wider_value": lambda text, _turn: poison.with_fraction(text),
+    "not_convertible": lambda text, turn: poison.with_amount(text, _NO_AMOUNTS[turn % 4]),
+    "breaks_rule": _broken_rule,
+}
+"""What is sent in place of an event's text, of kinds that differ in nothing else."""

@@ -1,4 +1,4 @@
-"""``raylake demo``: the main job on real components, with kills, and the account twice."""
+"""``raylake demo``: Kafka to gold on real components, with kills, and the account of each layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,28 @@ from rich.console import Console
 
 from raylake.clock import Clock, SystemClock
 from raylake.config import Pipeline, dead_letter_path, load, table_path
+from raylake.config.addresses import quarantine_path
 from raylake.delta import log_files
 from raylake.delta.verify import VerifyReport, verify
-from raylake.demo.events import SCHEMA
 from raylake.demo.generate import create_topic
-from raylake.demo.kills import MAX_SPREAD_S, Kills, told
+from raylake.demo.kills import MAX_SPREAD_S, Kills, of_derived, told
 from raylake.demo.read_back import read_back
+from raylake.demo.result import DemoResult, found_wrong, lines
+from raylake.demo.tables import BRONZE, GOLD, PIPELINE, SILVER, document
 from raylake.errors import RayLakeError, Terminal
 from raylake.faults import fired
 from raylake.ingest.plan import new_run_id
 from raylake.ingest.status import read_status
 from raylake.kafka.client import Cluster
 from raylake.kafka.dev import DevBroker
+from raylake.tables.routing import SPARK, EngineChoice
 
-PIPELINE = "demo"
-TABLE = "bronze.orders"
 PARTITIONS = 4
 SHARDS = 2
 SPREAD_RECORDS = 500_000
 RECORD_BYTES = 600
 """Of one event as it is held: columns and the exact bytes."""
-INGEST_LIMIT_S = 600.0
+RUN_LIMIT_S = 1800.0
 POLL_S = 0.5
 
 
@@ -49,6 +50,7 @@ class DemoOptions:
     Attributes:
         count: Records to produce.
         seed: Decides the records and the kills.
+        engine: Who writes silver and gold.
         kills: How many SIGKILLs.
         lake: The lake's folder; None: a new folder below the current one.
         keep_broker: Leave the broker running.
@@ -57,50 +59,21 @@ class DemoOptions:
 
     count: int = 1_000_000
     seed: int = 1
-    kills: int = 7
+    kills: int = 9
     lake: Path | None = None
     keep_broker: bool = False
     as_json: bool = False
+    engine: EngineChoice = "auto"
 
 
-@dataclass(slots=True)
-class DemoResult:
-    """What the demo saw; see :func:`run`."""
-
-    lake: str
-    seconds: dict[str, float] = field(default_factory=dict)
-    kills: list[str] = field(default_factory=list)
-    verify: dict[str, bool] = field(default_factory=dict)
-    audit: dict[str, Any] = field(default_factory=dict)
-    commits: int = 0
-    files: int = 0
-    rate_per_s: float = 0.0
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """0: the books balance and every kill hit; 3: they don't balance; 1: anything else."""
-        if not all(self.verify.values()) or not self.audit.get("balanced"):
-            return 3
-        return 1 if self.problems else 0
-
-
-def run(
-    count: int = 1_000_000,
-    seed: int = 1,
-    kills: int = 7,
-    lake: Path | None = None,
-    keep_broker: bool = False,
-    as_json: bool = False,
-) -> int:
-    """Run the demo; see :class:`DemoOptions`.
+def run(options: DemoOptions) -> int:
+    """Run the demo.
 
     Returns:
-        0 when the books balance and every kill hit, 1 when the run failed or too few kills hit,
-        3 when the books don't balance.
+        0 when the books of all layers balance and every kill hit, 1 when the run failed or too few
+        kills hit, 3 when the books don't balance.
     """
-    options = DemoOptions(count, seed, kills, lake, keep_broker, as_json)
-    return Demo(options, Console(stderr=as_json, highlight=False, soft_wrap=True)).run()
+    return Demo(options, Console(stderr=options.as_json, highlight=False, soft_wrap=True)).run()
 
 
 class Demo:
@@ -133,7 +106,7 @@ class Demo:
             with self._step("produce"):
                 self._produce(bootstrap)
             config = self._pipeline(bootstrap)
-            with self._step("ingest"):
+            with self._step("run"):
                 self._ingest(config)
             with self._step("account"):
                 self._account(config)
@@ -168,23 +141,14 @@ class Demo:
 
     def _pipeline(self, bootstrap: str) -> Pipeline:
         """The pipeline file of the demo, written beside the lake and loaded again."""
-        document = {
-            "pipeline": PIPELINE,
-            "lake": str(self._lake),
-            "kafka": {"bootstrap": bootstrap},
-            "bronze": {
-                "orders": {
-                    "topics": [self._topic],
-                    "schema": dict(SCHEMA),
-                    "event_time": {"column": "ordered_at", "lateness": "10m", "late": "flag"},
-                    "keep_value": True,
-                    "commit_interval": "500ms" if self._options.count > SPREAD_RECORDS else "100ms",
-                    "max_batch_bytes": self._batch_bytes(),
-                }
-            },
+        bronze = {
+            "topics": [self._topic],
+            "commit_interval": "500ms" if self._options.count > SPREAD_RECORDS else "100ms",
+            "max_batch_bytes": self._batch_bytes(),
         }
+        said = document(self._lake, bootstrap, bronze, self._options.engine)
         self._file = self._lake / "demo.yaml"
-        self._file.write_text(yaml.safe_dump(document, sort_keys=False))
+        self._file.write_text(yaml.safe_dump(said, sort_keys=False))
         return load(self._file).config
 
     def _batch_bytes(self) -> str:
@@ -193,32 +157,33 @@ class Demo:
         return f"{max(64, min(16 * 1024, per_kill // 1024))}KiB"
 
     def _ingest(self, config: Pipeline) -> None:
-        faults = self._work / "faults"
-        (faults / "armed").mkdir(parents=True)
-        (faults / "fired").mkdir()
-        table = Path(table_path(config, TABLE))
-        # With few records the work is soon done: kills follow each other more closely.
-        spread_s = min(MAX_SPREAD_S, self._options.count / SPREAD_RECORDS * MAX_SPREAD_S)
-        kills = Kills(faults, table, self._options.kills, self._options.seed, spread_s, self._clock)
+        kills = self._kills(config)
         command = [sys.executable, "-P", "-m", "jobs.ingest", "--config", str(self._file)]
         command.append("--available-now")
         log_file = self._work / "ingest.log"
-        environment = {**os.environ, "RAYLAKE_FAULTS": str(faults)}
+        environment = {**os.environ, "RAYLAKE_FAULTS": str(kills.folder)}
         environment.pop("RAY_ADDRESS", None)
-        self._say(f"ingest     into {TABLE}, with {self._options.kills} SIGKILLs on the way")
-        with log_file.open("wb") as log:
-            job = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
-            )
+        self._say(
+            f"ingest     into {BRONZE}, {SILVER} and {GOLD} (engine: {config.engine}), with "
+            f"{self._options.kills} SIGKILLs on the way"
+        )
         kills.start()
+        began_s, table = time.time(), Path(table_path(config, BRONZE))
         try:
-            code = self._watch(job)
+            with log_file.open("wb") as log:
+                job = subprocess.Popen(
+                    command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
+                )
+            try:
+                code = self._watch(job)
+            finally:
+                if job.poll() is None:
+                    job.kill()
+                    job.wait()
         finally:
-            if job.poll() is None:
-                job.kill()
-                job.wait()
             hit = kills.stop()
         self._result.kills = [told(fault) for fault in hit]
+        self._result.seconds["bronze"] = round(_last_commit_s(table) - began_s, 1)
         if code != 0:
             raise self._failed("the ingest job", [log_file, self._logs()])
         if len(hit) < self._options.kills:
@@ -226,8 +191,20 @@ class Demo:
                 f"only {len(hit)} of {self._options.kills} kills hit: too few records for them"
             )
 
+    def _kills(self, config: Pipeline) -> Kills:
+        faults = self._work / "faults"
+        (faults / "armed").mkdir(parents=True)
+        (faults / "fired").mkdir()
+        count, wanted = self._options.count, self._options.kills
+        by_spark = Path(table_path(config, SILVER)) if config.engine == SPARK else None
+        derived = of_derived(wanted, by_spark)
+        # With few records the work is soon done: kills follow each other more closely.
+        spread_s = min(MAX_SPREAD_S, count / SPREAD_RECORDS * MAX_SPREAD_S)
+        table, rest = Path(table_path(config, BRONZE)), wanted - len(derived)
+        return Kills(faults, table, rest, derived, self._options.seed, spread_s, self._clock)
+
     def _watch(self, job: subprocess.Popen[bytes]) -> int:
-        deadline = time.monotonic() + INGEST_LIMIT_S
+        deadline = time.monotonic() + RUN_LIMIT_S
         shown = 0
         folder = self._work / "faults"
         while job.poll() is None and time.monotonic() < deadline:
@@ -240,7 +217,7 @@ class Demo:
         return int(job.returncode)
 
     def _account(self, config: Pipeline) -> None:
-        table, letters = table_path(config, TABLE), dead_letter_path(config)
+        table, letters = table_path(config, BRONZE), dead_letter_path(config)
         kafka = config.kafka
         with Cluster(kafka.bootstrap, kafka.security, kafka.connect_timeout_s) as cluster:
             for level in ("log", "data", "broker"):
@@ -251,22 +228,24 @@ class Demo:
                 self._result.problems += [f"verify ({level}): {one}" for one in report.findings]
         command = [sys.executable, "-P", "-m", "raylake.demo.auditor", "--json"]
         command += ["--table", table, "--dead-letters", letters]
+        command += ["--derived", table_path(config, SILVER), table_path(config, GOLD)]
+        command.append(quarantine_path(config))
         command += ["--record", *(str(self._record(number)) for number in range(SHARDS))]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 3):
             raise Terminal(f"the auditor failed: {done.stderr.strip()[-2000:]}")
-        self._result.audit = json.loads(done.stdout)
-        if done.returncode:
-            self._result.problems.append("the auditor: the books don't balance")
+        audit = json.loads(done.stdout)
+        self._result.derived = audit.pop("derived")
+        self._result.audit = audit
+        self._result.problems += found_wrong(audit, self._result.derived, config.engine)
         versions = log_files.commit_versions(Path(table))
         self._result.commits = (versions[-1] + 1) if versions else 0
 
     def _report(self, config: Pipeline) -> int:
         result = self._result
         status = read_status(self._lake / "_raylake" / "status" / f"{PIPELINE}.json")
-        result.files = len(list(Path(table_path(config, TABLE)).rglob("*.parquet")))
-        ingest_s = result.seconds["ingest"]
-        result.rate_per_s = self._options.count / ingest_s
+        result.files = len(list(Path(table_path(config, BRONZE)).rglob("*.parquet")))
+        result.rate_per_s = self._options.count / result.seconds["bronze"]
         if self._options.as_json:
             sys.stdout.write(json.dumps(asdict(result), default=str) + "\n")
         else:
@@ -274,25 +253,10 @@ class Demo:
         return result.exit_code
 
     def _print(self, config: Pipeline, status: dict[str, Any]) -> None:
-        result, audit = self._result, self._result.audit
-        verified = ", ".join(f"{k} {'ok' if v else 'DIFFERS'}" for k, v in result.verify.items())
-        self._say(f"\nverify     {verified}")
-        for name in ("produced", "rows", "dead_letters", "aborted", "lost", "duplicated"):
-            shown = "in the table" if name == "rows" else name.replace("_", " ")
-            self._say(f"           {shown:<14}{audit.get(name, 0):>12,}")
-        seconds = ", ".join(f"{name} {value:.0f} s" for name, value in result.seconds.items())
-        self._say(
-            f"rate       {result.rate_per_s:,.0f} records/s through {len(result.kills)} kills, "
-            f"start-up included; {result.commits} commits, {result.files} files"
-        )
-        self._say(f"time       {seconds}")
-        self._say(f"restarts   {status['restarts']}")
-        for problem in result.problems:
-            self._say(f"PROBLEM    {problem}")
-        if not result.problems:
-            self._say("           every offset is accounted for, exactly once")
+        for line in lines(self._result, status["restarts"]):
+            self._say(line)
         self._say(f"\nThe lake stays at {self._lake}. Read it with DuckDB, polars or Spark:")
-        for line in read_back(table_path(config, TABLE), sys.executable).lines():
+        for line in read_back(table_path(config, BRONZE), sys.executable).lines():
             self._say(line)
 
     @contextmanager
@@ -311,3 +275,9 @@ class Demo:
     def _failed(self, what: str, logs: Sequence[Path]) -> RayLakeError:
         named = ", ".join(str(path) for path in logs)
         return Terminal(f"{what} failed", hint=f"what it said: {named}")
+
+
+def _last_commit_s(table: Path) -> float:
+    """When the last commit landed; seconds since the epoch."""
+    versions = log_files.commit_versions(table)
+    return log_files.commit_path(table, versions[-1]).stat().st_mtime if versions else time.time()

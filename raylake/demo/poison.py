@@ -27,6 +27,16 @@ def with_fraction(event: str) -> bytes:
     return _replace("quantity", "1.5")(event)
 
 
+def with_amount(event: str, amount: str) -> bytes:
+    """A good event of bronze with another text as its amount, for silver to convert or judge."""
+    return _replace("amount", f'"{amount}"')(event)
+
+
+def without_customer(event: str) -> bytes:
+    """A good event of bronze that names no customer."""
+    return _replace("customer_id", "null")(event)
+
+
 def _append(member: str) -> Breaker:
     """A breaker that adds one member text at the end of the object."""
     return lambda event: f"{event[:-1]},{member}}}".encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from .files import Files
 from .replay import AuditError, Snapshot, replay
 from .report import DAMAGES, AuditReport
 
@@ -127,7 +127,7 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, bronze: Snapshot, scope: S
     """Fill ``seen`` from the table; returns whether it holds value bytes."""
     if not bronze.files:
         return True
-    files = _Files(connection, bronze)
+    files = Files(connection, bronze)
     compared = files.has("_value")
     if not compared and not scope.coordinates_only:
         raise AuditError(
@@ -146,7 +146,7 @@ def _load_dead_letters(connection: duckdb.DuckDBPyConnection, dead: Snapshot, sc
     """Fill ``seen`` and ``markers`` from the dead-letter table."""
     if not dead.files:
         return
-    files = _Files(connection, dead)
+    files = Files(connection, dead)
     letters = files.rows
     if scope.dead_letters_of is not None:
         wanted = duckdb.ConstantExpression(scope.dead_letters_of)
@@ -156,47 +156,6 @@ def _load_dead_letters(connection: duckdb.DuckDBPyConnection, dead: Snapshot, sc
     columns = [files.column(name) for name in ("topic", "partition", "offset")]
     columns += [f"unhex(md5({files.column('value')}))", "true", "false", "'dead'"]
     letters.filter(f"{stage} <> 'lost'").project(", ".join(columns)).insert_into("seen")
-
-
-class _Files:
-    """The rows of a snapshot's live files, with the columns that only the log holds.
-
-    Attributes:
-        rows: The rows, to be projected with :meth:`column`.
-    """
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        paths = list(snapshot.files)
-        values = [json.dumps(snapshot.files[path]) for path in paths]
-        named = connection.sql(
-            "SELECT unnest($1::VARCHAR[]) AS live_file, unnest($2::VARCHAR[]) AS live_values",
-            params=[paths, values],
-        )
-        # A file's own hive-style folder names mean nothing: the log alone gives partition values.
-        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-        files = connection.sql(
-            f"FROM read_parquet([{listed}], filename = 'live_file', union_by_name = true,"
-            " hive_partitioning = false)"
-        )
-        self._in_files = frozenset(files.columns)
-        self.rows = files.join(named, "live_file")
-
-    def has(self, name: str) -> bool:
-        """Whether the table has a column ``name``."""
-        return name in self._in_files or name in self._snapshot.partition_columns
-
-    def column(self, name: str) -> str:
-        """The SQL expression of a column.
-
-        Raises:
-            AuditError: The table has no such column.
-        """
-        if name in self._snapshot.partition_columns:
-            return f"json_extract_string(live_values, '$.\"{name}\"')"
-        if name not in self._in_files:
-            raise AuditError(f"{self._snapshot.root}: no column {name}")
-        return f'"{name}"'
 
 
 _VERDICTS = """

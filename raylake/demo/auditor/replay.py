@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,32 @@ def replay(root: Path | str) -> Snapshot:
     return state.snapshot(root, last, start)
 
 
+def read_commits(root: Path | str) -> Iterator[list[dict[str, Any]]]:
+    """The actions of each commit that the log of the Delta table at ``root`` still has, in order.
+
+    Raises:
+        AuditError: A commit is torn.
+    """
+    log = Path(root).resolve() / "_delta_log"
+    for file in sorted(log.iterdir()) if log.is_dir() else []:
+        if _COMMIT.match(file.name):
+            yield _actions(file)
+
+
+def _actions(file: Path) -> list[dict[str, Any]]:
+    text = file.read_text(encoding="utf-8")
+    if not text.strip():
+        raise AuditError(f"{file}: empty commit")
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise AuditError(f"{file}:{number}: torn commit: {error}") from error
+    return found
+
+
 def _checkpoints(log: Path, names: Sequence[str]) -> dict[int, list[Path]]:
     """The complete checkpoints: version → files."""
     found = {int(m[1]): [log / m[0]] for m in map(_CHECKPOINT.match, names) if m}
@@ -96,16 +122,8 @@ class _Replay:
                         self._apply({action: json.loads(text)}, file)
 
     def apply_commit(self, file: Path) -> None:
-        text = file.read_text(encoding="utf-8")
-        if not text.strip():
-            raise AuditError(f"{file}: empty commit")
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                try:
-                    action = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise AuditError(f"{file}:{number}: torn commit: {error}") from error
-                self._apply(action, file)
+        for action in _actions(file):
+            self._apply(action, file)
 
     def _apply(self, action: Mapping[str, Any], file: Path) -> None:
         if "add" in action:

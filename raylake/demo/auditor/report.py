@@ -78,3 +78,91 @@ class AuditReport:
             lines.append("values were not compared: the table keeps none")
         lines.append("the books balance" if self.balanced else "THE BOOKS DO NOT BALANCE")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A derived table beside the same table computed anew.
+
+    Attributes:
+        rows: Rows that it has.
+        expected: Rows that it must have.
+        missing: Of these, those that it has not; of equal rows each counts.
+        unexpected: Rows that it has and must not have; an altered row is missing and unexpected.
+        examples: Up to five of each.
+    """
+
+    rows: int
+    expected: int
+    missing: int
+    unexpected: int
+    examples: Sequence[str] = ()
+
+    @property
+    def same(self) -> bool:
+        """Whether it is what it must be."""
+        return not self.missing and not self.unexpected
+
+
+@dataclass(frozen=True)
+class DerivedReport:
+    """What an audit of silver and gold found.
+
+    Attributes:
+        silver: Its rows, with the record that each of them is of.
+        gold: Its groups.
+        quarantine: What silver turned away: coordinates, rule and failing value.
+        unlike_notes: Coordinates that are in the quarantine and not among the rows that producers
+            say they spoiled, or the other way round.
+        by_rule: Rows in the quarantine by rule.
+        orders: Gold's orders, over all groups.
+        revenue: Gold's revenue, likewise; a decimal number.
+        digest: Of silver's rows without times and coordinates: equal for equal seeds and counts.
+        engines: Table to engine to the number of steps that it committed.
+        seconds: How long the audit took.
+    """
+
+    silver: Compared
+    gold: Compared
+    quarantine: Compared
+    unlike_notes: int
+    by_rule: Mapping[str, int]
+    orders: int
+    revenue: str
+    digest: str
+    engines: Mapping[str, Mapping[str, int]]
+    seconds: float = 0.0
+
+    @property
+    def same(self) -> bool:
+        """Whether all three are what they must be, and there was something to compare."""
+        alike = all(one.same for one in (self.silver, self.gold, self.quarantine))
+        return alike and not self.unlike_notes and self.silver.rows > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with ``same``."""
+        return {"same": self.same, **dataclasses.asdict(self)}
+
+    def to_text(self) -> str:
+        """Lines for people."""
+        lines = [
+            _line("silver", self.silver, f"digest {self.digest}"),
+            _line("gold", self.gold, f"{self.orders:,} orders, revenue {self.revenue}"),
+            _line("quarantine", self.quarantine, _counts(self.by_rule)),
+        ]
+        if self.unlike_notes:
+            lines.append(f"{'':<11}{self.unlike_notes:,} UNLIKE THE PRODUCERS' NOTES")
+        for one in (self.silver, self.gold, self.quarantine):
+            lines += [f"  {text}" for text in one.examples]
+        return "\n".join(lines)
+
+
+def _line(name: str, one: Compared, more: str) -> str:
+    said = "computed anew the same"
+    if not one.same:
+        said = f"{one.missing:,} MISSING, {one.unexpected:,} NOT EXPECTED"
+    return f"{name:<11}{one.rows:>12,} rows, {said}; {more}"
+
+
+def _counts(by_name: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in by_name.items())

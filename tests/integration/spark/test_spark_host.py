@@ -26,6 +26,7 @@ from actors.table_service import Cluster, RayTables, environment
 from raylake import faults
 from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess
+from raylake.delta import log_files
 from raylake.spark.errors import (
     JarsMissing,
     JavaMissing,
@@ -40,10 +41,12 @@ from raylake.spark.resources import PLACE
 from raylake.spark.session import RESERVATION
 from raylake.spark.settings import SparkSetup
 from raylake.storage.access import stores_of_request
+from raylake.tables.alongside import Alongside
 from raylake.tables.delta_rs import DeltaRsEngine
-from raylake.tables.errors import SlotClosed, TableError, WriteFailed
+from raylake.tables.errors import ProgressMoved, SlotClosed, TableError, WriteFailed
+from raylake.tables.landing import operation_metadata
 from raylake.tables.port import Fence
-from raylake.tables.requests import Append, Delete, Scd2, Upsert, Write
+from raylake.tables.requests import Advance, Append, Delete, Scd2, Upsert, Write
 from raylake.tables.results import OperationResult
 from raylake.tables.routing import SHARE_OF_FREE, USUAL, Allowance, EngineChoice, Route
 from raylake.tables.scd2 import table_for
@@ -56,6 +59,8 @@ from tests.integration.spark.driver import Driver
 from tests.integration.spark.gated_merge import GATE, STORES, Either
 
 OWNER = "raylake/owner"
+PROGRESS = "raylake/from/7e1c"
+Told = OperationResult | Mapping[str, Any]
 EPOCH = 1 << 32
 CPUS = 4
 WIDE = 150_000
@@ -100,6 +105,21 @@ def by_service(made: SparkSetup, table: str, operation: Write) -> OperationResul
         return tables.execute(table, operation, engine="spark")
     finally:
         tables.close()
+
+
+def a_step(made: SparkSetup, table: str, operation: Write, *versions: int | None) -> Told:
+    """One that a derived table writes: which versions of a source it is processed after and up to,
+    in the commit of its rows."""
+    after, last = versions
+    tables = RayTables(Cluster(spark=RaySparkHost(made)))
+    carried = Alongside({PROGRESS: last or 0}, {PROGRESS: after}, {"step": last})
+    try:
+        result = tables.execute(table, operation, engine="spark", alongside=carried)
+    except ProgressMoved as error:
+        return error.context
+    finally:
+        tables.close()
+    return result
 
 
 def status() -> HostStatus:
@@ -357,6 +377,56 @@ def test_with_engine_spark_merges_versions_and_compactions_run_on_executors(
     told = bench.driver.call(by_service, bench.setup, orders, SetProperties({"team": "orders"}))
     assert (told.engine, told.changed) == ("delta-rs", True)
     assert "nothing to compute" in told.why
+
+
+@pytest.mark.spec("C2", "C6", "D1")
+def test_failure_24_progress_and_rows_are_one_commit_of_spark_and_once_though_the_host_is_killed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    table, feed = str(tmp_path / "derived"), {"delta.enableChangeDataFeed": "true"}
+    first = pa.Table.from_pylist(_rows((1, 2, 3), "old"))
+    write_deltalake(table, first, configuration=feed)
+
+    def do(operation: Write, *versions: int | None) -> Told:
+        return bench.driver.call(a_step, bench.setup, table, operation, *versions)
+
+    def merge(*ids: int, value: str) -> Upsert:
+        return Upsert(pa.Table.from_pylist(_rows(ids, value)), ("id",))
+
+    done = do(merge(2, 9, value="new"), None, 3)
+    assert isinstance(done, OperationResult)
+    assert (done.engine, done.rows.updated, done.rows.inserted) == ("spark", 1, 1)
+    # Another process is told, with the rows as they are.
+    moved = {"app": PROGRESS, "expected": None, "found": 3}
+    assert do(merge(2, value="twice"), None, 4) == moved
+
+    faults.arm(bench.armed, "spark.committed", match={"table": table})
+    killed = do(merge(3, 9, value="later"), 3, 5)
+    assert isinstance(killed, OperationResult)
+    assert (killed.engine, killed.rows.updated) == ("spark", 2)
+    assert killed.why.endswith("its process was lost after the commit")
+    assert do(merge(3, value="twice"), 3, 5) == {**moved, "expected": 3, "found": 5}
+
+    nothing = do(Advance(), 5, 6)
+    assert isinstance(nothing, OperationResult)
+    assert (nothing.engine, nothing.version_after) == ("delta-rs", killed.version_after + 1)
+    handle = DeltaTable(table)
+    assert handle.transaction_version(PROGRESS) == 6
+    for step, one in ((3, done), (5, killed)):
+        actions = log_files.read_commit(Path(table), one.version_after) or []
+        info = log_files.commit_info(actions)
+        assert operation_metadata(info)["step"] == step
+        assert "Apache-Spark/3.5" in info["engineInfo"]
+    changed = pa.table(handle.load_cdf(killed.version_after, killed.version_after).read_all())
+    found = changed.select(["_change_type", "id", "v"]).to_pylist()
+    assert sorted(tuple(one.values()) for one in found) == [
+        *(("update_postimage", one, "later") for one in (3, 9)),
+        *(("update_preimage", one, was) for one, was in ((3, "old"), (9, "new"))),
+    ]
+    rows = handle.to_pyarrow_table().to_pylist()
+    assert sorted((one["id"], one["v"]) for one in rows) == [
+        *((1, "old"), (2, "new"), (3, "later"), (9, "later")),
+    ]
 
 
 @pytest.mark.spec("C6")
