@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayTaskError
 
 from raylake.client.cluster import NAMESPACE
-from raylake.delta.pending import Withdrawal
+from raylake.delta.pending import Withdrawn
 from raylake.errors import DependencyUnreachable, RayLakeError, Terminal
 from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit
@@ -151,8 +151,8 @@ class RayDeadLetters:
         """Add the files that a data commit named; repeating it changes nothing."""
         self._call("add", table_id, version, list(files))
 
-    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
-        """Take out what a rewind took back; repeating it changes nothing."""
+    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawn) -> None:
+        """Take out what a rewind took back, or replace what a replay looked at; idempotent."""
         self._call("withdraw", table_id, version, withdrawal)
 
     def _call(self, method: str, *arguments: Any) -> Any:

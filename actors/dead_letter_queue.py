@@ -14,7 +14,7 @@ from actors.process import ActorProcess
 from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
 from raylake.delta.identity import OwnerIdentity
-from raylake.delta.pending import Withdrawal
+from raylake.delta.pending import Withdrawn
 from raylake.errors import OutcomeUnknown, Retryable
 from raylake.ingest.build_owner import claim
 from raylake.ingest.plan import RunPlan
@@ -53,8 +53,8 @@ class DeadLetterQueue:
         self._idle.touch()
         await asyncio.to_thread(self._add, table_id, version, files)
 
-    async def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
-        """Take out what a rewind took back; repeating it changes nothing.
+    async def withdraw(self, table_id: str, version: int, withdrawal: Withdrawn) -> None:
+        """Take out what a rewind took back, or replace what a replay looked at; idempotent.
 
         Raises:
             Retryable: It is under way; the same call again tells when it is done.
@@ -107,7 +107,7 @@ class DeadLetterQueue:
         table = self._attached()
         self._write(lambda: table.add(table_id, version, files))
 
-    def _withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
+    def _withdraw(self, table_id: str, version: int, withdrawal: Withdrawn) -> None:
         table = self._attached()
         self._write(lambda: table.withdraw(table_id, version, withdrawal))
 

@@ -15,6 +15,7 @@ import ray
 
 from actors.calls import SILENT_ENV, RayOwner, owner_name, queue_name, result
 from actors.dead_letter_queue import DeadLetterQueue
+from actors.owner_calls import OwnerCalls
 from actors.partition_consumer import PartitionConsumer
 from actors.process import ActorProcess
 from actors.table_owner import TableOwner
@@ -23,13 +24,12 @@ from raylake.clock import Deadline, SystemClock
 from raylake.errors import Fenced, LogDamaged, RayLakeError
 from raylake.ingest.build_owner import prepare_table
 from raylake.ingest.fleet import Left, News
-from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.ports import OwnerLost, TableView
 from raylake.ingest.reports import Granted
 from raylake.ingest.setups import ConsumerSetup, OwnerSetup
 from raylake.ingest.switches import Switches
-from raylake.ingest.unit import PartitionState, SourcePartition
+from raylake.ingest.unit import SourcePartition
 from raylake.processes import Usage
 from raylake.telemetry.tracing import FLUSH_S
 
@@ -323,74 +323,6 @@ def _taken(left: Left) -> Iterator[None]:
         left.error = left.error or error
     except RayLakeError as error:
         log.warning("%s", error.message)
-
-
-class OwnerCalls:
-    """What the supervisor asks of an owner actor."""
-
-    def __init__(self, owner: RayOwner) -> None:
-        self._owner = owner
-
-    def actor(self) -> Any:
-        """The actor; raises ``OwnerLost`` when there is none."""
-        return self._owner.actor()
-
-    def known(self) -> Any:
-        """The actor as it was last known; None when it never was."""
-        try:
-            return self._owner.actor()
-        except OwnerLost:
-            return None
-
-    def ask_report(self, after_s: float = 0.0) -> Any:
-        """Ask for a report of the moment ``after_s`` from now; returns the question."""
-        return self.actor().report.remote(after_s)
-
-    def ends(self, sources: list[SourcePartition]) -> Mapping[SourcePartition, PartitionState]:
-        """Where the table stands in those of the partitions that are admitted."""
-        return self._owner.ends(sources)
-
-    def admit(
-        self, origins: Mapping[SourcePartition, int]
-    ) -> Mapping[SourcePartition, PartitionState]:
-        """Admit partitions at their first offsets."""
-        admitted: Mapping[SourcePartition, PartitionState] = self._call("admit", dict(origins))
-        return admitted
-
-    def admitted(self) -> list[SourcePartition]:
-        """Every partition that the table has admitted."""
-        admitted: list[SourcePartition] = self._call("admitted")
-        return admitted
-
-    def generation(self) -> int:
-        """The newest generation that the owner was told."""
-        generation: int = self._call("generation")
-        return generation
-
-    def set_generation(self, sources: list[SourcePartition], generation: int) -> None:
-        """Refuse units of these partitions that carry an older generation."""
-        self._call("set_generation", sources, generation)
-
-    def state(self) -> OwnerState:
-        """What it does; never waits for a commit."""
-        state: OwnerState = result(self.ask_report()).state
-        return state
-
-    def hurry(self) -> None:
-        """Commit as soon as anything waits."""
-        self._call("hurry")
-
-    def set_watermark(self, value_ms: int, *, dry_run: bool) -> int | None:
-        """Move the watermark; returns what it was."""
-        was_ms: int | None = self._call("set_watermark", value_ms, dry_run)
-        return was_ms
-
-    def _call(self, method: str, *arguments: Any) -> Any:
-        try:
-            return result(getattr(self.actor(), method).remote(*arguments))
-        except OwnerLost:
-            self._owner.forget()
-            raise
 
 
 def _detached(actor_class: Any, name: str, *arguments: Any) -> Any:

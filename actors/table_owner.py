@@ -19,6 +19,7 @@ from actors.turns import OwnerTurns
 from raylake.clock import SystemClock
 from raylake.delta.owner_slots import Grant, Verdict
 from raylake.delta.owner_turns import RewriteTurns
+from raylake.delta.replaying import Replay
 from raylake.delta.rewritten import Rewritten
 from raylake.ingest.build_owner import attach_owner, build_owner_loop
 from raylake.ingest.owner_state import OwnerState
@@ -168,6 +169,10 @@ class TableOwner:
         return await self._between_commits(
             lambda: self._loop.set_watermark(value_ms, dry_run=dry_run)
         )
+
+    async def replay(self, order: Replay) -> int:
+        """Commit rows that were dead letters; returns the version that has them."""
+        return await self._between_commits(lambda: self._loop.replay(order))
 
     async def switch(self, switches: Switches) -> None:
         """Trip and close breakers by hand."""

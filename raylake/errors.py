@@ -107,6 +107,12 @@ class Refused(Terminal):
     exit_code = 5
 
 
+class ReplayOvertaken(Refused):
+    """Dead letters, or their table's columns, changed while a replay looked at them."""
+
+    code = "replay_overtaken"
+
+
 class UnsupportedTable(Refused):
     """The table has a feature or a property that RayLake must not write."""
 

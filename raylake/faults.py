@@ -41,6 +41,8 @@ POINTS = (
 
 COMMAND_POINTS = (
     "rewind.surveyed",
+    "replay.written",
+    "replay.committed",
     "tables.before_operation",
     "tables.before_commit",
     "tables.after_operation",

@@ -8,18 +8,14 @@ from dataclasses import asdict, dataclass
 from raylake.client.foreign_positions import Ends
 from raylake.client.position_orders import Carried, Done, PartitionMove, Place, place
 from raylake.client.quiet_tables import refuse_living_owner
+from raylake.client.settled_letters import settle_letters
 from raylake.clock import Clock
 from raylake.config import Loaded, dead_letter_path
-from raylake.delta.dead_letters import DeadLetterTable
-from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.log_reader import LogReader
-from raylake.delta.pending import pending_dead_letters
 from raylake.delta.prepared import write_kept
 from raylake.delta.rewinding import Rewind, Survey, survey
 from raylake.delta.tables_there import is_table
-from raylake.delta.withdrawing import is_behind
 from raylake.errors import ConfigError, OffsetsLost, RayLakeError, Refused, TopicRecreated
-from raylake.ingest.plan import new_run_id
 from raylake.ingest.unit import SourcePartition
 from raylake.storage import place as storage
 
@@ -90,7 +86,7 @@ def rewind(loaded: Loaded, table: str, target: Target, clock: Clock, how: HowFar
             return Done("rewind", table, (), how.dry_run)
         if not how.dry_run:
             # What an earlier run or rewind left undone; mostly nothing.
-            _settle_letters(at, order.letters)
+            settle_letters(at.loaded.config, at.root, order.letters, at.clock)
         found = survey(order, at.states, LogReader(str(at.root)))
         _refuse_lost(at, found, how)
         carried = Carried() if how.dry_run else _carry_out(at, order, found, how)
@@ -127,7 +123,7 @@ def _carry_out(at: Place, order: Rewind, found: Survey, how: HowFar) -> Carried:
     _refuse_lost(at, found, how)
     carried = at.carry_out(prepared)
     try:
-        _settle_letters(at, order.letters)
+        settle_letters(at.loaded.config, at.root, order.letters, at.clock)
     except (RayLakeError, OSError) as error:
         told = f"the dead letters leave {order.letters} with the next run or rewind: {error}"
         return Carried(carried.version, (*carried.left, told))
@@ -209,23 +205,3 @@ def refuse_compacted(table: str, policies: Mapping[str, str | None], found: Surv
         rows=found.rows,
         dead=found.dead,
     )
-
-
-def _settle_letters(at: Place, letters: str | None) -> None:
-    """Let the dead-letter table do what the data table's commits ask of it (I5)."""
-    table_id = LogReader(str(at.root)).snapshot().metadata.id
-    if letters is None or not is_behind(letters, str(at.root), table_id):
-        return
-    config = at.loaded.config
-    refuse_living_owner(storage.place(letters))
-    table = DeadLetterTable.attach(
-        letters,
-        OwnerIdentity.of_this_process(at.pipeline, new_run_id()),
-        clock=at.clock,
-        durability=config.ingest.durability,
-        claim=Claim(config.ingest.takeover_after_s),
-    )
-    try:
-        table.redo(table_id, pending_dead_letters(at.root, table.stored_version(table_id)))
-    finally:
-        table.release()

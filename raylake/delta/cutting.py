@@ -72,14 +72,19 @@ def find_cuts(
     """
     listed = list(files)
     by_path = {one.path: one for one in listed}
-    batches = read(reader, listed, columns, _refuse)
+    batches = read(reader, listed, columns, refuse_fault)
     for path, of_file in groupby(batches, key=lambda pair: pair[0]):
         mask = np.concatenate([doomed(batch) for _, batch in of_file])
         if mask.any():
             yield Cut(by_path[path], mask)
 
 
-def _refuse(path: str, expected: str, found: str) -> None:
+def refuse_fault(path: str, expected: str, found: str) -> None:
+    """A file is missing, or is not what the log says.
+
+    Raises:
+        LogDamaged: Always.
+    """
     raise LogDamaged(
         f"{path}: {found} where {expected} is expected",
         hint="run `raylake verify --level data`; nothing was changed",

@@ -16,8 +16,8 @@ from raylake.delta.ledger import PREFIX
 from raylake.delta.opening import Attaching, attach_core
 from raylake.delta.owner_core import Contended, OwnerCore
 from raylake.delta.owner_moves import cut_files
-from raylake.delta.owner_steps import release_once
-from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters, Withdrawal
+from raylake.delta.owner_steps import add_columns_once, release_once
+from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters, Replacement, Withdrawn
 from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema
 from raylake.delta.spec import TableSpec
@@ -52,6 +52,21 @@ DEAD_LETTER_SCHEMA = pa.schema(
     ]
 )
 """The columns of every dead-letter table; a replay needs coordinates, raw bytes and reason."""
+
+REPLAY_COLUMNS = pa.schema(
+    [
+        ("attempts", pa.int32()),
+        ("replay_id", pa.string()),
+        ("replayed_at", pa.timestamp("us", tz="UTC")),
+        ("fix", pa.string()),
+        ("failed_stage", pa.string()),
+    ]
+)
+"""What a replay writes on a letter: how many looked at it; the last one, when, with which fix; and,
+where it became a row, the stage that it had failed at. The first replay adds the columns."""
+
+REPLAYED_SCHEMA = pa.schema([*DEAD_LETTER_SCHEMA, *REPLAY_COLUMNS])
+"""The columns of letters that a replay has looked at."""
 
 STATS_COLUMNS = ("topic", "partition", "offset", "timestamp", "failed_at")
 
@@ -133,9 +148,9 @@ class DeadLetterTable:
         return self._add_all(table_id, (commit,), version)
 
     def redo(self, table_id: str, pending: PendingDeadLetters, *, mark_every: int = 100) -> int:
-        """Add what a data log names and this table lacks, and take out what rewinds took back.
+        """Add what a data log names and this table lacks, take out what rewinds and replays took.
 
-        One commit where there was no rewind; otherwise in the order of the data table's versions.
+        One commit where there was neither; otherwise in the order of the data table's versions.
 
         Args:
             table_id: The data table's id.
@@ -164,15 +179,15 @@ class DeadLetterTable:
         self._add_all(table_id, together, pending.newest)
         return sum(len(c.files) for c in fresh)
 
-    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> bool:
-        """Take out the dead letters that a rewind took back; idempotent (I12).
+    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawn) -> bool:
+        """Take out what a rewind took back, or replace what a replay looked at (I5, I12).
 
-        What was named before that version is in here, what was named after it is not: the same
-        offsets may have dead letters again.
+        Idempotent. What was named before that version is in here, what was named after it is not:
+        the same offsets may have dead letters again.
 
         Args:
             table_id: The data table's id.
-            version: The rewind's version there.
+            version: The version there that says so.
             withdrawal: Which letters.
 
         Returns:
@@ -182,12 +197,14 @@ class DeadLetterTable:
             Fenced, LogDamaged, DependencyUnreachable: As :meth:`add`.
         """
         faults.reach("dlq.before_commit", table_id=table_id, version=version)
+        if isinstance(withdrawal, Replacement):
+            self._core.until_landed(lambda: add_columns_once(self._core, REPLAY_COLUMNS))
         done = self._core.until_landed(lambda: self._try_withdraw(table_id, version, withdrawal))
         faults.reach("dlq.after_commit", table_id=table_id, version=version)
         self._checkpointer.committed(self.version, keep_from=self.version)
         return bool(done)
 
-    def _try_withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> bool:
+    def _try_withdraw(self, table_id: str, version: int, withdrawal: Withdrawn) -> bool:
         self._core.refresh()
         if version <= self.stored_version(table_id):
             self._core.sync()
@@ -202,6 +219,11 @@ class DeadLetterTable:
             "rows": sum(cut.rows for cut in found.cuts),
         }
         draft = Draft("withdraw", {app_of(table_id): version}, extra)
+        if isinstance(withdrawal, Replacement):
+            extra["replay_id"] = withdrawal.replay_id
+            draft = Draft("replayed", draft.values, extra, withdrawal.files)
+            for file in withdrawal.files:
+                self._check(file, table_id, self.schema)
 
         def landed(_version: int) -> None:
             self._added[table_id] = version
@@ -242,8 +264,10 @@ class DeadLetterTable:
             self._core.sync()
             return False
         files = [f for c in commits if c.version > before for f in c.files]
+        names = REPLAY_COLUMNS.names
+        schema = pa.schema([field for field in self.schema if field.name not in names])
         for file in files:
-            self._check(file, table_id)
+            self._check(file, table_id, schema)
         extra: dict[str, Any] = {
             "table_id": table_id,
             "data_version": position,
@@ -254,8 +278,8 @@ class DeadLetterTable:
         self._core.write(draft, lambda _version: self._added.__setitem__(table_id, position))
         return True
 
-    def _check(self, file: DataFile, table_id: str) -> None:
-        stored = pa.schema([f for f in self.schema if f.name not in DEAD_LETTER_PARTITION_BY])
+    def _check(self, file: DataFile, table_id: str, schema: pa.Schema) -> None:
+        stored = pa.schema([f for f in schema if f.name not in DEAD_LETTER_PARTITION_BY])
         reason = check_file(file, self._spec.root, stored, DEAD_LETTER_PARTITION_BY)
         if reason:
             raise LogDamaged(

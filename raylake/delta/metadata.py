@@ -37,7 +37,8 @@ def count_data_commits(root: Place, after_version: int, before_version: int) -> 
         OSError: One cannot be read.
     """
     found = (log_files.read_commit(root, v) for v in range(after_version + 1, before_version))
-    return sum((log_files.our_metadata(one or []) or {}).get("kind") == "data" for one in found)
+    kinds = ((log_files.our_metadata(one or []) or {}).get("kind") for one in found)
+    return sum(kind in ("data", "replay") for kind in kinds)
 
 
 def base(kind: str, batch: str, number: int, identity: OwnerIdentity) -> dict[str, Any]:
@@ -45,8 +46,8 @@ def base(kind: str, batch: str, number: int, identity: OwnerIdentity) -> dict[st
 
     Args:
         kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``watermark``, ``adopt``,
-            ``skip``, ``rewind``, ``rewrite``, ``append_only``, ``slot_closed``, ``dead_letters``,
-            ``withdraw``, ``release``.
+            ``skip``, ``rewind``, ``rewrite``, ``replay``, ``append_only``, ``slot_closed``,
+            ``dead_letters``, ``withdraw``, ``replayed``, ``release``.
         batch: The batch uuid, by which a commit is found again (I4).
         number: The value of ``raylake/owner`` in this commit.
         identity: The owner.

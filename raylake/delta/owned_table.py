@@ -16,6 +16,7 @@ from raylake.delta.owner_core import OwnerCore
 from raylake.delta.owner_rewrites import OwnerRewrites
 from raylake.delta.pending import PendingDeadLetters, pending_dead_letters
 from raylake.delta.reading import readable
+from raylake.delta.replaying import Replay, replay_once
 from raylake.delta.rewritten import Rewritten
 from raylake.delta.spec import TableSpec
 from raylake.delta.table_state import TableState
@@ -195,6 +196,20 @@ class OwnedTable:
             Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
         """
         return owner_moves.move(self._core, self._state, order)
+
+    def replay(self, order: Replay) -> int:
+        """Commit rows that were dead letters; idempotent (I5).
+
+        Returns:
+            The version that has it.
+
+        Raises:
+            ReplayOvertaken: Look at the letters again; nothing was changed.
+            Refused: Why it cannot be done; nothing was changed.
+            Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
+        """
+        version = self._core.until_landed(lambda: replay_once(self._core, self._state, order))
+        return int(version)
 
     def rewrites(self, told: Callable[[Rewritten], None] = lambda _one: None) -> OwnerRewrites:
         """What commits files in the place of others, between this owner's other commits.

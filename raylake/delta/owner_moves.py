@@ -164,14 +164,16 @@ def rewound_json(order: Rewind, source: SourcePartition, one: TakenBack) -> dict
 def cut_files(
     core: OwnerCore, cuts: Sequence[Cut], draft: Draft, landed: Callable[[int], None]
 ) -> None:
-    """Take rows out of a table in one commit; nothing is changed when it fails.
+    """Take rows out of a table, and put the draft's files in, in one commit.
+
+    Nothing is changed when it fails.
 
     Raises:
         Contended, DependencyUnreachable, OutcomeUnknown: As :meth:`OwnerCore.write`.
     """
     configuration = core.table.metadata().configuration
     kept = write_the_rest(core.root, cuts, configuration, core.durability)
-    replace_files(core, cuts, kept, draft, landed)
+    replace_files(core, cuts, (*kept, *draft.files), draft, landed)
 
 
 def replace_files(

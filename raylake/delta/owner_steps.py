@@ -15,7 +15,7 @@ from raylake.delta import metadata
 from raylake.delta.attempts import Draft
 from raylake.delta.ledger import Decision, Fold, Verdict, admitted, app_id, changed_values, fold
 from raylake.delta.owner_core import OwnerCore
-from raylake.delta.schema import delta_schema, differences, missing, refuse_names
+from raylake.delta.schema import arrow_schema, delta_schema, differences, missing, refuse_names
 from raylake.delta.table_state import TableState
 from raylake.delta.unit_check import check_unit
 from raylake.errors import SchemaConflict
@@ -113,12 +113,24 @@ def evolve_once(core: OwnerCore, state: TableState, additions: pa.Schema) -> Non
         )
     new = missing(additions, state.schema)
     if len(new):
-        fields = list(delta_schema(pa.schema([nullable(f) for f in new])).fields)
-        core.evolve_with(
-            lambda properties: core.add_columns(fields, properties),
-            Draft("evolve", extra={"columns": new.names}),
-        )
+        _add_columns(core, new)
         refresh(core, state)
+
+
+def add_columns_once(core: OwnerCore, additions: pa.Schema) -> None:
+    """Add columns that nobody else adds to a table without :class:`TableState`."""
+    core.refresh()
+    new = missing(additions, arrow_schema(core.table.schema()))
+    if len(new):
+        _add_columns(core, new)
+
+
+def _add_columns(core: OwnerCore, new: pa.Schema) -> None:
+    fields = list(delta_schema(pa.schema([nullable(f) for f in new])).fields)
+    core.evolve_with(
+        lambda properties: core.add_columns(fields, properties),
+        Draft("evolve", extra={"columns": new.names}),
+    )
 
 
 def set_watermark_once(core: OwnerCore, value_ms: int) -> None:

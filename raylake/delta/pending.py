@@ -29,8 +29,39 @@ class Withdrawal:
     letters: int = 0
 
 
-def withdrawal_of(ours: Mapping[str, Any]) -> Withdrawal | None:
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Dead letters that a replay looked at again: these files take their place.
+
+    Attributes:
+        pipeline: Of which pipeline.
+        table: The data table's name in the dead-letter table.
+        replay_id: The replay.
+        files: What the letters are from now on, one for each that leaves.
+    """
+
+    pipeline: str
+    table: str
+    replay_id: str
+    files: tuple[DataFile, ...]
+
+    @property
+    def letters(self) -> int:
+        """How many letters it replaces."""
+        return sum(file.rows for file in self.files)
+
+
+Withdrawn = Withdrawal | Replacement
+"""What takes letters out of the dead-letter table."""
+
+
+def withdrawal_of(ours: Mapping[str, Any]) -> Withdrawn | None:
     """What a commit of ours says that leaves the dead-letter table; None where it says nothing."""
+    if replayed := ours.get("replay"):
+        files = tuple(metadata.file_from_json(one) for one in replayed["letter_files"])
+        return Replacement(
+            str(replayed["pipeline"]), str(replayed["table"]), str(replayed["id"]), files
+        )
     said, rewound = ours.get("withdrawn"), ours.get("rewound") or ()
     if not said or not rewound:
         return None
@@ -48,12 +79,12 @@ class DeadLetterCommit:
     Attributes:
         version: The commit's version.
         files: The dead-letter files that it named.
-        withdrawal: The dead letters that it takes back; None for all but a rewind.
+        withdrawal: The dead letters that leave; None for all but a rewind and a replay.
     """
 
     version: int
     files: tuple[DataFile, ...]
-    withdrawal: Withdrawal | None = None
+    withdrawal: Withdrawn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 
 from raylake.delta.log_reader import LogReader
 from raylake.delta.offset_tally import Tally, doomed_letters
+from raylake.delta.pending import Withdrawal, Withdrawn
+from raylake.delta.replaced_letters import Coordinates
 from raylake.delta.verify_letters import NOT_COUNTED, LettersTable, Pending
 from raylake.delta.verify_log import LogAccount, table_path
 from raylake.delta.verify_model import Finding, FindingList
 from raylake.delta.verify_offsets import DEFAULT_BUDGET_BYTES, Coverage, Mask, Offsets, OffsetSet
+from raylake.ingest.unit import DataFile
 
 BATCH_ROWS = 131_072
 SAMPLES = 5
@@ -76,7 +79,7 @@ class AttributedLetters:
     name: str | None
 
     def batches(self, on_fault: OnFault) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """What counts: live letters and pending ones, without those that a rewind took back."""
+        """What counts: live letters and pending ones, without those that leave."""
         reader = self.table.reader
         if reader is None:
             return
@@ -85,17 +88,41 @@ class AttributedLetters:
         # Pending letters lie before a rewind where a run stored them after this table was read.
         for named in self.pending.commits:
             files = [
-                LiveFile(f.path, f.size_bytes, f.rows, f.partition_values)
+                as_live(f)
                 for f in named.files
                 if f.partition_values.get("stage") not in NOT_COUNTED
             ]
             parts.append((self.pending.taken_after(named.version), files))
         for withdrawn, files in parts:
+            tests = [leaving_letters(reader, one, None, on_fault) for one in withdrawn]
             for path, batch in read(reader, files, LETTER_COLUMNS, on_fault):
                 leaving = np.zeros(batch.num_rows, np.bool_)
-                for one in withdrawn:
-                    leaving |= doomed_letters(batch, one, Tally(one.ends))
+                for leaves in tests:
+                    leaving |= leaves(batch)
                 yield path, batch.filter(pa.array(~leaving)) if leaving.any() else batch
+
+
+def leaving_letters(
+    reader: LogReader, one: Withdrawn, tally: Tally | None, on_fault: OnFault
+) -> Callable[[pa.RecordBatch], Mask]:
+    """What tells which letters of a batch of :data:`LETTER_COLUMNS` leave.
+
+    Args:
+        reader: The dead-letter table's log.
+        one: Which leave; the coordinates of those that a replay replaced are read now.
+        tally: Counts those that a rewind takes, and those of the same partitions that stay.
+        on_fault: Told of files that cannot be read.
+    """
+    if isinstance(one, Withdrawal):
+        counted = tally or Tally(one.ends)
+        return lambda batch: doomed_letters(batch, one, counted)
+    files = [as_live(file) for file in one.files]
+    return Coordinates(b for _, b in read(reader, files, LETTER_COLUMNS, on_fault)).has
+
+
+def as_live(file: DataFile) -> LiveFile:
+    """A file that is not in the table yet, to be read like those that are."""
+    return LiveFile(file.path, file.size_bytes, file.rows, file.partition_values)
 
 
 def check_data(

@@ -15,7 +15,7 @@ import orjson
 from raylake.delta.ledger import EPOCH_BITS, OWNER_APP, app_id, owner_epoch, parse_app_id
 from raylake.delta.log_reader import Commit
 from raylake.delta.metadata import file_from_json, range_from_json
-from raylake.delta.pending import Withdrawal, withdrawal_of
+from raylake.delta.pending import Replacement, Withdrawn, withdrawal_of
 from raylake.delta.verify_model import DIFFERENCE, NOTICE, Finding, FindingList
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile, OffsetRange, SourcePartition
@@ -51,8 +51,8 @@ class History:
         ours: Number of commits of ours.
         foreign: Number of commits by somebody else.
         values: The last value of each app id that was seen.
-        letters: Data commits that name dead letters, in order.
-        withdrawn: Rewinds that take dead letters back: version and which, in order.
+        letters: Commits that name dead letters, in order.
+        withdrawn: Rewinds and replays, from which dead letters leave: version and which, in order.
     """
 
     first: int | None = None
@@ -61,7 +61,7 @@ class History:
     foreign: int = 0
     values: dict[str, int] = field(default_factory=dict)
     letters: list[NamedLetters] = field(default_factory=list)
-    withdrawn: list[tuple[int, Withdrawal]] = field(default_factory=list)
+    withdrawn: list[tuple[int, Withdrawn]] = field(default_factory=list)
 
 
 class HistoryWalk:
@@ -98,7 +98,7 @@ class HistoryWalk:
         ranges = _ranges(commit)
         self._check_ranges(commit, ranges)
         self._check_rewound(commit)
-        self._check_rewritten(commit)
+        self._check_moved(commit)
         self._check_files(commit, ranges)
         history.values.update(commit.txns)
         files = (commit.raylake or {}).get("dead_letters") or ()
@@ -107,6 +107,8 @@ class HistoryWalk:
             named = tuple(file_from_json(f) for f in files)
             history.letters.append(NamedLetters(commit.version, named, dead))
         if withdrawal := withdrawal_of(commit.raylake or {}):
+            if isinstance(withdrawal, Replacement):
+                history.letters.append(NamedLetters(commit.version, withdrawal.files, {}))
             history.withdrawn.append((commit.version, withdrawal))
 
     def compare(self, txns: Mapping[str, int]) -> None:
@@ -232,13 +234,14 @@ class HistoryWalk:
                     where = f"version {commit.version}, {app}"
                     self._add("chain", where, "a rewind of it in the commit", "its next alone")
 
-    def _check_rewritten(self, commit: Commit) -> None:
-        """Rows that a rewrite took are dropped ones now: its words against the txns."""
+    def _check_moved(self, commit: Commit) -> None:
+        """Rows that a rewrite took are dropped ones, letters that a replay took are rows."""
         values = self.history.values
-        for one in _taken(commit):
+        for one in (*_taken(commit), *_replayed(commit)):
             source = SourcePartition(one["topic"], one["topic_id"], int(one["partition"]))
             rows, where = int(one["rows"]), f"version {commit.version}, {source}"
-            moves = {"rows": -rows, "dropped": rows}
+            replayed = (commit.raylake or {}).get("kind") == "replay"
+            moves = {"rows": rows, "dead": -rows} if replayed else {"rows": -rows, "dropped": rows}
             # Commits from before they were told do not have them.
             first, last = one.get("first", 0), one.get("last", rows - 1)
             if last - first + 1 < rows:
@@ -267,8 +270,9 @@ class HistoryWalk:
         if commit.raylake is None or None in added:
             return
         total = sum(rows or 0 for rows in added)
-        if commit.raylake.get("kind") == "data":
+        if commit.raylake.get("kind") in ("data", "replay"):
             counted = sum(r.counts.rows for r, _ in ranges)
+            counted += sum(int(one["rows"]) for one in _replayed(commit))
             if total != counted:
                 self._add("commit_rows", where, f"{counted} rows, by its ranges", f"{total}")
         elif None not in taken:
@@ -297,6 +301,10 @@ def _rewound(commit: Commit) -> Sequence[Mapping[str, Any]]:
 
 def _taken(commit: Commit) -> Sequence[Mapping[str, Any]]:
     return (commit.raylake or {}).get("taken") or ()
+
+
+def _replayed(commit: Commit) -> Sequence[Mapping[str, Any]]:
+    return ((commit.raylake or {}).get("replay") or {}).get("partitions") or ()
 
 
 def _rows(add: Mapping[str, Any]) -> int | None:

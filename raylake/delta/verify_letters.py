@@ -13,14 +13,17 @@ import pyarrow.compute as pc
 
 from raylake.delta.ledger import OWNER_APP, PREFIX, parse_app_id
 from raylake.delta.log_reader import LogReader, LogSnapshot
-from raylake.delta.pending import Withdrawal
+from raylake.delta.pending import Replacement, Withdrawn
 from raylake.delta.verify_history import NamedLetters
 from raylake.delta.verify_log import LogAccount, live_rows, table_path
 from raylake.delta.verify_model import NOTICE, DeadLetterAccount, Finding, FindingList
 from raylake.errors import LogDamaged, NotOurTable
 
-NOT_COUNTED = ("lost",)
-"""Stages whose rows tell of something else than a dead record (I6)."""
+REPLAYED = "replayed"
+"""The stage of letters that have become rows: they are history, and no longer of the account."""
+
+NOT_COUNTED = ("lost", REPLAYED)
+"""Stages whose rows tell of something else than a dead record (I5, I6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +66,20 @@ class Pending:
     Attributes:
         commits: Commits with dead letters that it lacks.
         rows: Rows in their files.
-        withdrawals: Dead letters that rewinds took back and that it still has, or that are in such
-            commits before the rewind: its version and which.
+        withdrawals: Dead letters that rewinds took back or replays replaced and that it still has,
+            or that are in such commits before them: the version and which.
     """
 
     commits: tuple[NamedLetters, ...]
     rows: int
-    withdrawals: tuple[tuple[int, Withdrawal], ...] = ()
+    withdrawals: tuple[tuple[int, Withdrawn], ...] = ()
 
     @property
     def leaving(self) -> int:
-        """Rows that the rewinds saw there."""
+        """Rows that the rewinds and replays saw there."""
         return sum(one.letters for _, one in self.withdrawals)
 
-    def taken_after(self, version: int) -> list[Withdrawal]:
+    def taken_after(self, version: int) -> list[Withdrawn]:
         """What takes dead letters of a commit: what was withdrawn later."""
         return [one for at, one in self.withdrawals if at > version]
 
@@ -143,7 +146,16 @@ def pending_of(account: LogAccount, letters: LettersTable, findings: FindingList
     return Pending(waiting, rows, leaving)
 
 
-def _leaving(path: str, version: int, one: Withdrawal) -> Finding:
+def _leaving(path: str, version: int, one: Withdrawn) -> Finding:
+    if isinstance(one, Replacement):
+        return Finding(
+            "dead_letters_leaving",
+            f"{path}, version {version}: replay {one.replay_id}",
+            "0 dead letters that it has looked at, as they were before it",
+            f"{one.letters} that are not marked in the dead-letter table yet",
+            "the next run of the pipeline marks them first, and so does the next `dlq replay`",
+            NOTICE,
+        )
     ends = ", ".join(f"{source} from {end} on" for source, end in sorted(one.ends.items()))
     return Finding(
         "dead_letters_leaving",

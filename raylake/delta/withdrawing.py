@@ -1,24 +1,21 @@
-"""Which dead letters of a table a rewind takes back, and whether the dead-letter table is behind.
+"""Which dead letters of a table leave, and whether the dead-letter table is behind.
 
-A rewind's commit in the data table names them, and they leave the dead-letter table afterwards, in
-the order of the data table's versions (I5): whoever adds dead letters does that as well.
+A rewind's or a replay's commit in the data table names them, and they leave the dead-letter table
+afterwards, in the order of the data table's versions (I5): whoever adds dead letters does that too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from raylake.delta import log_files
-from raylake.delta.cutting import Cut, find_cuts
+from raylake.delta.cutting import Cut, find_cuts, refuse_fault
 from raylake.delta.ledger import PREFIX
 from raylake.delta.log_reader import LogReader
-from raylake.delta.offset_tally import Tally, doomed_letters
-from raylake.delta.pending import Withdrawal, pending_dead_letters
-from raylake.delta.verify_data import LETTER_COLUMNS, live_files
+from raylake.delta.offset_tally import Tally
+from raylake.delta.pending import Withdrawal, Withdrawn, pending_dead_letters
+from raylake.delta.verify_data import LETTER_COLUMNS, leaving_letters, live_files
 from raylake.delta.verify_letters import NOT_COUNTED
-from raylake.delta.verify_offsets import Mask
 from raylake.storage.place import place
 
 
@@ -37,8 +34,8 @@ class Letters:
     cuts: tuple[Cut, ...]
 
 
-def find_letters(path: str | None, wanted: Withdrawal) -> Letters:
-    """Read the coordinates of a pipeline's dead letters.
+def find_letters(path: str | None, wanted: Withdrawn) -> Letters:
+    """Read the coordinates of a pipeline's dead letters; those that were replayed stay.
 
     Args:
         path: The dead-letter table's folder; None when the pipeline has none.
@@ -47,7 +44,7 @@ def find_letters(path: str | None, wanted: Withdrawal) -> Letters:
     Raises:
         LogDamaged: A file is missing, or is not what the log says.
     """
-    tally = Tally(wanted.ends)
+    tally = Tally(wanted.ends if isinstance(wanted, Withdrawal) else {})
     if path is None or not log_files.commit_versions(place(path)):
         return Letters(-1, tally, ())
     reader = LogReader(path)
@@ -59,9 +56,7 @@ def find_letters(path: str | None, wanted: Withdrawal) -> Letters:
         and one.values.get("stage") not in NOT_COUNTED
     ]
 
-    def doomed(batch: pa.RecordBatch) -> Mask:
-        return doomed_letters(batch, wanted, tally)
-
+    doomed = leaving_letters(reader, wanted, tally, refuse_fault)
     cuts = tuple(find_cuts(reader, files, LETTER_COLUMNS, doomed))
     return Letters(snapshot.version, tally, cuts)
 

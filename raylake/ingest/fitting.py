@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import pyarrow as pa
 
 from raylake.errors import SchemaConflict
 from raylake.ingest.made import Made, Maker
-from raylake.ingest.ports import OwnerPort, TableView
+from raylake.ingest.ports import TableView
 from raylake.kafka.port import FetchedBatch
+
+
+class Columns(Protocol):
+    """A table's columns, and who adds to them. Each call may raise ``OwnerLost``."""
+
+    def view(self) -> TableView:
+        """The table's id and schema."""
+        ...
+
+    def evolve(self, additions: pa.Schema) -> TableView:
+        """Add columns; those that are there already are no error."""
+        ...
 
 
 class Fitting:
@@ -23,7 +37,7 @@ class Fitting:
         maker: Makes rows, dead letters and files.
     """
 
-    def __init__(self, table: str, owner: OwnerPort, maker: Maker) -> None:
+    def __init__(self, table: str, owner: Columns, maker: Maker) -> None:
         self.watermark_ms: int | None = None
         self.evolved = 0
         self._table = table

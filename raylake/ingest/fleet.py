@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from raylake.clock import Deadline
+from raylake.delta.replaying import Replay
 from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import RunPlan, TablePlan
@@ -49,6 +52,14 @@ class OwnerControl(Protocol):
 
     def hurry(self) -> None:
         """Commit as soon as anything waits."""
+        ...
+
+    def evolve(self, additions: pa.Schema) -> TableView:
+        """Add columns; those that are there already are no error."""
+        ...
+
+    def replay(self, order: Replay) -> int:
+        """Commit rows that were dead letters; returns the version that has them."""
         ...
 
     def set_watermark(self, value_ms: int, *, dry_run: bool) -> int | None:

@@ -1,14 +1,19 @@
-"""What an operator may order of a running pipeline: breakers by hand, the watermark's repair."""
+"""What an operator may order of a running pipeline: breakers, the watermark, replays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from deltalake import Schema
+from deltalake.exceptions import DeltaError
+
 from raylake.clock import Clock
+from raylake.delta.schema import arrow_schema
 from raylake.errors import ConfigError, RayLakeError
-from raylake.ingest.fleet import Fleet
+from raylake.ingest.fleet import Fleet, OwnerControl
 from raylake.ingest.orders import OrderBox
+from raylake.ingest.replays import found
 from raylake.ingest.supervisor import SupervisorLoop
 from raylake.ingest.switches import Selection, Switches, breaker_names
 
@@ -56,7 +61,8 @@ class Operations:
         """Carry out one order.
 
         Args:
-            name: ``breaker.trip``, ``breaker.reset`` or ``watermark.set``.
+            name: ``breaker.trip``, ``breaker.reset``, ``watermark.set``, ``replay.columns`` or
+                ``replay.commit``.
             arguments: Plain data.
 
         Raises:
@@ -66,6 +72,10 @@ class Operations:
             return self._switch(name.removeprefix("breaker."), arguments)
         if name == "watermark.set":
             return self._set_watermark(arguments)
+        if name == "replay.columns":
+            return self._add_columns(arguments)
+        if name == "replay.commit":
+            return self._replay(arguments)
         raise ConfigError(f"this run knows no order {name!r}", hint="is it of an older release?")
 
     def _switch(self, action: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,14 +96,39 @@ class Operations:
         return {"breakers": names}
 
     def _set_watermark(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        table, value_ms = arguments.get("table"), arguments.get("value_ms")
-        if not isinstance(table, str) or not isinstance(value_ms, int):
-            raise ConfigError("the order lacks a table or a value in milliseconds")
-        if table not in self._loop.tables.plans:
+        table, owner = self._owner(arguments)
+        value_ms = arguments.get("value_ms")
+        if not isinstance(value_ms, int):
+            raise ConfigError("the order lacks a value in milliseconds")
+        dry_run = bool(arguments.get("dry_run"))
+        was_ms = owner.set_watermark(value_ms, dry_run=dry_run)
+        return {"table": table, "was_ms": was_ms, "value_ms": value_ms, "dry_run": dry_run}
+
+    def _add_columns(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns that letters bring which a replay makes rows of."""
+        table, owner = self._owner(arguments)
+        try:
+            additions = arrow_schema(Schema.from_json(str(arguments.get("schema"))))
+        except (DeltaError, ValueError) as error:
+            raise ConfigError(f"the order lacks columns: {error}") from error
+        owner.evolve(additions)
+        return {"table": table}
+
+    def _replay(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        replay = found(self._loop.run.status_file, arguments.get("replay_id"))
+        _, owner = self._owner({"table": replay.table})
+        return {"replay_id": replay.replay_id, "version": owner.replay(replay)}
+
+    def _owner(self, arguments: Mapping[str, Any]) -> tuple[str, OwnerControl]:
+        """The table that an order names, and its owner.
+
+        Raises:
+            ConfigError: This run has no such table.
+        """
+        table = arguments.get("table")
+        if not isinstance(table, str) or table not in self._loop.tables.plans:
             raise ConfigError(
                 f"this run has no table {table!r}",
                 hint="there are: " + ", ".join(sorted(self._loop.tables.plans)),
             )
-        dry_run = bool(arguments.get("dry_run"))
-        was_ms = self._loop.tables.owner(table).set_watermark(value_ms, dry_run=dry_run)
-        return {"table": table, "was_ms": was_ms, "value_ms": value_ms, "dry_run": dry_run}
+        return table, self._loop.tables.owner(table)

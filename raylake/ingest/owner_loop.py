@@ -9,23 +9,24 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from raylake import faults
 from raylake.clock import Clock, Deadline
-from raylake.delta.pending import PendingDeadLetters
+from raylake.delta.replaying import Replay
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
 from raylake.ingest import trail
 from raylake.ingest.follow_up import FollowUp
 from raylake.ingest.moments import Gathering, Moments
+from raylake.ingest.owner_ports import Checkpointer, CommittingTable, Watermark
 from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.ports import Answer, DeadLetterPort, OwnerLost
-from raylake.ingest.retry import Dependency, RetryCounters
-from raylake.ingest.unit import SourcePartition, Unit, UnitOutcome
+from raylake.ingest.retry import Dependency
+from raylake.ingest.unit import SourcePartition, Unit
 
 log = logging.getLogger(__name__)
 
@@ -33,88 +34,6 @@ T = TypeVar("T")
 
 BLOCKED_WAIT_S = 0.2
 IDLE_WAIT_S = 1.0
-
-
-class CommittingTable(Protocol):
-    """What the loop needs of :class:`raylake.delta.owned_table.OwnedTable`."""
-
-    @property
-    def table_id(self) -> str:
-        """The table's id."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """The newest version that the owner knows."""
-        ...
-
-    @property
-    def watermark_ms(self) -> int | None:
-        """The watermark of the newest commit."""
-        ...
-
-    @property
-    def retries(self) -> RetryCounters:
-        """Counts what its owner tries again."""
-        ...
-
-    def commit(
-        self,
-        units: Sequence[Unit],
-        *,
-        watermark: Callable[[Sequence[Unit]], int | None] | None = None,
-    ) -> list[UnitOutcome]:
-        """Commit what may be committed and answer each unit."""
-        ...
-
-    def set_watermark(self, value_ms: int) -> None:
-        """Move the watermark in a commit of its own; ms since the epoch."""
-        ...
-
-    def pending_dead_letters(self, after_version: int) -> PendingDeadLetters:
-        """What the log names for the dead-letter table after a version (I5)."""
-        ...
-
-    def release(self) -> None:
-        """Say in the log that this owner leaves."""
-        ...
-
-
-class Watermark(Protocol):
-    """The table's watermark, fed by what is about to be committed."""
-
-    def add(self, source: SourcePartition, /) -> None:
-        """Count a partition in."""
-        ...
-
-    def preview(self, units: Sequence[Unit]) -> int | None:
-        """The watermark after these units; ms since the epoch."""
-        ...
-
-    def committed(self, units: Sequence[Unit]) -> int | None:
-        """The units are in the table: move the watermark."""
-        ...
-
-    def set(self, value_ms: int) -> None:
-        """The deliberate repair: move it, back as well as forward."""
-        ...
-
-
-class Checkpointer(Protocol):
-    """Writes checkpoints off the commit path."""
-
-    @property
-    def error(self) -> str:
-        """Why the last checkpoint was not written; empty after one that was."""
-        ...
-
-    def committed(self, version: int, *, keep_from: int) -> None:
-        """A commit landed; log files from ``keep_from`` on are still needed by a redo."""
-        ...
-
-    def close(self) -> None:
-        """Wait for a checkpoint under way."""
-        ...
 
 
 @dataclass(slots=True)
@@ -204,6 +123,14 @@ class OwnerLoop:
             self._table.set_watermark(value_ms)
             self._watermark.set(value_ms)
         return was_ms
+
+    def replay(self, order: Replay) -> int:
+        """Commit rows that were dead letters; from within a :meth:`call`. Returns the version."""
+        self._letters.doubt()
+        version = self._table.replay(order)
+        self._letters.settle(self._table.pending_dead_letters)
+        self._state.add_live_files(len(order.files))
+        return version
 
     def hurry(self) -> None:
         """From now on commit as soon as anything waits (drain, ``available_now``)."""

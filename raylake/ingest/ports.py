@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from raylake.delta.pending import Withdrawal
+from raylake.delta.pending import Withdrawn
 from raylake.errors import OutcomeUnknown
 from raylake.ingest.unit import DataFile, PartitionState, SourcePartition, Unit, UnitOutcome
 
@@ -98,6 +98,6 @@ class DeadLetterPort(Protocol):
         """Add the files that a data commit named; repeating it changes nothing."""
         ...
 
-    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawal) -> None:
-        """Take out what a rewind took back; repeating it changes nothing."""
+    def withdraw(self, table_id: str, version: int, withdrawal: Withdrawn) -> None:
+        """Take out what a rewind took back, or replace what a replay looked at; idempotent."""
         ...

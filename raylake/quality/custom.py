@@ -16,13 +16,21 @@ import pyarrow as pa
 from raylake.quality.errors import CustomRuleFailed
 
 Mask = npt.NDArray[np.bool_]
-Function = Callable[[pa.Table], Any]
+Function = Callable[..., Any]
 
 
-def load(text: str) -> Function:
+ROWS = "the function takes the rows as a pyarrow Table and returns a boolean for each"
+
+
+def load(text: str, what: str = "custom rule", takes: str = ROWS) -> Function:
     """The function that ``module:function`` or ``file.py:function`` names.
 
     A file's path is taken from the working directory.
+
+    Args:
+        text: The name.
+        what: What the function is, for messages.
+        takes: What it takes and returns, for messages.
 
     Raises:
         CustomRuleFailed: It cannot be loaded, or there is no such function in it.
@@ -32,14 +40,14 @@ def load(text: str) -> Function:
         module = _from_file(Path(place)) if place.endswith(".py") else _module(place)
     except Exception as error:  # user code
         raise CustomRuleFailed(
-            f"custom rule {text!r}: {place} cannot be loaded: {_told(error)}",
+            f"{what} {text!r}: {place} cannot be loaded: {_told(error)}",
             hint="the file's path is taken from the working directory, modules from sys.path",
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise CustomRuleFailed(
-            f"custom rule {text!r}: {place} has no function {name!r}",
-            hint="the function takes the rows as a pyarrow Table and returns a boolean for each",
+            f"{what} {text!r}: {place} has no function {name!r}",
+            hint=takes,
         )
     return function  # type: ignore[no-any-return]
 

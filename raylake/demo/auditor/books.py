@@ -155,7 +155,10 @@ def _load_dead_letters(connection: duckdb.DuckDBPyConnection, dead: Snapshot, sc
     letters.filter(f"{stage} = 'lost'").project(files.column("topic")).insert_into("markers")
     columns = [files.column(name) for name in ("topic", "partition", "offset")]
     columns += [f"unhex(md5({files.column('value')}))", "true", "false", "'dead'"]
-    letters.filter(f"{stage} <> 'lost'").project(", ".join(columns)).insert_into("seen")
+    # What a replay has made a row of is told by its letter, and is in the table alone.
+    letters.filter(f"{stage} NOT IN ('lost', 'replayed')").project(", ".join(columns)).insert_into(
+        "seen"
+    )
 
 
 _VERDICTS = """
