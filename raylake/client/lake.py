@@ -14,6 +14,7 @@ from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_table import Table
 from raylake.client.quality import Line, found_in, histories
 from raylake.client.quarantine import Asked, Held, Replayed, Service, held_rows, replay_rows
+from raylake.client.letters_of_lake import DeadLetters, dead_letters_of
 from raylake.client.rows import Source
 from raylake.client.shown import Listing
 from raylake.config import Pipeline, load
@@ -262,6 +263,17 @@ class Lake:
                 hint="Lake.from_pipeline('orders.yaml')",
             )
         return self._pipeline
+
+    def dead_letters(self, pipeline: str | Path) -> DeadLetters:
+        """The dead letters of a pipeline, to be counted, read, previewed and replayed.
+
+        Args:
+            pipeline: Its file; or its name, and then the file that its newest run was started with.
+
+        Raises:
+            ConfigError: There is no such file, or no run of that name has been in this lake.
+        """
+        return dead_letters_of(place(self.where), pipeline)
 
     def held(self) -> Listing[HeldVersion]:
         """What the cluster holds in its object store, the least recently used first.
