@@ -10,6 +10,7 @@ import ray
 
 from actors.begin import begin
 from actors.idle import IdleExit
+from actors.metrics import RayMetrics
 from actors.process import ActorProcess
 from raylake.clock import SystemClock
 from raylake.delta.dead_letters import DeadLetterTable
@@ -17,10 +18,13 @@ from raylake.delta.identity import OwnerIdentity
 from raylake.delta.pending import Withdrawn
 from raylake.errors import OutcomeUnknown, Retryable
 from raylake.ingest.build_owner import claim
+from raylake.ingest.letter_feeds import LetterFeeds, build_letter_feeds
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.policies import retry_policy
 from raylake.ingest.unit import DataFile
 
+FORWARDING_S = 5.0
+"""How long a run that ends waits for further targets of its last dead letters."""
 WITHDRAWAL_ANSWER_S = 10.0
 """A withdrawal reads the coordinates of all letters: an owner is not kept waiting for its end."""
 
@@ -34,6 +38,7 @@ class DeadLetterQueue:
         self._run = run
         self._one_at_a_time = threading.Lock()
         self._table: DeadLetterTable | None = None
+        self._feeds: LetterFeeds | None = None
         self._withdrawals: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._idle = IdleExit(self.leave)
 
@@ -82,12 +87,14 @@ class DeadLetterQueue:
     def _release(self, table: DeadLetterTable) -> None:
         with self._one_at_a_time:
             table.release()
+        if self._feeds is not None:
+            self._feeds.close(FORWARDING_S)
 
     def _attached(self) -> DeadLetterTable:
         with self._one_at_a_time:
             if self._table is None:
                 config = self._run.config
-                self._table = DeadLetterTable.attach(
+                table = DeadLetterTable.attach(
                     self._run.dead_letters,
                     OwnerIdentity.of_this_process(config.pipeline, self._run.run_id),
                     clock=SystemClock(),
@@ -96,6 +103,9 @@ class DeadLetterQueue:
                     conflicts=retry_policy(config, "conflicts"),
                     checkpoint_interval_commits=config.ingest.checkpoint_interval_commits,
                 )
+                feeds = build_letter_feeds(self._run, SystemClock(), RayMetrics())
+                table.keep_from = lambda: feeds.keep_from(table.version)
+                self._table, self._feeds = table, feeds
             return self._table
 
     def _stored_version(self, table_id: str) -> int:
@@ -117,3 +127,5 @@ class DeadLetterQueue:
                 write()
             except OSError as error:
                 raise OutcomeUnknown(f"{self._run.dead_letters}: {error}") from error
+        if self._feeds is not None:
+            self._feeds.wake()

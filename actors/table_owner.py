@@ -172,7 +172,14 @@ class TableOwner:
 
     async def replay(self, order: Replay) -> int:
         """Commit rows that were dead letters; returns the version that has them."""
-        return await self._between_commits(lambda: self._loop.replay(order))
+
+        def replay() -> int:
+            letters, table = self._loop.letters, self._table
+            version = letters.after(lambda: table.replay(order), table.pending_dead_letters)
+            self._loop.count_files(len(order.files))
+            return version
+
+        return await self._between_commits(replay)
 
     async def switch(self, switches: Switches) -> None:
         """Trip and close breakers by hand."""

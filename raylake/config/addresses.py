@@ -165,6 +165,8 @@ def written_addresses(config: Pipeline) -> list[str]:
     paths = [table.path.partition("{")[0] for table in config.bronze.values() if table.path]
     paths += [table.path for table in config.silver.values() if table.path]
     paths += [table.path for table in config.gold.values() if table.path]
+    if config.dead_letters.also.files is not None:
+        paths.append(config.dead_letters.also.files.path)
     tables = [normalise_table_address(path) for path in paths]
     return [_root(config), dead_letter_path(config), *tables]
 

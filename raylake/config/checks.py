@@ -38,6 +38,7 @@ def cross_check(data: Mapping[str, Any]) -> list[Finding]:
     found += _references(data, declared, open_ended)
     found += derived_findings(data, declared, open_ended=open_ended)
     found += _places(data)
+    found += _letter_topics(data)
     return found
 
 
@@ -204,6 +205,35 @@ def _places(data: Mapping[str, Any]) -> Iterator[Finding]:
     dead = data.get("dead_letters")
     if isinstance(dead, Mapping) and isinstance(dead.get("path"), str):
         yield from _taken(("dead_letters", "path"), "the dead letters", dead["path"], taken)
+    also = dead.get("also") if isinstance(dead, Mapping) else None
+    files = also.get("files") if isinstance(also, Mapping) else None
+    if isinstance(files, Mapping) and isinstance(files.get("path"), str):
+        where = ("dead_letters", "also", "files", "path")
+        yield from _taken(where, "files of dead letters", files["path"], taken)
+
+
+def _letter_topics(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """A topic that gets dead letters and is read again would never be empty."""
+    found: Any = data.get("dead_letters")
+    for name in ("also", "kafka", "topic"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if not isinstance(found, str):
+        return
+    for name, table in _tables(data, "bronze"):
+        topics = table.get("topics")
+        listed = topics if isinstance(topics, list | tuple) else ()
+        pattern = topics.get("pattern") if isinstance(topics, Mapping) else None
+        if found in listed or (isinstance(pattern, str) and _matches(pattern, found)):
+            where: Loc = ("dead_letters", "also", "kafka", "topic")
+            message = f"bronze.{name} reads topic {found!r}: its dead letters would come again"
+            yield Finding(where, message, "choose a topic that this pipeline does not read")
+
+
+def _matches(pattern: str, topic: str) -> bool:
+    try:
+        return re.fullmatch(pattern, topic) is not None
+    except (re.error, RecursionError, OverflowError):
+        return False
 
 
 def _taken(where: Loc, what: str, address: str, taken: dict[str, str]) -> Iterator[Finding]:

@@ -90,16 +90,50 @@ class Ingest(Model):
     http: ListenAddress = "127.0.0.1:0"
 
 
+class KafkaLetters(Model):
+    """A topic that gets dead letters too, on the pipeline's cluster.
+
+    Attributes:
+        topic: The topic; none that the pipeline reads.
+    """
+
+    topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+
+
+class FileLetters(Model):
+    """A folder or an object store that gets dead letters too, as Parquet files.
+
+    Attributes:
+        path: Its address.
+    """
+
+    path: Address
+
+
+class LetterTargets(Model):
+    """What gets dead letters besides their table, at least once.
+
+    Attributes:
+        kafka: A topic.
+        files: Files by date, hour, pipeline and stage.
+    """
+
+    kafka: KafkaLetters | None = None
+    files: FileLetters | None = None
+
+
 class DeadLetters(Model):
     """Records that cannot become rows.
 
     Attributes:
         path: The table's address when it is not ``<lake>/dead_letters/<pipeline>``.
+        also: What gets them besides that table.
         stop_above: Part of the window, 0 to 1, above which ingestion of the table stops.
         window_records: Records that the part is taken of.
     """
 
     path: Address | None = None
+    also: LetterTargets = LetterTargets()
     stop_above: Ratio = 0.2
     window_records: Count = Field(default=10_000, alias="window")
 

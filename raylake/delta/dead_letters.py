@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self, Unpack
 
 import pyarrow as pa
@@ -85,6 +85,9 @@ class DeadLetterTable:
 
     Each data table has the txn ``raylake/<table id>`` here: the data version up to which its dead
     letters were added. Not thread-safe.
+
+    Attributes:
+        keep_from: Tells the first version whose log entry somebody still reads; its own by default.
     """
 
     def __init__(self, core: OwnerCore, spec: TableSpec, checkpointer: Checkpointer) -> None:
@@ -92,6 +95,7 @@ class DeadLetterTable:
         self._spec = spec
         self._checkpointer = checkpointer
         self._added: dict[str, int] = {}
+        self.keep_from: Callable[[], int] = lambda: self.version
 
     @classmethod
     def attach(
@@ -201,7 +205,7 @@ class DeadLetterTable:
             self._core.until_landed(lambda: add_columns_once(self._core, REPLAY_COLUMNS))
         done = self._core.until_landed(lambda: self._try_withdraw(table_id, version, withdrawal))
         faults.reach("dlq.after_commit", table_id=table_id, version=version)
-        self._checkpointer.committed(self.version, keep_from=self.version)
+        self._checkpointer.committed(self.version, keep_from=min(self.version, self.keep_from()))
         return bool(done)
 
     def _try_withdraw(self, table_id: str, version: int, withdrawal: Withdrawn) -> bool:
@@ -253,8 +257,8 @@ class DeadLetterTable:
                 extra={"table_id": table_id, "commits": named},
             )
         faults.reach("dlq.after_commit", table_id=table_id, version=position)
-        # The data tables' logs name what a redo needs; nobody reads this table's own old log.
-        self._checkpointer.committed(self.version, keep_from=self.version)
+        # The data tables' logs name what a redo needs; this table's own is for further targets.
+        self._checkpointer.committed(self.version, keep_from=min(self.version, self.keep_from()))
         return bool(added)
 
     def _try_add(self, table_id: str, commits: Sequence[DeadLetterCommit], position: int) -> bool:

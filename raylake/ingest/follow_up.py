@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from raylake import faults
 from raylake.delta.pending import DeadLetterCommit, PendingDeadLetters
@@ -14,6 +15,8 @@ from raylake.ingest.retry import Dependency
 from raylake.ingest.unit import DataFile
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_PENDING_COMMITS = 50
 MARK_EVERY_VERSIONS = 100
@@ -104,6 +107,13 @@ class FollowUp:
                 log.warning("the log cannot be read for dead letters: %s", error)
             else:
                 self._in_doubt = False
+
+    def after(self, commit: Callable[[], T], read: Callable[[int], PendingDeadLetters]) -> T:
+        """Make a commit whose letters only the log tells, and look there."""
+        self.doubt()
+        result = commit()
+        self.settle(read)
+        return result
 
     def push(self) -> None:
         """Hand over what waits, in order, as far as the queue takes it."""

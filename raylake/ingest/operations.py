@@ -99,7 +99,7 @@ class Operations:
         table, owner = self._owner(arguments)
         value_ms = arguments.get("value_ms")
         if not isinstance(value_ms, int):
-            raise ConfigError("the order lacks a value in milliseconds")
+            raise ConfigError("the order lacks a table or a value in milliseconds")
         dry_run = bool(arguments.get("dry_run"))
         was_ms = owner.set_watermark(value_ms, dry_run=dry_run)
         return {"table": table, "was_ms": was_ms, "value_ms": value_ms, "dry_run": dry_run}

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from raylake import faults
 from raylake.clock import Clock, Deadline
-from raylake.delta.replaying import Replay
 from raylake.errors import Fenced, LogDamaged, OutcomeUnknown, RayLakeError, Retryable
 from raylake.ingest import trail
 from raylake.ingest.follow_up import FollowUp
@@ -84,7 +83,7 @@ class OwnerLoop:
         self.stores = stores
         self._clock = clock
         self._gathering = Gathering(moments, clock)
-        self._letters = FollowUp(table.table_id, dead_letters, stores["dead_letters"])
+        self.letters = FollowUp(table.table_id, dead_letters, stores["dead_letters"])
         self._changed = threading.Condition()
         self._units: deque[_Waiting] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -124,14 +123,6 @@ class OwnerLoop:
             self._watermark.set(value_ms)
         return was_ms
 
-    def replay(self, order: Replay) -> int:
-        """Commit rows that were dead letters; from within a :meth:`call`. Returns the version."""
-        self._letters.doubt()
-        version = self._table.replay(order)
-        self._letters.settle(self._table.pending_dead_letters)
-        self._state.add_live_files(len(order.files))
-        return version
-
     def hurry(self) -> None:
         """From now on commit as soon as anything waits (drain, ``available_now``)."""
         with self._changed:
@@ -145,7 +136,7 @@ class OwnerLoop:
                 self._state,
                 version=self._table.version,
                 waiting_units=len(self._units),
-                pending_dead_letters=len(self._letters),
+                pending_dead_letters=len(self.letters),
                 oldest_waiting_at=self._units[0].since if self._units else None,
                 breakers={name: store.breaker.snapshot() for name, store in self.stores.items()},
                 error=str(self.failure) if self.failure else self._state.error,
@@ -160,7 +151,7 @@ class OwnerLoop:
 
     def redo(self, stored: int) -> None:
         """Before the start: find the dead letters after ``stored`` (-1: all) left undone (I5)."""
-        self._letters.begin(stored, self._table.pending_dead_letters(stored))
+        self.letters.begin(stored, self._table.pending_dead_letters(stored))
 
     def close(self, timeout_s: float) -> None:
         """Commit what waits, store its dead letters, release the table and end.
@@ -205,10 +196,10 @@ class OwnerLoop:
             self._calls.extendleft(reversed(calls))
         if group:
             self._commit(group)
-        self._letters.push()
+        self.letters.push()
         if closing is None:
             return True
-        if closing.expired() or not (self._units or self._calls or not self._letters.done):
+        if closing.expired() or not (self._units or self._calls or not self.letters.done):
             _release(self._table)
             return False
         return True
@@ -218,10 +209,10 @@ class OwnerLoop:
             return 0.0
         waits = [IDLE_WAIT_S]
         if self._units:
-            held_up = self._letters.blocked or self.stores["store"].held_up
+            held_up = self.letters.blocked or self.stores["store"].held_up
             waits.append(BLOCKED_WAIT_S if held_up else self._until_due_s())
-        if not self._letters.done:
-            waits.append(BLOCKED_WAIT_S if self._letters.hindered else 0.0)
+        if not self.letters.done:
+            waits.append(BLOCKED_WAIT_S if self.letters.hindered else 0.0)
         if self._closing is not None:
             waits.append(self._closing.left_s() if len(waits) > 1 else 0.0)
         return min(waits)
@@ -230,7 +221,7 @@ class OwnerLoop:
         return 0.0 if self._closing is not None else self._gathering.due_in_s(self._units)
 
     def _commit_allowed(self) -> bool:
-        due = bool(self._units) and not self._letters.blocked and self._until_due_s() <= 0
+        due = bool(self._units) and not self.letters.blocked and self._until_due_s() <= 0
         return due and self.stores["store"].allow()
 
     def _answer(self, operation: Callable[[], Any], future: Future[Any]) -> None:
@@ -252,7 +243,7 @@ class OwnerLoop:
             commit = partial(self._table.commit, units, watermark=self._watermark.preview)
             outcomes = trail.commit(self._table.table_id, units, commit)
         except (Retryable, OutcomeUnknown) as error:
-            self._letters.doubt()
+            self.letters.doubt()
             self.stores["store"].failed(error.message)
             self._state.error = error.message
             log.warning("commit failed, units wait: %s", error.message)
@@ -279,10 +270,10 @@ class OwnerLoop:
     def _follow_up(self, landed: list[Unit]) -> None:
         version = self._state.version
         if landed and version is not None:
-            self._letters.landed(version, [f for unit in landed for f in unit.dead_letter_files])
-        self._letters.settle(self._table.pending_dead_letters)
+            self.letters.landed(version, [f for unit in landed for f in unit.dead_letter_files])
+        self.letters.settle(self._table.pending_dead_letters)
         if landed and version is not None:
-            self._checkpointer.committed(version, keep_from=self._letters.keep_from)
+            self._checkpointer.committed(version, keep_from=self.letters.keep_from)
 
     def _refused(self, future: Future[Any]) -> bool:
         """Answer at once where nothing is taken any more."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from raylake.delta.pending import PendingDeadLetters
-from raylake.delta.replaying import Replay
 from raylake.ingest.retry import RetryCounters
 from raylake.ingest.unit import SourcePartition, Unit, UnitOutcome
 
@@ -45,10 +44,6 @@ class CommittingTable(Protocol):
 
     def set_watermark(self, value_ms: int) -> None:
         """Move the watermark in a commit of its own; ms since the epoch."""
-        ...
-
-    def replay(self, order: Replay) -> int:
-        """Commit rows that were dead letters; returns the version that has them."""
         ...
 
     def pending_dead_letters(self, after_version: int) -> PendingDeadLetters:

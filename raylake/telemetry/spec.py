@@ -65,6 +65,19 @@ METRICS: Final = (
         (*_TABLE, "stage", "reason"),
     ),
     MetricSpec(
+        "raylake_dead_letters_forwarded_total",
+        "counter",
+        "Dead letters that a further target (kafka, files) has taken; those that came again count "
+        "again.",
+        ("pipeline", "target"),
+    ),
+    MetricSpec(
+        "raylake_dead_letter_commits_waiting",
+        "gauge",
+        "Versions of the dead-letter table that a further target (kafka, files) has not got yet.",
+        ("pipeline", "target"),
+    ),
+    MetricSpec(
         "raylake_failure_ratio",
         "gauge",
         "Of the records that consumers decoded in the last minute, the part that became dead "

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from kafka import KafkaConsumer, TopicPartition
 
 from raylake import faults
 from raylake.client.dead_letters import Selection
@@ -23,6 +25,7 @@ from raylake.delta.log_files import commit_versions
 from raylake.delta.verify import TableToVerify, VerifyOptions, verify_pipeline
 from tests.harness.broker import LiveBroker
 from tests.harness.typed import Type
+from tests.harness.waiting import until
 from tests.integration.pipeline.conftest import ROOT, Bench, MakeBench
 from tests.integration.pipeline.records import Record, letters_of, offsets, produce, rows_of
 
@@ -53,17 +56,28 @@ def table(topic: str, **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def topic(broker: LiveBroker) -> str:
     name = broker.create_topic("replayed")
+    broker.create_named_topic(f"{name}.dead", 1, None)
     values = [BROKEN.get(n, {"id": n} | ({"extra": n} if n in EXTRA else {})) for n in range(COUNT)]
     headers = [("from", b"test")]
     produce(broker, name, [Record(v, b"k%d" % n, headers) for n, v in enumerate(values)])
     return name
 
 
+def write(bench: Bench, topic: str, unknown_fields: str) -> None:
+    """The pipeline's file; its dead letters go to a topic and to a folder besides."""
+    also = {"kafka": {"topic": f"{topic}.dead"}, "files": {"path": str(bench.folder / "copies")}}
+    letters = {"stop_above": "100%", "also": also}
+    ingest = {"takeover_after": "1s"}
+    bench.write(
+        {"t": table(topic, unknown_fields=unknown_fields)}, ingest=ingest, dead_letters=letters
+    )
+
+
 @pytest.fixture(scope="module")
 def bench(topic: str, make_bench: MakeBench) -> Bench:
     """A pipeline with seven dead letters, which does not run."""
     made = make_bench()
-    made.write({"t": table(topic, unknown_fields="reject")}, ingest={"takeover_after": "1s"})
+    write(made, topic, "reject")
     made.drain()
     shutil.copytree(made.lake, made.folder / "untouched")
     (made.folder / "fixes.py").write_text(FIXES)
@@ -110,7 +124,7 @@ def test_letters_become_rows_without_a_run_and_beside_one(
     assert [commit_versions(bench.table("t")), commit_versions(letters)] == before
 
     # By today's file, with new fields welcome: without a run.
-    bench.write({"t": table(topic, unknown_fields="evolve")}, ingest={"takeover_after": "1s"})
+    write(bench, topic, "evolve")
     asked = ("dlq", "replay", file, "--where", '"offset" in (11, 12)')
     code, said = type_(*asked, "--preview")
     assert (code, said["rows"], said["tables"][0]["added"]) == (0, 2, ["extra"]), said
@@ -201,3 +215,38 @@ def balanced(file: Path, rows: int) -> None:
     )
     assert report.ok, report.all_findings()
     assert len(rows_of(Path(config.lake) / "bronze" / "t")) == rows
+
+
+@pytest.mark.spec("B3", "A4")
+def test_dead_letters_go_to_a_topic_and_to_files_besides(
+    bench: Bench, topic: str, broker: LiveBroker
+) -> None:
+    """After the replays: what they mark does not come again."""
+    first = {one["offset"] for one in pq.read_table(bench.folder / "copies").to_pylist()}
+    assert first == {*BROKEN, *EXTRA}
+    (folder,) = bench.folder.glob("copies/date=*/hour=*/pipeline=*/stage=*")
+    assert folder.name == "stage=decode"
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", group_id=None
+    )
+    consumer.assign([TopicPartition(f"{topic}.dead", 0)])
+    found: dict[int, Any] = {}
+
+    def read() -> bool:
+        for records in consumer.poll(500).values():
+            for one in records:
+                found[int(dict(one.headers)["raylake.offset"])] = one
+        return len(found) >= len(first)
+
+    try:
+        until(read, "the dead letters are in the topic", 60)
+    finally:
+        consumer.close()
+    assert found.keys() == first
+    one = found[8]
+    told = dict(one.headers)
+    assert (one.key, one.value, told["from"]) == (b"k8", BROKEN[8], b"test")
+    assert (told["raylake.topic"], told["raylake.partition"]) == (topic.encode(), b"0")
+    assert (told["raylake.pipeline"], told["raylake.table"]) == (bench.name.encode(), b"bronze.t")
+    assert told["raylake.stage"] == b"decode"
+    assert told["raylake.reason"]
