@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 KIND = "dead_letters"
 
 Values = Mapping[str, str | None]
-WAITING = "raylake_dead_letter_commits_waiting"
+WAITING = "raylake_dead_letters_waiting_files"
 FORWARDED = "raylake_dead_letters_forwarded_total"
 
 
@@ -65,7 +65,7 @@ class Feed:
         target: Takes its files.
         mark: The file that keeps how far it is.
         store: Its breaker and pace.
-        metrics: Told what was forwarded, and how many commits wait.
+        metrics: Told what was forwarded, and how many files wait.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Feed:
         self._metrics = metrics
         self._labels = {"pipeline": pipeline, "target": target.name}
         self._done: int | None = None
+        self._table_id = ""
 
     @property
     def held_up(self) -> bool:
@@ -119,17 +120,25 @@ class Feed:
                 "versions %d to %d of %s left its log before %s had their dead letters",
                 *(self.keep_from, first - 1, self._table, self._target.name),
             )
-        self._metrics.set(WAITING, newest + 1 - self.keep_from, self._labels)
-        for commit in reader.commits(first, newest) if newest >= first else ():
-            for path, values in _added(commit):
-                try:
-                    count = self._target.take(self._table, path, values)
-                except FileNotFoundError:
-                    log.error("%s: %s is gone, and is not forwarded", self._table, path)
-                    continue
-                self._metrics.add(FORWARDED, count, self._labels)
-            self._keep(commit.version)
-        self._metrics.set(WAITING, 0, self._labels)
+        commits = reader.commits(first, newest) if newest >= first else ()
+        waiting = [(commit.version, _added(commit)) for commit in commits]
+        left = sum(len(files) for _, files in waiting)
+        for version, files in waiting:
+            for path, values in files:
+                self._metrics.set(WAITING, left, self._labels)
+                self._take(path, values)
+                left -= 1
+            if files or version == newest:
+                self._keep(version)
+        self._metrics.set(WAITING, left, self._labels)
+
+    def _take(self, path: str, values: Values) -> None:
+        try:
+            count = self._target.take(self._table, path, values)
+        except FileNotFoundError:
+            log.exception("%s: %s is gone, and is not forwarded", self._table, path)
+        else:
+            self._metrics.add(FORWARDED, count, self._labels)
 
     def begin(self) -> None:
         """Read how far it is; a target that is new begins with what comes from now on.
@@ -137,16 +146,21 @@ class Feed:
         Raises:
             OSError: That cannot be read or written now.
         """
+        now = LogReader(str(self._table)).snapshot()
+        self._table_id = now.metadata.id
         try:
-            self._done = int(json.loads(self._mark.read_bytes())["version"])
+            kept = json.loads(self._mark.read_bytes())
+            # A table that was made anew begins with its first version.
+            self._done = int(kept["version"]) if kept["table_id"] == self._table_id else -1
         except FileNotFoundError:
-            self._keep(LogReader(str(self._table)).listing().latest)
+            self._keep(now.version)
         except (KeyError, TypeError, ValueError) as error:
             raise OSError(f"{self._mark}: says nothing: {error}") from error
 
     def _keep(self, version: int) -> None:
         make_folder(self._mark.parent)
-        write_whole(self._mark, json.dumps({"format": 1, "version": version}), sync=True)
+        kept = {"format": 1, "table_id": self._table_id, "version": version}
+        write_whole(self._mark, json.dumps(kept), sync=True)
         self._done = version
 
 

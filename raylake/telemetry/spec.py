@@ -72,9 +72,9 @@ METRICS: Final = (
         ("pipeline", "target"),
     ),
     MetricSpec(
-        "raylake_dead_letter_commits_waiting",
+        "raylake_dead_letters_waiting_files",
         "gauge",
-        "Versions of the dead-letter table that a further target (kafka, files) has not got yet.",
+        "Files of dead letters that a further target (kafka, files) has not taken yet.",
         ("pipeline", "target"),
     ),
     MetricSpec(

@@ -224,8 +224,8 @@ def test_dead_letters_go_to_a_topic_and_to_files_besides(
     """After the replays: what they mark does not come again."""
     first = {one["offset"] for one in pq.read_table(bench.folder / "copies").to_pylist()}
     assert first == {*BROKEN, *EXTRA}
-    (folder,) = bench.folder.glob("copies/date=*/hour=*/pipeline=*/stage=*")
-    assert folder.name == "stage=decode"
+    folders = bench.folder.glob("copies/date=*/hour=*/pipeline=*/stage=*")
+    assert "stage=decode" in {folder.name for folder in folders}
     consumer = KafkaConsumer(
         bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", group_id=None
     )

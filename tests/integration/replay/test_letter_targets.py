@@ -101,7 +101,8 @@ def test_files_are_copied_by_date_hour_pipeline_and_stage(tmp_path: Path) -> Non
         ("t", 0, 1),
         ("t", 0, 2),
     ]
-    (tmp_path / "marks" / "files.json").write_text('{"version": 0}')
+    (tmp_path / "marks" / "files.json").unlink()
+    (tmp_path / "marks" / "files.json").write_text('{"version": 7, "table_id": "another"}')
     before = sorted(folder.iterdir())
     assert feed_of(small, FileTarget(str(tmp_path / "copies")), MemoryMetrics()).step()
     assert sorted(folder.iterdir()) == before, "what comes again replaces itself"

@@ -366,3 +366,19 @@ def test_what_is_wrong_about_one_dependencys_retries_is_told_there(
     problem = refusal(bronze("topics: [a]") + f"retry: {retry}\n").one
     assert problem["loc"] == loc
     assert said in f"{problem['message']} {problem['hint']}"
+
+
+@pytest.mark.spec("B3")
+@pytest.mark.parametrize(
+    ("also", "loc", "said"),
+    [
+        ("{kafka: {topic: a}}", "kafka.topic", "its dead letters would come again"),
+        ("{kafka: {topic: 'a b'}}", "kafka.topic", "pattern"),
+        ("{files: {path: ./lake/bronze/t}}", "files.path", "would lie"),
+        ("{nowhere: {}}", "nowhere", "unknown key"),
+    ],
+)
+def test_further_targets_of_dead_letters_that_cannot_be(also: str, loc: str, said: str) -> None:
+    found = refusal(bronze("topics: [a]") + f"dead_letters: {{also: {also}}}\n")
+    problem = found.at(f"dead_letters.also.{loc}")
+    assert said in f"{problem['message']} {problem['hint']}"
