@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from raylake.client.cluster_tables import ClusterTables
 from raylake.client.held_rows import HELD_COLUMNS, HeldRows
 from raylake.client.lake_table import Table
+from raylake.client.letters_of_lake import DeadLetters, dead_letters_of
 from raylake.client.quality import Line, found_in, histories
 from raylake.client.quarantine import Asked, Held, Replayed, Service, held_rows, replay_rows
-from raylake.client.letters_of_lake import DeadLetters, dead_letters_of
 from raylake.client.rows import Source
 from raylake.client.shown import Listing
 from raylake.config import Pipeline, load
