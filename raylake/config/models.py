@@ -270,7 +270,9 @@ class Pipeline(Model):
         """The sections that parse and do nothing in this version, each with a sentence."""
         said = []
         if "maintenance" in self.model_fields_set:
-            said.append("maintenance: parsed, nothing runs yet")
+            said.append(
+                "maintenance: nothing runs by itself yet; `raylake maintain plan` goes by it"
+            )
         return said
 
 

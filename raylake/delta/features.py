@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from deltalake import DeltaTable
 
+from raylake.delta.log_reader import TableMetadata, TableProtocol
 from raylake.errors import UnsupportedTable
 
 ALLOWED_FEATURES = frozenset(
@@ -59,13 +60,29 @@ def refuse_unsupported(table: DeltaTable, path: str) -> None:
     refuse_columns(table, path)
 
 
+def refuse_log(protocol: TableProtocol, metadata: TableMetadata, path: str) -> None:
+    """Refuse a table whose files RayLake must not write anew, by what its log says of it.
+
+    Raises:
+        UnsupportedTable: Naming the feature.
+    """
+    listed = {*protocol.writer_features, *protocol.reader_features}
+    _refuse_versions(protocol.min_reader, protocol.min_writer, listed, path)
+    refuse_in_use(metadata.configuration, path)
+    _refuse_fields(metadata.schema_json, path)
+
+
 def refuse_columns(table: DeltaTable, path: str) -> None:
     """Refuse columns whose values the writer would have to make.
 
     Raises:
         UnsupportedTable: Naming the feature and the column.
     """
-    for field in json.loads(table.schema().to_json())["fields"]:
+    _refuse_fields(table.schema().to_json(), path)
+
+
+def _refuse_fields(schema_json: str, path: str) -> None:
+    for field in json.loads(schema_json)["fields"]:
         for key in field.get("metadata", {}):
             if key in _COLUMN_KEYS:
                 raise _unsupported(path, f"{_COLUMN_KEYS[key]} (column {field['name']!r})")
@@ -78,14 +95,17 @@ def refuse_protocol(table: DeltaTable, path: str) -> None:
         UnsupportedTable: Naming the feature.
     """
     protocol = table.protocol()
-    if protocol.min_reader_version > MAX_READER or protocol.min_writer_version > MAX_WRITER:
+    listed = set(protocol.writer_features or ()) | set(protocol.reader_features or ())
+    _refuse_versions(protocol.min_reader_version, protocol.min_writer_version, listed, path)
+
+
+def _refuse_versions(reader: int, writer: int, listed: Collection[str], path: str) -> None:
+    if reader > MAX_READER or writer > MAX_WRITER:
         raise UnsupportedTable(
-            f"{path}: protocol {protocol.min_reader_version}/{protocol.min_writer_version} is "
-            f"newer than {MAX_READER}/{MAX_WRITER}",
+            f"{path}: protocol {reader}/{writer} is newer than {MAX_READER}/{MAX_WRITER}",
             hint="Write this table with a newer release.",
         )
-    listed = set(protocol.writer_features or ()) | set(protocol.reader_features or ())
-    unknown = sorted(listed - ALLOWED_FEATURES)
+    unknown = sorted(set(listed) - ALLOWED_FEATURES)
     if unknown:
         raise _unsupported(path, unknown[0])
 

@@ -228,8 +228,8 @@ class LogReader:
             )
         return LogSnapshot(
             version=target,
-            metadata=_metadata(state.metadata),
-            protocol=_protocol(state.protocol),
+            metadata=metadata_of(state.metadata),
+            protocol=protocol_of(state.protocol),
             txns=state.txns,
             files=live_files(state),
             checkpoint=checkpoint,
@@ -363,7 +363,8 @@ def _ours(value: object) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _metadata(action: Mapping[str, Any]) -> TableMetadata:
+def metadata_of(action: Mapping[str, Any]) -> TableMetadata:
+    """A ``metaData`` action."""
     return TableMetadata(
         id=str(action["id"]),
         schema_json=str(action["schemaString"]),
@@ -374,7 +375,8 @@ def _metadata(action: Mapping[str, Any]) -> TableMetadata:
     )
 
 
-def _protocol(action: Mapping[str, Any]) -> TableProtocol:
+def protocol_of(action: Mapping[str, Any]) -> TableProtocol:
+    """A ``protocol`` action."""
     return TableProtocol(
         min_reader=int(action["minReaderVersion"]),
         min_writer=int(action["minWriterVersion"]),
@@ -393,4 +395,6 @@ __all__ = [
     "LogSnapshot",
     "TableMetadata",
     "TableProtocol",
+    "metadata_of",
+    "protocol_of",
 ]

@@ -85,7 +85,7 @@ def test_the_example_of_the_design_loads() -> None:
     assert "FROM silver.orders" in config.gold["daily_sales"].sql
     assert config.maintenance.budget.cpu == 0.25
     assert config.not_yet() == [
-        "maintenance: parsed, nothing runs yet",
+        "maintenance: nothing runs by itself yet; `raylake maintain plan` goes by it",
     ]
 
 
@@ -256,6 +256,13 @@ def test_options_that_would_break_the_guarantee_are_refused_by_name() -> None:
         ("gold: {g: {mode: aggregate, sql: x, path: ./lake/bronze/t/in}}", "gold.g.path"),
         ("dead_letters: {path: ./lake/bronze/t}", "dead_letters.path"),
         ("maintenance: {zorder: {silver.q: [a]}}", "maintenance.zorder.silver.q"),
+        ("maintenance: {budget: {yield_above_lag: 60s}}", "maintenance.budget.yield_above_lag"),
+        ("maintenance: {enabled: true}", "maintenance.enabled"),
+        ("maintenance: {window: '0 1 * * *'}", "maintenance.window"),
+        ("maintenance: {vacuum: {keep: 6d}}", "maintenance.vacuum.keep"),
+        ("maintenance: {compact: {small_files: 0}}", "maintenance.compact.small_files"),
+        ("maintenance: {zorder_depth: 1}", "maintenance.zorder_depth"),
+        ("maintenance: {checkpoint: {commits: 0}}", "maintenance.checkpoint.commits"),
         ("ingest: {consumers: 0}", "ingest.consumers"),
         ("breaker: {failure_rate: 150%}", "breaker.failure_rate"),
         ("engine: sparc", "engine"),

@@ -1,0 +1,1 @@
+"""Upkeep of tables: what each one needs, found from its log alone, and what doing it would cost."""
