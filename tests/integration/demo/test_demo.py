@@ -135,5 +135,6 @@ def test_with_spark_on_the_same_ray_cluster_the_numbers_are_the_same(
         "gold": {"spark"},
     }
     merges = [one for one in by_spark.log("silver/orders") if one["operation"] == "MERGE"]
-    assert len(merges) >= 2
+    # How many depends on how long Spark takes to start: the next step takes all that has come.
+    assert merges
     assert all("Apache-Spark/3.5" in one["engineInfo"] for one in merges)
