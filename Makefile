@@ -39,9 +39,9 @@ test: setup ## set up, then all tests (JOBS=2 processes; ARGS="-k words" narrows
 	@$(BIN)/python -m pytest -n $(JOBS) -m "not long" --durations=15 $(ARGS)
 
 .PHONY: chaos
-chaos: setup ## the long, seeded chaos cases (SEED=n repeats a run)
+chaos: setup ## the long forms of all tests, chaos by a seed (SEED=n repeats a run)
 	@echo "chaos seed $(SEED): make chaos SEED=$(SEED) repeats this run"
-	@RAYLAKE_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -m long -s $(ARGS) tests/chaos
+	@RAYLAKE_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -m long -s $(ARGS)
 
 .PHONY: bench
 bench: setup ## Kafka JSON to Delta beside Spark, small (at most 8 minutes); ends with the ratios

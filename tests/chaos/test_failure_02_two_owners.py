@@ -23,8 +23,11 @@ def frozen(scope: Scope) -> list[dict[str, Any]]:
 @pytest.mark.spec("A3", "B1")
 @pytest.mark.parametrize(
     ("point", "match"),
-    [("owner.after_check", DATA), ("owner.before_commit", {}), ("owner.after_commit", DATA)],
-    ids=["stale handle: between check and write", "refreshed handle: before the check", "written"],
+    [
+        pytest.param("owner.after_check", DATA, id="stale handle: between check and write"),
+        pytest.param("owner.before_commit", {}, id="refreshed handle: before the check"),
+        pytest.param("owner.after_commit", DATA, id="written", marks=pytest.mark.long),
+    ],
 )
 def test_failure_02_a_frozen_owner_that_wakes_up_is_fenced(
     scope: Scope, point: str, match: dict[str, str]
@@ -48,7 +51,13 @@ def test_failure_02_a_frozen_owner_that_wakes_up_is_fenced(
 
 
 @pytest.mark.spec("A3")
-@pytest.mark.parametrize("owner_dies", [False, True], ids=["idle until the end", "owner killed"])
+@pytest.mark.parametrize(
+    "owner_dies",
+    [
+        pytest.param(False, id="idle until the end", marks=pytest.mark.long),
+        pytest.param(True, id="owner killed"),
+    ],
+)
 def test_failure_02_a_table_that_another_run_had_meanwhile_is_not_taken_again(
     scope: Scope, owner_dies: bool
 ) -> None:

@@ -37,6 +37,7 @@ def test_failure_07_12_40_partitions_move_and_appear_under_load_and_sigterm_drai
     scope.verify("all")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A11")
 def test_failure_40_a_stop_while_the_owner_is_being_replaced_still_drains(scope: Scope) -> None:
     scope.pipeline({"commit_interval": "1s"})

@@ -8,6 +8,7 @@ from tests.harness.producing import Mix
 from tests.harness.scope import Scope
 
 
+@pytest.mark.long
 @pytest.mark.spec("A4", "B2")
 def test_failure_16_all_poison_stops_the_partition_and_three_restarts_double_nothing(
     scope: Scope,

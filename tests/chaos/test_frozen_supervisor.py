@@ -10,6 +10,7 @@ from tests.harness.producing import DIRTY
 from tests.harness.scope import Scope
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3", "B1")
 def test_failure_35_a_frozen_supervisor_is_ended_and_started_again(scope: Scope) -> None:
     job = scope.start(RAYLAKE_SILENT_S="15")

@@ -8,6 +8,7 @@ from tests.harness.producing import DIRTY
 from tests.harness.scope import Scope
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3", "B1")
 def test_i13_one_topic_into_two_tables_killed_and_restarted_is_exact_in_both(scope: Scope) -> None:
     scope.pipeline(

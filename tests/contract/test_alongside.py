@@ -35,6 +35,10 @@ from raylake.tables.scd2 import table_for
 from raylake.tables.upkeep_requests import Compact, Vacuum
 from tests.harness.tables import FEED, NOON, SCHEMA, Table, number, orders, takes_over
 
+SPARK_IN_LONG = pytest.mark.parametrize(
+    "engine", ["delta-rs", pytest.param("spark", marks=pytest.mark.long)], indirect=True
+)
+"""Each operation, under a slot and beside others, is asked of Spark in any case."""
 APP = "raylake/from/7e1c"
 OTHER = "raylake/seen/9"
 VERSIONS = pa.schema([("k", pa.string()), ("v", pa.int64()), ("at", pa.timestamp("us", "UTC"))])
@@ -139,6 +143,7 @@ def test_versions_of_rows_carry_them_too(engine: TableEngine, tmp_path: Path) ->
 
 
 @pytest.mark.spec("D1")
+@SPARK_IN_LONG
 def test_what_changes_no_row_makes_a_version_all_the_same(table: Table) -> None:
     before = table.amounts()
     empty: list[Write] = [
@@ -160,6 +165,7 @@ def test_what_changes_no_row_makes_a_version_all_the_same(table: Table) -> None:
 
 
 @pytest.mark.spec("D1", "C7")
+@SPARK_IN_LONG
 def test_new_columns_come_with_what_is_carried(engine: TableEngine, tmp_path: Path) -> None:
     kept = {"delta.logRetentionDuration": "interval 9 days"}
     create = Create(SCHEMA, properties=kept)
@@ -181,6 +187,7 @@ def test_new_columns_come_with_what_is_carried(engine: TableEngine, tmp_path: Pa
 
 
 @pytest.mark.spec("D1", "C7")
+@SPARK_IN_LONG
 def test_a_new_schema_comes_with_what_is_carried(engine: TableEngine, tmp_path: Path) -> None:
     create = Create(pa.schema([("id", pa.int64()), ("v", pa.string())]), properties=FEED)
     table = made_of(engine, tmp_path / "t", create, pa.table({"id": [1], "v": ["a"]}))
@@ -192,6 +199,7 @@ def test_a_new_schema_comes_with_what_is_carried(engine: TableEngine, tmp_path: 
 
 
 @pytest.mark.spec("D1")
+@SPARK_IN_LONG
 def test_partitions_and_constraints_are_kept(engine: TableEngine, tmp_path: Path) -> None:
     create = Create(SCHEMA, partition_by=("region",), constraints={"positive": "amount > 0"})
     table = made_of(engine, tmp_path / "t", create, orders([3, 4, 13, 14]))
@@ -271,6 +279,7 @@ def test_of_two_that_began_with_the_same_progress_one_lands(table: Table) -> Non
 
 
 @pytest.mark.spec("D1")
+@SPARK_IN_LONG
 def test_other_writers_in_between_are_no_reason_to_refuse(table: Table) -> None:
     """The progress is what it was, on a later version."""
     do(table, Append(orders([20])), step(None, 1))
@@ -282,6 +291,7 @@ def test_other_writers_in_between_are_no_reason_to_refuse(table: Table) -> None:
 
 
 @pytest.mark.spec("D1")
+@SPARK_IN_LONG
 def test_a_table_that_is_only_written_so_gets_its_checkpoints(
     engine: TableEngine, tmp_path: Path
 ) -> None:

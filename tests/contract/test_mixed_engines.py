@@ -58,7 +58,11 @@ EVERY_KIND = pa.schema(
 )
 
 
-@pytest.fixture(params=["delta-rs, then spark", "spark, then delta-rs"])
+OTHER_WAY = pytest.param("spark, then delta-rs", marks=pytest.mark.long)
+"""The engines take turns in any case; who begins is varied in the long form."""
+
+
+@pytest.fixture(params=["delta-rs, then spark", OTHER_WAY])
 def pair(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> Pair:
     """One table in the hands of two engines."""
     engines = [DeltaRsEngine(), SparkEngine(one_session(spark))]

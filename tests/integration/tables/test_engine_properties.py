@@ -53,7 +53,10 @@ def examples(engines: Sequence[TableEngine], plenty: int = 12) -> settings:
     )
 
 
-@pytest.fixture(params=["delta-rs", "spark", "spark and delta-rs"])
+SPARK_ALONE = pytest.param("spark", marks=pytest.mark.long)
+
+
+@pytest.fixture(params=["delta-rs", SPARK_ALONE, "spark and delta-rs"])
 def engines(request: pytest.FixtureRequest) -> Engines:
     """Those that take turns."""
     found: list[TableEngine] = []
