@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from raylake.codecs import DecoderSpec, infer_schema, make_decoder, merge_schema, parse_schema
 from tests.unit.codecs.records import COLUMNS, GOOD, POISON, batch
 
+MORE = os.environ.get("RAYLAKE_EXAMPLES")
 POLICIES = st.sampled_from(["evolve", "rescue", "reject"])
 NAMES = st.sampled_from(
     ["id", "n", "big", "price", "at", "inner", "tags", "a", "x", "ID", "_q", "y z"]
@@ -18,6 +20,15 @@ NAMES = st.sampled_from(
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 LONGS = st.integers(-(2**63), 2**63 - 1)
 DOUBLES = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def examples(few: int) -> settings:
+    """So many, or many more in the long form (`tests/chaos/test_long_properties.py`)."""
+    wanted = int(MORE or few)
+    return settings(
+        max_examples=wanted, suppress_health_check=[HealthCheck.too_slow], deadline=None
+    )
+
 
 SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "string": TEXTS,
@@ -91,7 +102,7 @@ def messy_messages(draw: st.DrawFn) -> bytes | None:
 
 
 @given(st.lists(messy_messages(), max_size=12), POLICIES)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@examples(100)
 def test_property_04_error_resilience_every_record_is_kept_or_dead_and_nothing_raises(
     values: list[bytes | None], policy: Any
 ) -> None:
@@ -115,7 +126,7 @@ def test_property_04_error_resilience_every_record_is_kept_or_dead_and_nothing_r
 
 
 @given(st.lists(messy_messages(), max_size=12), st.integers(0, 12), POLICIES)
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@examples(50)
 def test_property_04_error_resilience_neighbours_do_not_change_a_record(
     values: list[bytes | None], at: int, policy: Any
 ) -> None:
@@ -132,7 +143,7 @@ def test_property_04_error_resilience_neighbours_do_not_change_a_record(
 
 
 @given(st.lists(messy_messages(), max_size=12), POLICIES)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@examples(100)
 def test_property_02_field_preservation_the_fast_path_agrees_with_the_exact_path(
     values: list[bytes | None], policy: Any
 ) -> None:
@@ -151,7 +162,7 @@ def test_property_02_field_preservation_the_fast_path_agrees_with_the_exact_path
 
 
 @given(typed_objects(), st.booleans(), POLICIES)
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@examples(66)
 def test_property_02_field_preservation_a_row_equals_its_object(
     given_: tuple[dict[str, str], list[dict[str, Any]]], ascii_only: bool, policy: Any
 ) -> None:
@@ -169,7 +180,7 @@ def test_property_02_field_preservation_a_row_equals_its_object(
 
 
 @given(st.lists(st.dictionaries(NAMES | TEXTS, JSON_VALUES, max_size=4), max_size=6))
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@examples(66)
 def test_property_02_field_preservation_a_row_and_its_rescued_data_are_the_message(
     objects: list[dict[str, Any]],
 ) -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.harness.broker import LiveBroker
+from tests.harness.cluster import LiveCluster
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = 1900
@@ -48,10 +49,16 @@ class Done:
 
 
 class Shell:
-    """A folder in which commands are typed."""
+    """A folder in which commands are typed.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The current one of the commands.
+        joined: A Ray cluster that runs join; None: each embeds its own, which takes twice as long.
+    """
+
+    def __init__(self, folder: Path, joined: LiveCluster | None = None) -> None:
         self.folder = folder
+        self._joined = {} if joined is None else joined.environment
         self._said = folder.with_name(f"{folder.name}-said")
         self._said.mkdir()
         self._started: list[subprocess.Popen[bytes]] = []
@@ -67,7 +74,7 @@ class Shell:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "raylake", *arguments],
                 cwd=self.folder,
-                env={**environment, "PYTHONPATH": str(ROOT)},
+                env={**environment, **self._joined, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -133,6 +140,14 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     made = Shell(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def joined_shell(tmp_path: Path, ray_cluster: LiveCluster) -> Iterator[Shell]:
+    """A shell whose runs join the cluster of the tests, for what does not depend on it."""
+    made = Shell(tmp_path, ray_cluster)
     yield made
     made.close()
 

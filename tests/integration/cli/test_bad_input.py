@@ -18,45 +18,45 @@ from tests.integration.cli.conftest import Shell, pipeline_text
 
 @pytest.mark.spec("K1")
 def test_an_unreachable_broker_is_4_and_named_with_the_files_line(
-    broker: LiveBroker, topic: str, shell: Shell
+    broker: LiveBroker, topic: str, joined_shell: Shell
 ) -> None:
     text = pipeline_text(broker, topic).replace(
         f"bootstrap: {broker.bootstrap}", "bootstrap: 127.0.0.1:1\n  connect_timeout: 2s"
     )
-    shell.write("clicks.yaml", text)
-    done = shell("run", "clicks.yaml")
+    joined_shell.write("clicks.yaml", text)
+    done = joined_shell("run", "clicks.yaml")
     assert done.code == 4, done.out + done.err
     assert "127.0.0.1:1" in done.err
     assert "clicks.yaml:4:14 kafka.bootstrap" in done.err
     assert "hint: " in done.err
     assert "job.log" in done.err
     assert "Traceback" not in done.err
-    assert not (shell.folder / "lake" / "bronze").exists()
+    assert not (joined_shell.folder / "lake" / "bronze").exists()
 
 
 @pytest.mark.spec("K1")
 def test_an_unknown_topic_is_2_and_named_with_the_files_line(
-    broker: LiveBroker, topic: str, shell: Shell
+    broker: LiveBroker, topic: str, joined_shell: Shell
 ) -> None:
-    shell.write("clicks.yaml", pipeline_text(broker, f"{topic}x"))
-    done = shell("run", "clicks.yaml", "-o", "json")
+    joined_shell.write("clicks.yaml", pipeline_text(broker, f"{topic}x"))
+    done = joined_shell("run", "clicks.yaml", "-o", "json")
     assert done.code == 2, done.out + done.err
     error = done.json["error"]
     assert error["code"] == "unknown_topic"
     assert topic in error["hint"]
     assert error["at"] == ["clicks.yaml:7:14 bronze.clicks.topics[0]"]
-    assert not (shell.folder / "lake" / "bronze").exists()
+    assert not (joined_shell.folder / "lake" / "bronze").exists()
 
 
 @pytest.mark.spec("K1")
 def test_a_folder_that_is_no_delta_table_is_5_and_left_alone(
-    broker: LiveBroker, topic: str, shell: Shell
+    broker: LiveBroker, topic: str, joined_shell: Shell
 ) -> None:
-    shell.write("clicks.yaml", pipeline_text(broker, topic))
-    folder = shell.folder / "lake" / "bronze" / "clicks"
+    joined_shell.write("clicks.yaml", pipeline_text(broker, topic))
+    folder = joined_shell.folder / "lake" / "bronze" / "clicks"
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
-    done = shell("run", "clicks.yaml", "--available-now")
+    done = joined_shell("run", "clicks.yaml", "--available-now")
     assert done.code == 5, done.out + done.err
     assert str(folder) in done.err
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]

@@ -150,7 +150,7 @@ def _refused(order: Rewind, lake: Lake) -> bool:
 
 
 @pytest.mark.spec("A13")
-@settings(max_examples=int(MORE or 40), derandomize=MORE is None)
+@settings(max_examples=int(MORE or 15), derandomize=MORE is None)
 @given(origin=st.integers(0, 3), steps=STEPS)
 def test_any_sequence_of_ranges_skips_rewinds_and_rewrites_is_accounted_for(
     origin: int, steps: list[Step]
@@ -169,7 +169,7 @@ def test_any_sequence_of_ranges_skips_rewinds_and_rewrites_is_accounted_for(
 
 
 @pytest.mark.spec("A13")
-@settings(max_examples=int(MORE or 25), derandomize=MORE is None)
+@settings(max_examples=int(MORE or 10), derandomize=MORE is None)
 @given(steps=STEPS, which=st.integers(0, 99))
 def test_a_row_that_somebody_else_took_is_never_counted_as_one_of_ours(
     steps: list[Step], which: int
