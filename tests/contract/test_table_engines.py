@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,35 +41,57 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("templates")
 
 
-def copy_of(templates: Path, engine: TableEngine, rows: int, path: Path) -> Table:
-    """A table with a change feed and so many rows, as the engine made it."""
-    made = Table(engine, templates / f"{engine.name}-{rows}")
+def copy_of(templates: Path, make: Callable[[Table], None], wanted: Table) -> Table:
+    """A table as the engine made it; it makes each kind once."""
+    made = Table(wanted.engine, templates / f"{wanted.engine.name}-{make.__name__}")
     if not made.path.exists():
-        made.do(Create(SCHEMA, properties=FEED))
-        made.do(Append(orders(range(rows))))
-    shutil.copytree(made.path, path)
-    return Table(engine, path)
+        make(made)
+    shutil.copytree(made.path, wanted.path)
+    return wanted
+
+
+def empty(made: Table) -> None:
+    made.do(Create(SCHEMA, properties=FEED))
+
+
+def filled(made: Table) -> None:
+    empty(made)
+    made.do(Append(orders(range(100))))
+
+
+def without_a_feed(made: Table) -> None:
+    made.do(Create(SCHEMA))
+    made.do(Append(orders(range(100))))
+
+
+def in_three(made: Table) -> None:
+    empty(made)
+    for start in (0, 50, 100):
+        made.do(Append(orders(range(start, start + 50))))
+
+
+def merged_and_deleted(made: Table) -> None:
+    filled(made)
+    made.do(Upsert(orders([0, 100], 2), ("id",)))
+    made.do(Delete("id = 5"))
 
 
 @pytest.fixture
 def table(engine: TableEngine, templates: Path, tmp_path: Path) -> Table:
     """An empty table with a change feed."""
-    return copy_of(templates, engine, 0, tmp_path / "orders")
+    return copy_of(templates, empty, Table(engine, tmp_path / "orders"))
 
 
 @pytest.fixture
 def hundred(engine: TableEngine, templates: Path, tmp_path: Path) -> Table:
     """The ids 0 to 99, in version 1."""
-    return copy_of(templates, engine, 100, tmp_path / "orders")
+    return copy_of(templates, filled, Table(engine, tmp_path / "orders"))
 
 
 @pytest.fixture
-def unfed(engine: TableEngine, tmp_path: Path) -> Table:
+def unfed(engine: TableEngine, templates: Path, tmp_path: Path) -> Table:
     """The same without a change feed, where an engine may merge in another way."""
-    made = Table(engine, tmp_path / "unfed")
-    made.do(Create(SCHEMA))
-    made.do(Append(orders(range(100))))
-    return made
+    return copy_of(templates, without_a_feed, Table(engine, tmp_path / "unfed"))
 
 
 def refused(table: Table, kind: type[errors.TableError], operation: Write) -> errors.TableError:
@@ -539,11 +562,9 @@ def test_reserved_and_clashing_names_are_refused(hundred: Table) -> None:
 
 
 @pytest.fixture
-def three(table: Table) -> Table:
+def three(engine: TableEngine, templates: Path, tmp_path: Path) -> Table:
     """50 rows in version 1, 100 in version 2, 150 in version 3."""
-    for start in (0, 50, 100):
-        table.do(Append(orders(range(start, start + 50))))
-    return table
+    return copy_of(templates, in_three, Table(engine, tmp_path / "orders"))
 
 
 @pytest.mark.spec("C3")
@@ -657,11 +678,9 @@ def test_restore_brings_a_version_back_as_a_new_one(three: Table) -> None:
 
 
 @pytest.fixture
-def changed(hundred: Table) -> Table:
+def changed(engine: TableEngine, templates: Path, tmp_path: Path) -> Table:
     """Version 1 inserts 0 to 99, 2 updates 0 and inserts 100, 3 deletes 5."""
-    hundred.do(Upsert(orders([0, 100], 2), ("id",)))
-    hundred.do(Delete("id = 5"))
-    return hundred
+    return copy_of(templates, merged_and_deleted, Table(engine, tmp_path / "orders"))
 
 
 @pytest.mark.spec("C3")
