@@ -19,11 +19,13 @@ from tests.harness.successor import Successor
 from tests.harness.waiting import until
 
 LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
-TIMES = [pytest.param(3, id="3 times"), pytest.param(20, id="20 times", marks=LONG)]
+TWENTY = pytest.param(20, id="20 times", marks=LONG)
+ONCE = [pytest.param(1, id="once"), TWENTY]
+TWICE = [pytest.param(2, id="twice"), TWENTY]
 
 
 @pytest.mark.spec("A3", "A11")
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", TWICE)
 def test_a_drained_run_ends_with_0_each_time(scope: Scope, times: int) -> None:
     for number in range(times):
         scope.produce(40, DIRTY)
@@ -35,7 +37,7 @@ def test_a_drained_run_ends_with_0_each_time(scope: Scope, times: int) -> None:
 
 
 @pytest.mark.spec("A11")
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", TWICE)
 def test_a_stopped_run_ends_with_0_and_an_impatient_one_with_130(scope: Scope, times: int) -> None:
     for number in range(times):
         scope.produce(40)
@@ -62,7 +64,7 @@ def _supervised(scope: Scope, job: Job) -> bool:
     return bool(scope.status().get("job", {}).get("pid") == job.process.pid)
 
 
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", ONCE)
 def test_what_cannot_start_says_so_by_its_code(scope: Scope, times: int) -> None:
     good = yaml.safe_load(scope.file.read_text())
     (scope.folder / "no-table").mkdir()
@@ -80,7 +82,7 @@ def test_what_cannot_start_says_so_by_its_code(scope: Scope, times: int) -> None
 
 
 @pytest.mark.spec("A3")
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", ONCE)
 def test_a_run_whose_table_was_taken_over_ends_with_6(scope: Scope, times: int) -> None:
     for _ in range(times):
         scope.produce(40)
@@ -97,7 +99,7 @@ def test_a_run_whose_table_was_taken_over_ends_with_6(scope: Scope, times: int) 
 
 
 @pytest.mark.spec("A11")
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", ONCE)
 def test_a_run_that_cannot_drain_in_time_ends_with_1(scope: Scope, times: int) -> None:
     scope.pipeline(ingest={"drain_timeout": "1s"})
     for number in range(times):
@@ -116,7 +118,7 @@ def test_a_run_that_cannot_drain_in_time_ends_with_1(scope: Scope, times: int) -
 
 
 @pytest.mark.spec("A3", "K1")
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", ONCE)
 def test_a_difference_ends_verify_with_3_and_none_with_0(scope: Scope, times: int) -> None:
     scope.produce(40, DIRTY)
     scope.drain()
@@ -141,7 +143,7 @@ def test_a_difference_ends_verify_with_3_and_none_with_0(scope: Scope, times: in
 
 
 @pytest.mark.spec("A3")
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", TWICE)
 def test_failure_39_of_racing_starts_one_runs_and_each_other_one_is_refused_with_5(
     scope: Scope, times: int
 ) -> None:
