@@ -61,7 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _watch(
     transformers: Transformers, signals: Signals, drain_timeout_s: float
 ) -> TransformOutcome | None:
-    transformers.ready()
     while not signals.asked:
         outcome = transformers.look(WAIT_S)
         if outcome is not None:
