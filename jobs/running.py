@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -51,6 +52,15 @@ class Signals:
                 with contextlib.suppress(psutil.Error):
                     child.kill()
             os._exit(EXIT_INTERRUPTED)
+
+
+def parser_of(job: str, about: str | None) -> argparse.ArgumentParser:
+    """What all jobs take: the pipeline file, the run's name, and what stands above the file."""
+    parser = argparse.ArgumentParser(prog=f"python -m jobs.{job}", description=about)
+    parser.add_argument("--config", required=True, help="the pipeline file")
+    parser.add_argument("--run-id", help="name this run")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    return parser
 
 
 def job_of(cluster: ClusterHandle) -> dict[str, Any]:
