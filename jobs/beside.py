@@ -16,7 +16,9 @@ from raylake.layers.transforming import TransformOutcome, TransformPlan
 
 WAIT_S: Final = 0.5
 STEP_S: Final = 30.0
-"""How long a step under way is waited for when there is no time for more."""
+"""How long a step under way is waited for when there is no time for more, at most."""
+LAST_S: Final = 2.0
+"""How long it is waited for where ingestion has taken all the time."""
 
 
 class Beside:
@@ -74,17 +76,19 @@ class Beside:
         if self._transformers is None:
             return self._failure
         clock = SystemClock()
-        limit_s = self._run.config.ingest.drain_timeout_s if in_time else STEP_S
-        deadline = Deadline.after(limit_s, clock)
-        with contextlib.suppress(RayLakeError):
-            self._transformers.finish()
+        began_s = clock.monotonic()
+        budget_s = self._run.config.ingest.drain_timeout_s
+        grace_s = min(STEP_S, budget_s / 2)
+        self._transformers.finish()
         while self._outcome is None and self._failure is None:
-            # A run that ends by itself ends when all is done; one that is stopped, soon.
-            stopped = bool(self._signals.asked) or not in_time
-            if stopped and deadline.expired():
-                self._outcome = self._transformers.stop(Deadline.after(STEP_S, clock))
-                break
+            # A run that ends by itself ends when all is done; one that is stopped, in its time.
+            since_s = self._signals.asked_at_s or (None if in_time else began_s)
+            now_s = clock.monotonic()
             try:
+                if since_s is not None and now_s >= since_s + budget_s - grace_s:
+                    last = Deadline(max(since_s + budget_s, now_s + LAST_S), clock)
+                    self._outcome = self._transformers.stop(last)
+                    break
                 self._outcome = self._transformers.look(WAIT_S)
             except RayLakeError as error:
                 self._failure = error

@@ -22,7 +22,7 @@ import ray
 from actors.calls import SILENT_ENV, find, result, supervisor_name
 from actors.process import ActorProcess
 from jobs.beside import Beside
-from jobs.running import Signals, end, failed, job_of
+from jobs.running import Signals, end, failed, job_of, parser_of
 from raylake.cli.files import overrides_of
 from raylake.client.cluster import ClusterHandle, connect, session_dir
 from raylake.client.runs import refuse_second_run
@@ -168,12 +168,9 @@ def _cpus(config: Pipeline) -> int:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m jobs.ingest", description=__doc__)
-    parser.add_argument("--config", required=True, help="the pipeline file")
+    parser = parser_of("ingest", __doc__)
     parser.add_argument("--available-now", action="store_true", help="stop when caught up")
     parser.add_argument("--take-over", action="store_true", help="do not wait for an old owner")
-    parser.add_argument("--run-id", help="name this run")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     return parser.parse_args(arguments)
 
 

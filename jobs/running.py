@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -22,10 +24,16 @@ from raylake.errors import EXIT_INTERRUPTED, RayLakeError
 
 
 class Signals:
-    """Counts the requests to stop."""
+    """Counts the requests to stop.
+
+    Attributes:
+        asked: How many there were.
+        asked_at_s: When the first one came, on the monotonic clock; None: none did.
+    """
 
     def __init__(self) -> None:
         self.asked = 0
+        self.asked_at_s: float | None = None
         self.install()
 
     def install(self) -> None:
@@ -35,6 +43,8 @@ class Signals:
 
     def _on(self, _number: int, _frame: FrameType | None) -> None:
         self.asked += 1
+        if self.asked_at_s is None:
+            self.asked_at_s = time.monotonic()
         if self.asked > 1:
             sys.stderr.write("stopping at once; what was not committed is read again\n")
             # Ray's agents would outlive an embedded cluster by a minute.
@@ -42,6 +52,15 @@ class Signals:
                 with contextlib.suppress(psutil.Error):
                     child.kill()
             os._exit(EXIT_INTERRUPTED)
+
+
+def parser_of(job: str, about: str | None) -> argparse.ArgumentParser:
+    """What all jobs take: the pipeline file, the run's name, and what stands above the file."""
+    parser = argparse.ArgumentParser(prog=f"python -m jobs.{job}", description=about)
+    parser.add_argument("--config", required=True, help="the pipeline file")
+    parser.add_argument("--run-id", help="name this run")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    return parser
 
 
 def job_of(cluster: ClusterHandle) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import os
 import ray
 
 from jobs.ingest import INHERITED
-from jobs.running import Signals, end, failed
+from jobs.running import Signals, end, failed, parser_of
 from jobs.transformers import WAIT_S, Transformers
 from raylake.cli.files import overrides_of
 from raylake.client.cluster import connect, session_dir
@@ -61,7 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _watch(
     transformers: Transformers, signals: Signals, drain_timeout_s: float
 ) -> TransformOutcome | None:
-    transformers.ready()
     while not signals.asked:
         outcome = transformers.look(WAIT_S)
         if outcome is not None:
@@ -70,15 +69,12 @@ def _watch(
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m jobs.transform", description=__doc__)
-    parser.add_argument("--config", required=True, help="the pipeline file")
+    parser = parser_of("transform", __doc__)
     parser.add_argument("--table", action="append", default=[], help="this table, and its sources")
     parser.add_argument(
         "--full-refresh", action="append", default=[], metavar="TABLE", help="make it anew"
     )
     parser.add_argument("--continuous", action="store_true", help="go on until told to stop")
-    parser.add_argument("--run-id", help="name this run")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     return parser.parse_args(arguments)
 
 

@@ -29,7 +29,8 @@ LOST_WINDOW_S: Final = 60.0
 class Transformers:
     """The transformer actor of one run, and those that follow it when it is lost.
 
-    It keeps nothing that is not in the tables' logs, so the next one goes on where they stand.
+    It keeps nothing that is not in the tables' logs, so the next one goes on where they stand. No
+    call waits for one that does not answer: it may be frozen, and its run has signals to heed.
 
     Args:
         plan: What it does.
@@ -46,35 +47,32 @@ class Transformers:
         self._begin()
 
     def look(self, timeout_s: float = 0.0) -> TransformOutcome | None:
-        """How it ended; None while it goes on after ``timeout_s``. A lost one is started again.
+        """How it ended; None while it goes on after ``timeout_s``.
+
+        One that is lost, or has been silent for too long, is ended and started again.
 
         Raises:
             Terminal: It was lost too often.
         """
         try:
-            found: TransformOutcome | None = result(
-                self._actor.wait.remote(timeout_s), self._silent_s + timeout_s
-            )
+            return self._looked(timeout_s)
         except OwnerLost as error:
             self._again(error)
             return None
-        return found
 
     def finish(self) -> None:
-        """Let it bring in what is there, and end."""
+        """Let it bring in what is there, and end; returns at once."""
         self._finishing = True
-        with suppress(OwnerLost):  # the next one is told when it has started
-            result(self._actor.finish.remote(), self._silent_s)
+        # The next one is told when it has started.
+        self._actor.finish.remote()
 
     def stop(self, deadline: Deadline) -> TransformOutcome | None:
         """Let it end after the step under way; None: it did not in time, and was ended."""
         self._finishing = True
+        self._actor.stop.remote()
         with suppress(OwnerLost):
-            result(self._actor.stop.remote(), self._silent_s)
             while not deadline.expired():
-                found: TransformOutcome | None = result(
-                    self._actor.wait.remote(WAIT_S), self._silent_s
-                )
+                found = self._looked(min(WAIT_S, deadline.left_s()))
                 if found is not None:
                     return found
         self.end()
@@ -91,6 +89,7 @@ class Transformers:
         pipeline = self._plan.run.config.pipeline
         deadline = Deadline.after(NAME_WAIT_S, SystemClock())
         self._process: ActorProcess | None = None
+        self._told = False
         while True:
             try:
                 self._actor = actor_class.options(name=transformer_name(pipeline)).remote(
@@ -106,14 +105,40 @@ class Transformers:
                         "by itself",
                     ) from error
             time.sleep(WAIT_S)
+        self._asked = self._actor.process.remote()
+        self._asked_at = time.monotonic()
 
-    def ready(self) -> None:
-        """Wait until it has started.
+    def _looked(self, timeout_s: float) -> TransformOutcome | None:
+        """The answer to the question that is open, if there is one; then the next is asked.
 
         Raises:
-            RayLakeError: What its start raised.
+            OwnerLost: It is gone, or has not answered for too long.
         """
-        self._process = result(self._actor.process.remote(), START_TIMEOUT_S)
+        ready, _ = ray.wait([self._asked], timeout=timeout_s)
+        if not ready:
+            self._refuse_silence()
+            return None
+        if self._process is None:
+            self._process = result(self._asked)
+        else:
+            found: TransformOutcome | None = result(self._asked)
+            if found is not None:
+                return found
+        self._asked, self._asked_at = self._actor.wait.remote(WAIT_S), time.monotonic()
+        self._told = False
+        return None
+
+    def _refuse_silence(self) -> None:
+        silent_s = time.monotonic() - self._asked_at - WAIT_S
+        limit_s = START_TIMEOUT_S if self._process is None else self._silent_s
+        if silent_s > limit_s:
+            raise OwnerLost(f"it did not answer within {limit_s:g} s")
+        if silent_s > limit_s / 2 and not self._told:
+            self._told = True
+            sys.stderr.write(
+                f"the transformer has not answered for {silent_s:.0f} s; after {limit_s:g} s it "
+                "is ended and started again\n"
+            )
 
     def _again(self, error: OwnerLost) -> None:
         # It may be frozen, and would wake up as a second one.

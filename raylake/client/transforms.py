@@ -11,7 +11,7 @@ import pyarrow as pa
 from raylake.clock import Clock, SystemClock
 from raylake.config import Pipeline
 from raylake.delta.tables_there import is_table
-from raylake.layers.asked_of_logs import OtherSources, table_id
+from raylake.layers.asked_of_logs import OtherSources
 from raylake.layers.build import definition
 from raylake.layers.derived import NEVER, Rejected, SourceRows, Span
 from raylake.layers.derived_table import Definition
@@ -19,6 +19,7 @@ from raylake.layers.graph import graph_of
 from raylake.layers.screened import read_for
 from raylake.layers.step import judged
 from raylake.layers.step_look import StepLook, Target
+from raylake.layers.table_ids import table_id
 from raylake.storage.place import place
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import Read

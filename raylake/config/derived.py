@@ -143,6 +143,8 @@ class DerivedTable(Model):
         quality: What the rows are held against.
         target_file_bytes: The size of data files.
         max_hold_s: How long versions of the source are kept for this table when it stands still.
+        widen_limit_bytes: Up to this size the table is rewritten by itself where a column of its
+            source has become wider; a larger one is refused, with the command that does it.
         properties: Delta table properties.
     """
 
@@ -154,6 +156,7 @@ class DerivedTable(Model):
     quality: tuple[Rule, ...] = ()
     target_file_bytes: SizeBytes = Field(default=128 * 2**20, alias="target_file_size")
     max_hold_s: DurationS = Field(default=7 * DAY_S, alias="max_hold")
+    widen_limit_bytes: SizeBytes = Field(default=2**30, alias="widen_limit")
     properties: Properties = Field(default_factory=dict)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, Final
 from raylake.delta import log_files
 from raylake.delta.log_reader import LogReader
 from raylake.layers.derived import progress_app
+from raylake.layers.errors import TargetReplaced
 from raylake.layers.step import STEP
 from raylake.storage.place import Place
 from raylake.tables.landing import operation_metadata
@@ -30,13 +31,34 @@ def last_said(root: Place) -> Mapping[str, Any] | None:
     return None
 
 
-def table_id(root: Place) -> str:
-    """The id of a table.
+def refuse_replaced(name: str, root: Place, latest: int) -> None:
+    """Refuse a table whose rows somebody took back or replaced since its last step.
+
+    Its progress stays in its log: what the rows lack now would never come again. Single rows that
+    others delete or change are theirs to decide.
 
     Raises:
-        NotOurTable: There is none.
+        TargetReplaced: Naming the commit.
     """
-    return LogReader(str(root)).snapshot().metadata.id
+    for version in range(latest, max(-1, latest - _LOOK_BACK), -1):
+        actions = log_files.read_commit(root, version)
+        if actions is None:
+            return
+        info = log_files.commit_info(actions)
+        if STEP in operation_metadata(info):
+            return
+        told = info.get("operationParameters") or {}
+        whole = told.get("mode") == "Overwrite" and not told.get("predicate")
+        if info.get("operation") == "RESTORE" or whole:
+            what = info.get("operation", "WRITE")
+            raise TargetReplaced(
+                f"{name} ({root}): version {version} ({what}) put other rows in the place of the "
+                "table's, which is not what its progress says any more",
+                hint=f"`raylake transform run FILE --full-refresh {name}` makes it anew, beside "
+                "its readers",
+                version=version,
+                operation=what,
+            )
 
 
 def newest_version(address: str) -> int:

@@ -26,7 +26,10 @@ from raylake.layers.triggers import Trigger, interval_of
 from raylake.quality.rules import RuleSet
 from raylake.tables.service import TableService
 
-_NOT_ROWS = {"path", "quality", "trigger", "target_file_bytes", "max_hold_s", "zorder_by"}
+_NOT_ROWS = {
+    *("path", "quality", "trigger", "target_file_bytes", "max_hold_s", "zorder_by"),
+    "widen_limit_bytes",
+}
 """What of a table's model does not decide its rows."""
 
 
@@ -93,10 +96,14 @@ def definition(config: Pipeline, graph: Graph, node: Node, clock: Clock) -> Defi
         feeds=node.feed,
         properties=node.properties,
         others=node.sources[1:],
+        foreign=tuple(
+            one.address for name in node.sources if (one := graph.node(name)).table is None
+        ),
         places={name: one.address for name, one in graph.nodes.items()},
         engine=config.engine,
         max_hold_s=table.max_hold_s,
         whole=hashlib.sha256(table.model_dump_json(by_alias=True).encode()).hexdigest(),
+        widen_limit_bytes=table.widen_limit_bytes,
     )
 
 

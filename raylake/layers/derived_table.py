@@ -12,23 +12,30 @@ from deltalake import DeltaTable
 
 from raylake.delta import log_files
 from raylake.delta.leases import DEFAULT_MAX_HOLD_S
-from raylake.delta.log_reader import LogReader
 from raylake.delta.tables_there import is_table
 from raylake.delta.txn_listing import list_txns
 from raylake.errors import NotOurTable
 from raylake.layers import source_changes
 from raylake.layers.aggregates import Aggregates
-from raylake.layers.asked_of_logs import OtherSources, last_said, newest_version, table_id
+from raylake.layers.asked_of_logs import (
+    OtherSources,
+    last_said,
+    newest_version,
+    refuse_replaced,
+)
 from raylake.layers.derived import NEVER, Derivation, Span, progress_app, replays_app
 from raylake.layers.errors import SourceReplaced
+from raylake.layers.fitting import Fitting
 from raylake.layers.gate import RuleGate, SideTables, side_target
 from raylake.layers.holding import Hold
+from raylake.layers.keyed_rows import DELETES
 from raylake.layers.ownership import DEFINITION, OWNER, refuse_changed, refuse_others
 from raylake.layers.refresh import Anew, Gathered, refreshed
 from raylake.layers.resting import Rest, Resting
 from raylake.layers.screened import read_for
 from raylake.layers.step import By, Stepped, step
 from raylake.layers.step_look import StepLook, Target
+from raylake.layers.table_ids import table_id
 from raylake.layers.triggers import Fired, Trigger
 from raylake.quality.freshness_watch import Standing
 from raylake.storage.place import Place, place
@@ -41,6 +48,7 @@ from raylake.tables.routing import EngineChoice
 from raylake.tables.upkeep_requests import SetProperties
 
 MAX_STEP_ROWS: Final = 1_000_000
+WIDEN_LIMIT_BYTES: Final = 2**30
 SOURCE_CHANGED: Final = Trigger("source_changed")
 
 
@@ -62,11 +70,13 @@ class Definition:
         trigger: When it is brought up to date.
         feeds: A later table reads what changes in it.
         others: Further tables that it reads, ``layer.name``.
+        foreign: Addresses of the sources that other processes write: bronze, and others' tables.
         sides: The folder of the tables that its derivation keeps beside it.
         max_hold_s: How long versions of its sources are kept for it when it stands still.
         properties: Delta properties that a new table gets.
         places: Addresses of the lake's tables by name.
         engine: Who writes it.
+        widen_limit_bytes: A larger table is not rewritten where a column becomes wider.
         max_step_rows: A step ends with the version that reaches so many rows.
     """
 
@@ -84,11 +94,24 @@ class Definition:
     feeds: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)
     others: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     max_hold_s: float = DEFAULT_MAX_HOLD_S
     engine: EngineChoice = "auto"
+    widen_limit_bytes: int = WIDEN_LIMIT_BYTES
     max_step_rows: int = MAX_STEP_ROWS
     whole: str = ""
+
+    @property
+    def own_properties(self) -> dict[str, str]:
+        """The properties that a table of this definition has."""
+        found = {**self.properties, OWNER: self.pipeline, DEFINITION: self.digest}
+        return found | ({CHANGE_FEED: "true"} if self.feeds else {})
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The addresses of all tables that it follows."""
+        return (self.source_address, *(self.places[name] for name in self.others))
 
 
 class DerivedTable:
@@ -107,6 +130,9 @@ class DerivedTable:
         self._hold = Hold(definition.pipeline, definition.name, definition.max_hold_s, by.clock)
         self._rested: dict[str, int] = {}
         self._resting = Resting(definition.gate.rules, definition.aside, by.tables, by.clock)
+        self._mine = -1
+        self._ends: dict[str, int] = {}
+        self._fit = Fitting(definition.name, definition.widen_limit_bytes, by.tables)
 
     @property
     def name(self) -> str:
@@ -117,7 +143,8 @@ class DerivedTable:
         """Bring in what the source has brought; None where nothing is new, or the trigger waits.
 
         Args:
-            ending: See :meth:`raylake.layers.triggers.Trigger.due`.
+            ending: See :meth:`raylake.layers.triggers.Trigger.due`. What others write is followed
+                up to where it was when this was said first, or they could be followed for ever.
 
         Raises:
             OwnedByAnother, DefinitionChanged: The table at the address is not this one.
@@ -131,13 +158,20 @@ class DerivedTable:
         source_id = self._source_id()
         if source_id is None:
             return None
-        newest = {at: newest_version(at) for at in self._sources}
+        newest = {at: newest_version(at) for at in one.sources}
+        if ending:
+            self._ends = {at: newest[at] for at in one.foreign} | self._ends
         handle = self._opened() or self._created()
         after = self._after(handle, source_id)
         root = place(one.source_address)
         self._hold(root, source_id, after)
         span = source_changes.look_for(
-            root, one.source, after, table_id=source_id, limit_rows=one.max_step_rows
+            root,
+            one.source,
+            after,
+            table_id=source_id,
+            limit_rows=one.max_step_rows,
+            until=self._ends.get(one.source_address),
         )
         others = self._others(handle)
         if span is None and others.moved:
@@ -147,6 +181,9 @@ class DerivedTable:
             self._rested = newest if span is None or one.trigger.cron is None else {}
             return None
         schema = schema_at(root, span.last)
+        self._tell_others()
+        self._fit(one.derivation.table(schema).schema, (one.address, f"{one.sides}/{DELETES}"))
+        handle.update_incremental()
         changes = read_for(one.derivation, one.gate, span, schema)
         version, own = int(handle.version()), str(handle.metadata().id)
         replays = handle.transaction_version(replays_app(own)) or 0
@@ -190,7 +227,7 @@ class DerivedTable:
         if not isinstance(one.aside, SideTables):
             raise TypeError("a table that is being made anew is not made anew")
         done = refreshed(anew, one.aside, self._by, self._fill)
-        self._by.tables.execute(one.address, SetProperties(self.own_properties))
+        self._by.tables.execute(one.address, SetProperties(one.own_properties))
         self._handle = None
         return done
 
@@ -210,8 +247,7 @@ class DerivedTable:
             self._fired = Fired.of(last_said(place(self.definition.address)))
         watermark_ms = None
         if trigger.kind == "watermark":
-            snapshot = LogReader(str(source)).snapshot()
-            watermark_ms = source_changes.watermark_of(source, snapshot)
+            watermark_ms = source_changes.watermark_of(source, newest_version(str(source)))
         return trigger.due(
             self._fired,
             self._by.now_ms(),
@@ -242,12 +278,15 @@ class DerivedTable:
         """The newest version of the table; None where there is none yet."""
         if self._handle is not None:
             self._handle.update_incremental()
+            self._refuse_replaced(self._handle)
             return self._handle
         try:
             handle = opened(place(self.definition.address))
         except TableMissing:
             return None
         self._checked(dict(handle.metadata().configuration), anew=anew)
+        if not anew:
+            self._refuse_replaced(handle)
         # What an earlier process committed and did not follow up.
         one = self.definition
         aside = side_target(one.name, one.address, str(handle.metadata().id))
@@ -256,6 +295,11 @@ class DerivedTable:
             one.gate.past = one.aside.past(aside)
         self._handle = handle
         return handle
+
+    def _refuse_replaced(self, handle: DeltaTable) -> None:
+        if handle.version() != self._mine:
+            refuse_replaced(self.name, place(self.definition.address), int(handle.version()))
+        self._mine = handle.version()
 
     def _checked(self, configuration: Mapping[str, str], *, anew: bool) -> None:
         one = self.definition
@@ -271,7 +315,7 @@ class DerivedTable:
         root = place(one.source_address)
         self._tell_others()
         wanted = one.derivation.table(schema_at(root, newest_version(one.source_address)))
-        properties = {**wanted.properties, **self.own_properties}
+        properties = {**wanted.properties, **one.own_properties}
         request = Create(
             wanted.schema,
             wanted.partition_by,
@@ -287,20 +331,15 @@ class DerivedTable:
             raise NotOurTable(f"{one.address}: the table was made and is not there")
         return handle
 
-    @property
-    def own_properties(self) -> dict[str, str]:
-        """The properties that a table of this definition has."""
-        one = self.definition
-        found = {**one.properties, OWNER: one.pipeline, DEFINITION: one.digest}
-        return found | ({CHANGE_FEED: "true"} if one.feeds else {})
-
     def _others(self, handle: DeltaTable) -> OtherSources:
         one = self.definition
         found = {}
         for name in one.others:
-            snapshot = LogReader(one.places[name]).snapshot()
-            own = snapshot.metadata.id
-            found[name] = (own, snapshot.version, _processed(handle, own))
+            address = one.places[name]
+            own = table_id(place(address))
+            seen = _processed(handle, own)
+            end = self._ends.get(address, newest_version(address))
+            found[name] = (own, max(end, seen), seen)
         return OtherSources(found)
 
     def _tell_others(self) -> None:
@@ -310,11 +349,6 @@ class DerivedTable:
             one.derivation.others(
                 {name: schema_at(at, newest_version(str(at))) for name, at in places.items()}
             )
-
-    @property
-    def _sources(self) -> tuple[str, ...]:
-        one = self.definition
-        return (one.source_address, *(one.places[name] for name in one.others))
 
     def _rests(self) -> bool:
         """Whether no source has gone on since there was nothing to do; a file is asked for each."""

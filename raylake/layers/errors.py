@@ -32,6 +32,15 @@ class DefinitionChanged(TransformRefused):
     code = "definition_changed"
 
 
+class TargetReplaced(TransformRefused):
+    """Somebody else put other rows in the place of a table's: it no longer is what it says it is.
+
+    The context's ``version`` and ``operation`` name the commit.
+    """
+
+    code = "target_replaced"
+
+
 class OwnedByAnother(TransformRefused):
     """The table at the address belongs to another pipeline."""
 

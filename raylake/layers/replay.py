@@ -23,7 +23,7 @@ import pyarrow as pa
 from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.tables_there import is_table
 from raylake.layers.aggregates import Aggregates
-from raylake.layers.asked_of_logs import OtherSources, table_id
+from raylake.layers.asked_of_logs import OtherSources
 from raylake.layers.derived import (
     SOURCE_VERSION,
     Derivation,
@@ -40,6 +40,7 @@ from raylake.layers.ownership import refuse_changed, refuse_others
 from raylake.layers.row_wise import derivation_of
 from raylake.layers.step import By, judged, reasons_of, step
 from raylake.layers.step_look import StepLook, Target
+from raylake.layers.table_ids import table_id
 from raylake.quality.quarantine import Taken, source_rows
 from raylake.quality.replaying import Chosen, columns_of, still_there
 from raylake.storage.place import place

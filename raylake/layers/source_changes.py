@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from raylake.config.findings import did_you_mean
 from raylake.delta import log_files
-from raylake.delta.log_reader import LogReader, LogSnapshot
+from raylake.delta.log_reader import LogReader
 from raylake.errors import LogDamaged
+from raylake.layers import table_ids
 from raylake.layers.derived import NEVER, SOURCE_VERSION, SourceRows, Span
 from raylake.layers.errors import SourceGap, SourceReplaced
 from raylake.layers.sandbox import Limits, Sandbox
@@ -46,6 +47,7 @@ def look_for(
     table_id: str | None = None,
     limit_rows: int | None = None,
     limit_versions: int | None = None,
+    until: int | None = None,
 ) -> Span | None:
     """The next versions to process; None when there is nothing new.
 
@@ -61,6 +63,7 @@ def look_for(
             log's statistics; it has at least one version. The whole table, which the first step
             takes, is cut so where its older versions are there and rows were only added.
         limit_versions: So many versions at most.
+        until: No version after this one; None: up to the newest.
 
     Raises:
         SourceGap: The log no longer has a version that is needed.
@@ -72,14 +75,17 @@ def look_for(
     latest = versions.latest
     if after == latest:
         return None
-    found = _table_id(root, latest)
+    found = table_ids.table_id(root)
     if after != NEVER and table_id is not None and found != table_id:
         raise _replaced(root, source, after, latest, "another table lies there")
     if after > latest:
         raise _replaced(root, source, after, latest, "commits were taken away")
+    end = latest if until is None else min(until, latest)
     if after == NEVER:
-        return Span(source, str(root), found, NEVER, _first_cut(root, versions, limit_rows))
-    last = _last(root, source, versions, after, (limit_rows, limit_versions))
+        return Span(source, str(root), found, NEVER, _first_cut(root, versions, limit_rows, end))
+    if limit_versions is not None:
+        end = min(end, after + max(1, limit_versions))
+    last = _last(root, source, versions, (after, end), limit_rows)
     return None if last is None else Span(source, str(root), found, after, last)
 
 
@@ -124,16 +130,16 @@ def read(span: Span, columns: Sequence[str] | None = None) -> SourceRows:
             path=span.address,
         ) from error
     wanted = [*names, SOURCE_VERSION]
-    return SourceRows(span, came.select(wanted), left.select(wanted), watermark_of(root, snapshot))
+    return SourceRows(span, came.select(wanted), left.select(wanted), watermark_of(root, span.last))
 
 
-def watermark_of(root: Place, snapshot: LogSnapshot) -> int | None:
+def watermark_of(root: Place, version: int) -> int | None:
     """A table's watermark at a version, ms since the epoch; None: it has none.
 
     It is in the newest commit that says one: of ingestion, or of a derived table.
     """
-    for version in range(snapshot.version, max(-1, snapshot.version - _LOOK_BACK), -1):
-        actions = log_files.read_commit(root, version)
+    for one in range(version, max(-1, version - _LOOK_BACK), -1):
+        actions = log_files.read_commit(root, one)
         if actions is None:
             return None
         ours = log_files.our_metadata(actions) or {}
@@ -246,22 +252,15 @@ def _stamped(rows: pa.Table, schema: pa.Schema, version: int) -> pa.Table:
     return pa.table([*rows.columns, stamp], schema=schema)
 
 
-def _table_id(root: Place, version: int) -> str:
-    return LogReader(str(root)).snapshot(version).metadata.id
-
-
 def _last(
     root: Place,
     source: str,
     versions: Versions,
-    after: int,
-    limits: tuple[int | None, int | None],
+    between: tuple[int, int],
+    limit_rows: int | None,
 ) -> int | None:
-    """The last version of the span after one; None when nothing is new."""
-    limit_rows, limit_versions = limits
-    end = versions.latest
-    if limit_versions is not None:
-        end = min(end, after + max(1, limit_versions))
+    """The last version of the span after one, up to another; None when nothing is new."""
+    after, end = between
     rows, found = 0, False
     for version in range(after + 1, end + 1):
         actions = log_files.read_commit(root, version)
@@ -276,9 +275,8 @@ def _last(
     return end if found or end - after >= IDLE_VERSIONS else None
 
 
-def _first_cut(root: Place, versions: Versions, limit_rows: int | None) -> int:
-    """The version that the first step takes whole."""
-    latest = versions.latest
+def _first_cut(root: Place, versions: Versions, limit_rows: int | None, latest: int) -> int:
+    """The version that the first step takes whole, ``latest`` at most."""
     if limit_rows is None or versions.with_commits()[0] != 0:
         return latest
     rows, cut = 0, latest

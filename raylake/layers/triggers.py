@@ -21,6 +21,8 @@ from raylake.layers.query import parse_query
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
+AHEAD_MS: Final = HOUR_MS
+"""So far a step may lie after now, by clocks that differ, and is still taken for true."""
 AT: Final = "at_ms"
 WATERMARK: Final = "watermark_ms"
 _UNITS_MS: Final[Mapping[str, int]] = {
@@ -122,11 +124,14 @@ class Trigger:
     def next_ms(self, state: Fired, now_ms: int) -> int | None:
         """When a schedule's next step is planned, at or before now if it is due; None: unplanned.
 
-        A table without a step is due at once: there is nothing of it to read yet.
+        A table without a step is due at once: there is nothing of it to read yet. So is one whose
+        last step was made by a clock that was ahead: it would wait until that time comes.
         """
         if self.cron is None:
             return None
-        return now_ms if state.at_ms is None else self.cron.next_after(state.at_ms)
+        if state.at_ms is None or state.at_ms > now_ms + AHEAD_MS:
+            return now_ms
+        return self.cron.next_after(state.at_ms)
 
     def next_text(self, state: Fired, now_ms: int) -> str:
         """What the next step waits for, for people; ISO 8601 where it is a moment."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.harness.cluster import ROOT, LiveCluster
@@ -49,6 +50,25 @@ class Job:
     def said(self) -> str:
         """What it printed."""
         return self.log.read_text()
+
+
+def pids_of(lake: Path, process: str) -> list[int]:
+    """The live actors of a lake's runs: ``supervisor``, ``consumer``, ``transformer`` …
+
+    Found by the log file that they hold open, so that no other test's are touched.
+    """
+    folder = str(lake / "_raylake" / "logs")
+    found = []
+    for one in psutil.process_iter(["name"]):
+        if "ray::" not in (one.info["name"] or ""):
+            continue
+        try:
+            opened = [f.path for f in one.open_files()]
+        except psutil.Error:
+            continue
+        if any(p.startswith(folder) and Path(p).name.startswith(process) for p in opened):
+            found.append(one.pid)
+    return sorted(found)
 
 
 def start_job(

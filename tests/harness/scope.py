@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
@@ -28,7 +27,7 @@ from tests.harness import producing
 from tests.harness.broker import LiveBroker
 from tests.harness.chaos_report import Tally
 from tests.harness.cluster import LiveCluster
-from tests.harness.jobs import EXIT_TIMEOUT_S, Job, start_job
+from tests.harness.jobs import EXIT_TIMEOUT_S, Job, pids_of, start_job
 from tests.harness.waiting import until
 
 SCHEMA = {"id": "long", "at": "timestamp", "note": "string"}
@@ -212,22 +211,8 @@ class Scope:
         return found
 
     def pids(self, process: str) -> list[int]:
-        """The live processes of this pipeline: ``supervisor``, ``consumer``, ``owner`` …
-
-        Found by the log file that they hold open, so that no other test's are touched.
-        """
-        folder = str(self.lake / "_raylake" / "logs")
-        found = []
-        for one in psutil.process_iter(["name"]):
-            if "ray::" not in (one.info["name"] or ""):
-                continue
-            try:
-                opened = [f.path for f in one.open_files()]
-            except psutil.Error:
-                continue
-            if any(p.startswith(folder) and Path(p).name.startswith(process) for p in opened):
-                found.append(one.pid)
-        return sorted(found)
+        """The live processes of this pipeline: ``supervisor``, ``consumer``, ``owner`` …"""
+        return pids_of(self.lake, process)
 
     def breakers(self) -> dict[str, str]:
         """The breakers that the status document shows, by name, with their states."""

@@ -12,6 +12,9 @@ from deltalake import DeltaTable
 
 from raylake import faults
 from raylake.layers.errors import DefinitionChanged, OwnedByAnother
+from raylake.tables.requests import Write
+from raylake.tables.results import OperationResult
+from raylake.tables.service import DirectTables
 from tests.integration.transform.small_lake import SmallLake
 
 POINTS = (
@@ -135,3 +138,38 @@ def test_a_rule_that_aborts_stops_its_table_alone_and_changes_nothing(tmp_path: 
     assert states["silver.orders"] == states["gold.daily_sales"] == "up_to_date"
     assert not lake.table("gold.daily_sales").equals(daily)
     lake.check()
+
+
+class Meanwhile(DirectTables):
+    """Each write of a derived table is followed by a version of bronze."""
+
+    def __init__(self, lake: SmallLake, at_most: int) -> None:
+        super().__init__()
+        self.lake, self.left = lake, at_most
+
+    def execute(self, table: str, operation: Write, **more: Any) -> OperationResult:
+        done = super().execute(table, operation, **more)
+        if self.left:
+            self.left -= 1
+            self.lake.feed(5)
+        return done
+
+
+@pytest.mark.spec("D1", "A3")
+@pytest.mark.parametrize("refresh", [(), ("silver.orders",)])
+def test_what_is_there_is_brought_in_once_though_its_source_goes_on(
+    tmp_path: Path, refresh: tuple[str, ...]
+) -> None:
+    lake = SmallLake(tmp_path)
+    lake.feed(40)
+    if refresh:
+        lake.run()
+    lake.feed(40)
+    version = DeltaTable(str(lake.lake / "bronze" / "orders")).version()
+    by = Meanwhile(lake, 40)
+    assert lake.run(refresh=refresh, by=by).failure is None
+    assert by.left > 0
+    found = lake.processed("silver.orders")
+    assert found == version or (refresh and found > version)
+    assert lake.run().failure is None
+    lake.check(refreshed=bool(refresh))

@@ -67,7 +67,9 @@ def tombstone(offset: int) -> dict[str, Any]:
 
 @pytest.mark.spec("D1", "A5")
 @pytest.mark.parametrize("seed", range(6))
-def test_inserts_updates_and_deletes_in_any_order(tmp_path: Path, seed: int) -> None:
+def test_failure_26_inserts_updates_and_deletes_in_any_order_and_twice(
+    tmp_path: Path, seed: int
+) -> None:
     chance = random.Random(seed)
     arriving = [*HISTORY, tombstone(90)]
     if seed:
