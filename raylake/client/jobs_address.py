@@ -58,11 +58,15 @@ def refuse_credentials(address: str) -> None:
 
 @contextmanager
 def set_for(address: str) -> Iterator[None]:
-    """Ray's variables for this address, and as they were afterwards."""
-    wanted = {ADDRESS_ENV: address, WHOLE_FOLDER_ENV: "1"}
+    """Ray's variables for this address, and as they were afterwards.
+
+    ``RAY_ADDRESS`` itself counts for whatever else this process does with Ray.
+    """
+    wanted = {ADDRESS_ENV: address, WHOLE_FOLDER_ENV: "1", "RAY_ADDRESS": address}
     with _variables:
         before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)
+        prepare_ray()
         try:
             yield
         finally:

@@ -12,7 +12,6 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
-from raylake.client.environment import prepare_ray
 from raylake.client.jobs_address import job_headers, refuse_credentials, set_for
 from raylake.client.runs import RunStatus, run_status
 from raylake.client.submission import (
@@ -99,10 +98,6 @@ class JobsApi:
     def __init__(self, address: str) -> None:
         refuse_credentials(address)
         self.address = address
-        environment = {**os.environ, "RAY_ADDRESS": address}
-        prepare_ray(environment)
-        del environment["RAY_ADDRESS"]
-        os.environ.update(environment)
         with set_for(address), self._reaching():
             from ray.job_submission import JobSubmissionClient
 

@@ -1,49 +1,24 @@
-"""Lakes whose runs are submitted: to this machine, to a cluster with a token, to several nodes."""
+"""Lakes whose runs are submitted: to this machine, and to a cluster with a token."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 import raylake
 from raylake.client.run import Run
 from raylake.errors import RayLakeError
 from tests.harness.broker import LiveBroker
-from tests.harness.cluster import ROOT
-from tests.harness.jobs_cluster import JobsCluster, free_ports
+from tests.harness.jobs_cluster import JobsCluster
 
 GOOD = 300
 POISON = 3
 TOTAL = GOOD + POISON
-
-_SEVERAL_NODES = """
-import json, sys, time
-from ray.cluster_utils import Cluster
-port, agent, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-cluster = Cluster(
-    initialize_head=True,
-    head_node_args={
-        "num_cpus": 4, "include_dashboard": True, "dashboard_host": "127.0.0.1",
-        "dashboard_port": port, "dashboard_agent_listen_port": agent, "temp_dir": folder,
-        "object_store_memory": 80_000_000,
-    },
-)
-cluster.add_node(num_cpus=4, object_store_memory=80_000_000)
-print(json.dumps({"address": cluster.address}), flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
 
 
 @dataclass
@@ -55,55 +30,16 @@ class Target:
     token: str | None
 
 
-@pytest.fixture(scope="session")
-def several_nodes() -> Iterator[Target]:
-    """Two nodes by ``ray.cluster_utils``, with the Jobs API and a token."""
-    dashboard, agent = free_ports(2)
-    token = secrets.token_hex(32)
-    folder = tempfile.mkdtemp(prefix="rn-")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": token,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_prestart_worker_first_driver": "0",
-        "RAY_worker_niceness": "0",
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    with (Path(folder) / "head.log").open("wb") as log:
-        head = subprocess.Popen(
-            [sys.executable, "-c", _SEVERAL_NODES, str(dashboard), str(agent), folder],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-    assert head.stdout is not None
-    line = head.stdout.readline()
-    assert line, (Path(folder) / "head.log").read_text()[-3000:]
-    assert json.loads(line)["address"]
-    yield Target("several nodes", f"http://127.0.0.1:{dashboard}", token)
-    family = psutil.Process(head.pid).children(recursive=True)
-    head.communicate()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    for one in alive:
-        one.kill()
-
-
-@pytest.fixture(params=["process", "token cluster", "several nodes"])
+@pytest.fixture(params=["process", "token cluster"])
 def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Target:
     """Each place in turn; this process knows the token."""
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
     if request.param == "process":
         made = Target("process", None, None)
-    elif request.param == "token cluster":
+    else:
         cluster: JobsCluster = request.getfixturevalue("jobs_cluster")
         made = Target(request.param, cluster.url, cluster.live.token)
-    else:
-        made = request.getfixturevalue("several_nodes")
     if made.token is not None:
         monkeypatch.setenv("RAY_AUTH_TOKEN", made.token)
         monkeypatch.setenv("RAY_AUTH_MODE", "token")
