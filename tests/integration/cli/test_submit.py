@@ -78,7 +78,7 @@ def test_the_printed_line_works_as_printed(
     dry = shell(*command)
     assert dry.code == 0, dry.err
     assert cluster.live.token not in dry.out
-    assert "working_dir" not in asked(cluster, "/api/jobs/"), "a dry run submitted something"
+    assert '"printed"' not in asked(cluster, "/api/jobs/"), "a dry run submitted something"
     bin_folder = Path(sys.executable).parent
     typed = subprocess.run(
         ["bash", "-c", dry.out],
@@ -92,6 +92,7 @@ def test_the_printed_line_works_as_printed(
     assert typed.returncode == 0, typed.stdout + typed.stderr
     done = until(lambda: _ended(job_of(shell, "clicks.yaml", cluster)), "the job has ended")
     assert done["state"] == "SUCCEEDED", done
+    assert '"printed"' in asked(cluster, "/api/jobs/"), "this shows nothing"
     assert shell.status("printed")["job"]["submission_id"] == done["submission_id"]
     account = shell("verify", "clicks.yaml", "-o", "json")
     assert account.code == 0, account.out
