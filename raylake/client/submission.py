@@ -155,11 +155,11 @@ class Submission:
 
     def metadata(self) -> dict[str, str]:
         """What Ray shows of the job beside its command line."""
-        return {
+        told = {RUN_KEY: self.run_id} if self.run_id else {}
+        return told | {
             PIPELINE_KEY: self.loaded.config.pipeline,
             JOB_KEY: self.kind,
             LAKE_KEY: normalise_table_address(self.loaded.config.lake).rstrip("/"),
-            RUN_KEY: self.run_id,
             "raylake.version": __version__,
             CONFIG_KEY: self.loaded.sha256,
         }
