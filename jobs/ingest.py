@@ -21,10 +21,12 @@ import ray
 
 from actors.calls import SILENT_ENV, find, result, supervisor_name
 from actors.process import ActorProcess
+from jobs.again import Again
 from jobs.beside import Beside
-from jobs.running import Signals, end, failed, job_of, parser_of
-from raylake.cli.files import overrides_of
-from raylake.client.cluster import ClusterHandle, connect, session_dir
+from jobs.fitting import check_cluster, refuse_other_client
+from jobs.running import Signals, end, job_of, parser_of
+from raylake.client.cluster import connect, session_dir
+from raylake.client.overrides import overrides_of
 from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, Pipeline, load
@@ -53,43 +55,47 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns the exit code of DESIGN §10."""
     options = _options(arguments)
     signals = Signals()
+    again = Again(options.restarts, signals)
     loaded: Loaded | None = None
+    run: RunPlan | None = None
     try:
+        refuse_other_client(os.environ)
         loaded = load(options.config, overrides=overrides_of(options.set))
         use_stores(loaded.config.stores)
-        require_stores(written_addresses(loaded.config))
         run = RunPlan(
             loaded.config,
             loaded.sha256,
             str(loaded.path),
-            options.run_id or new_run_id(),
+            again.run_id or options.run_id or new_run_id(),
             options.available_now or loaded.config.ingest.trigger == "available_now",
-            options.take_over,
+            options.take_over and again.run_id is None,
             {name: os.environ[name] for name in INHERITED if name in os.environ},
         )
+        require_stores(written_addresses(loaded.config))
         refuse_other_versions()
-        if not run.take_over:
+        if not run.take_over and again.run_id is None:
             # An owner that was quiet for long could be taken over though its run lives.
             refuse_second_run(run.status_file, run.config.pipeline, SystemClock())
         # Importing all that actors are made of takes as long as Ray's start does.
         threading.Thread(target=import_module, args=("actors.supervisor",), daemon=True).start()
         cluster = connect(num_cpus=_cpus(loaded.config), session_dir=session_dir())
         signals.install()
+        check_cluster(loaded.config, consumers(loaded.config))
+        job = {**job_of(cluster), "restarts": again.restarts.to_dict()}
         with Beside(run, signals) as beside:
-            outcome = _run(run, cluster, signals, beside)
+            outcome = _run(run, job, signals, beside)
             transformed = beside.ended(in_time=outcome.error is None)
     except RayLakeError as error:
-        return failed(error, loaded)
+        return again.after(error, run, loaded)
     failure = outcome.error or transformed
     if failure is not None:
-        return failed(failure, loaded)
+        return again.after(failure, run, loaded)
     ray.shutdown()
     cluster.forget()
     return EXIT_DONE
 
 
-def _run(run: RunPlan, cluster: ClusterHandle, signals: Signals, beside: Beside) -> Outcome:
-    job = job_of(cluster)
+def _run(run: RunPlan, job: dict[str, Any], signals: Signals, beside: Beside) -> Outcome:
     lost_at: list[float] = []
     while True:
         try:
@@ -171,6 +177,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = parser_of("ingest", __doc__)
     parser.add_argument("--available-now", action="store_true", help="stop when caught up")
     parser.add_argument("--take-over", action="store_true", help="do not wait for an old owner")
+    parser.add_argument(
+        "--restarts", type=int, default=0, help="so often again after failures that may pass"
+    )
     return parser.parse_args(arguments)
 
 

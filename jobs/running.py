@@ -38,8 +38,11 @@ class Signals:
 
     def install(self) -> None:
         """Take the signals; again after Ray was started, which takes SIGTERM for itself."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
             signal.signal(number, self._on)
+        # They wait while a job is started again.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
     def _on(self, _number: int, _frame: FrameType | None) -> None:
         self.asked += 1

@@ -11,11 +11,12 @@ import os
 
 import ray
 
+from jobs.fitting import check_cluster, refuse_other_client
 from jobs.ingest import INHERITED
 from jobs.running import Signals, end, failed, parser_of
 from jobs.transformers import WAIT_S, Transformers
-from raylake.cli.files import overrides_of
 from raylake.client.cluster import connect, session_dir
+from raylake.client.overrides import overrides_of
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, load
 from raylake.config.addresses import written_addresses
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     signals = Signals()
     loaded: Loaded | None = None
     try:
+        refuse_other_client(os.environ)
         loaded = load(options.config, overrides=overrides_of(options.set))
         use_stores(loaded.config.stores)
         require_stores(written_addresses(loaded.config))
@@ -48,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         cluster = connect(num_cpus=os.cpu_count() or 1, session_dir=session_dir())
         signals.install()
+        check_cluster(loaded.config, 0)
         outcome = _watch(Transformers(plan), signals, loaded.config.ingest.drain_timeout_s)
     except RayLakeError as error:
         return failed(error, loaded)

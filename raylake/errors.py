@@ -74,6 +74,12 @@ class ConfigError(Terminal):
     exit_code = 2
 
 
+class WrongVersion(ConfigError):
+    """Client and cluster are of versions that do not fit together."""
+
+    code = "wrong_version"
+
+
 class AccessDenied(Terminal):
     """A cluster does not let us in, or not do this: certificates, credentials or rights."""
 

@@ -16,6 +16,7 @@ from tests.harness.spec_report import known_rows
 pytest_plugins = [
     "tests.harness.broker",
     "tests.harness.cluster",
+    "tests.harness.jobs_cluster",
     "tests.harness.chaos_report",
     "tests.harness.scope",
     "tests.harness.spark",

@@ -20,8 +20,8 @@ from raylake.cli.output import (
     printable,
     stdout,
 )
-from raylake.cli.views import moment
 from raylake.client.orders import ORDER_TIMEOUT_S, breakers_of, give_order
+from raylake.client.run_view import moment
 from raylake.client.runs import run_status
 from raylake.clock import SystemClock
 from raylake.errors import ConfigError

@@ -8,54 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from raylake.client.overrides import overrides_of
 from raylake.config import Loaded, load
 from raylake.config.addresses import normalise_table_address, status_path
 from raylake.config.bronze import FromOffsets
-from raylake.config.findings import Invalid, dotted
-from raylake.config.secrets import SecretRef
-from raylake.errors import ConfigError, RayLakeError
+from raylake.config.findings import dotted
+from raylake.errors import RayLakeError
 from raylake.storage.access import use_stores
 from raylake.storage.place import Place, place
-
-_SECRET_KEY = re.compile(r"password|passphrase|passwd|secret|token|credential", re.IGNORECASE)
 
 _OF_DERIVED = (
     *("transform_refused", "unknown_source", "cycle", "definition_changed"),
     *("owned_by_another", "source_gap", "source_replaced", "quality_abort"),
 )
-
-
-def overrides_of(pairs: Sequence[str] | None) -> dict[str, str]:
-    """``--set KEY=VALUE`` as a mapping.
-
-    Raises:
-        ConfigError: An entry has no ``=``, or is a secret: arguments can be seen by everybody.
-    """
-    for pair in pairs or ():
-        if "=" not in pair:
-            raise ConfigError(
-                f"--set {pair}: no value", hint="write --set kafka.bootstrap=localhost:9092"
-            )
-        key, _, value = pair.partition("=")
-        if _is_secret(key, value):
-            raise ConfigError(
-                f"--set {key}: a secret must not be an argument, everybody on this machine sees it",
-                hint="write a reference, env:NAME or file:/path, or set the key in the file",
-            )
-    return dict(pair.split("=", 1) for pair in pairs or ())
-
-
-def _is_secret(key: str, value: str) -> bool:
-    segments = re.sub(r"\[?\b\d+\]?$", "", key).rstrip(".").split(".")
-    if segments[0] == "kafka" and value.startswith(("{", "[")):
-        return _SECRET_KEY.search(value) is not None
-    if not _SECRET_KEY.search(segments[-1]):
-        return False
-    try:
-        SecretRef.parse(value)
-    except Invalid:
-        return True
-    return False
 
 
 def load_file(path: Path, pairs: Sequence[str] | None = None) -> Loaded:

@@ -21,8 +21,9 @@ from raylake.cli.output import (
     stdout,
 )
 from raylake.cli.views import consumers, span, tables_table, troubles
+from raylake.client.jobs_address import cluster_address
+from raylake.client.jobs_api import JobsApi
 from raylake.client.runs import STALE_S, RunStatus, run_status
-from raylake.client.submission import JobsApi, cluster_address
 from raylake.clock import SystemClock
 
 WATCH_S = 1.0

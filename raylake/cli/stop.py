@@ -19,8 +19,9 @@ from raylake.cli.output import (
 )
 from raylake.cli.status import headline
 from raylake.cli.views import committed_last
+from raylake.client.jobs_address import cluster_address
+from raylake.client.jobs_api import JobsApi, stop_submitted
 from raylake.client.runs import stop_run
-from raylake.client.submission import JobsApi, cluster_address, stop_submitted
 from raylake.clock import SystemClock
 
 MARGIN_S = 15.0

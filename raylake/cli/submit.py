@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raylake.cli.files import load_file, status_file
+from raylake.cli.files import load_file
 from raylake.cli.options import taking
 from raylake.cli.output import (
     FileArgument,
@@ -19,9 +19,12 @@ from raylake.cli.output import (
     print_json,
     stdout,
 )
+from raylake.client.jobs_address import cluster_address
+from raylake.client.jobs_api import JobsApi
 from raylake.client.kuberay import IMAGE, as_yaml, manifests
-from raylake.client.runs import refuse_second_run
-from raylake.client.submission import JobsApi, Submission, cluster_address
+from raylake.client.runs import refuse_process
+from raylake.client.submission import RESTARTS, Submission
+from raylake.client.submitting import Asked, on_cluster
 from raylake.clock import SystemClock
 from raylake.errors import ConfigError
 from raylake.ingest.plan import new_run_id
@@ -48,9 +51,15 @@ class SubmitOptions:
     available_now: Annotated[
         bool, typer.Option("--available-now", help="Stop at the ends seen at the start.")
     ] = False
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Drain the run that is there first.")
+    ] = False
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Do not wait for an owner that may be alive.")
     ] = False
+    restarts: Annotated[
+        int, typer.Option(min=0, help="So often again after failures that may pass.")
+    ] = RESTARTS
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plain `ray job submit` line.")
     ] = False
@@ -74,6 +83,9 @@ class SubmitOptions:
 def submit(asked: SubmitOptions) -> None:
     """Run a pipeline as a Ray job; returns as soon as the cluster has it.
 
+    One that runs there already is left alone, and named. When the file has changed since, says what
+    differs and what each difference takes.
+
     Ray's own RAY_ADDRESS and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) count. RayLake
     is installed on the cluster's nodes, in the image.
     """
@@ -87,25 +99,41 @@ def submit(asked: SubmitOptions) -> None:
         asked.take_over,
         tuple(asked.set_ or ()),
         os.environ,
+        restarts=asked.restarts,
     )
     if for_kubernetes:
         _print_manifests(one, asked)
         return
     output = Output(asked.output.value)
     if asked.dry_run:
-        _tell(one, {"line": one.line()}, output, one.line())
+        ids = {"run_id": one.run_id, "submission_id": one.submission_id}
+        _tell(one, {**ids, "line": one.line()}, output, one.line())
         return
+    _submit(one, asked, output)
+
+
+def _submit(one: Submission, asked: SubmitOptions, output: Output) -> None:
+    wanted = Asked(
+        one.loaded,
+        asked.available_now,
+        asked.take_over,
+        asked.replace,
+        one.overrides,
+        restarts=asked.restarts,
+    )
     if not asked.take_over:
-        refuse_second_run(status_file(loaded), loaded.config.pipeline, SystemClock())
-    jobs = JobsApi(one.address)
-    submitted = jobs.submit(one)
+        refuse_process(wanted.status, wanted.pipeline, SystemClock())
+    begun = on_cluster(wanted, JobsApi(one.address))
+    run = begun.run
     at = f"{asked.file} --address {one.address}"
     text = (
-        f"submitted: {submitted}\n"
+        f"{'runs already' if begun.attached else 'submitted'}: {run.submission_id}\n"
         f"raylake status {asked.file}; raylake stop {at}; raylake logs {asked.file}\n"
-        f"what the job itself prints: ray job logs {submitted}"
+        f"what the job itself prints: ray job logs {run.submission_id}"
     )
-    _tell(one, {"state": "SUBMITTED"}, output, text)
+    state = "ATTACHED" if begun.attached else "SUBMITTED"
+    ids = {"run_id": run.run_id, "submission_id": run.submission_id}
+    _tell(one, {**ids, "state": state}, output, text)
 
 
 def _print_manifests(one: Submission, asked: SubmitOptions) -> None:
@@ -121,12 +149,4 @@ def _tell(one: Submission, found: dict[str, Any], output: Output, text: str) -> 
     if output is Output.text:
         stdout().print(text, soft_wrap=True)
         return
-    print_json(
-        {
-            "pipeline": one.loaded.config.pipeline,
-            "run_id": one.run_id,
-            "submission_id": one.submission_id,
-            "address": one.address,
-            **found,
-        }
-    )
+    print_json({"pipeline": one.loaded.config.pipeline, "address": one.address, **found})

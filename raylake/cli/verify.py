@@ -19,12 +19,11 @@ from raylake.cli.output import (
     printable,
     stdout,
 )
-from raylake.client.tables import pipeline_tables
-from raylake.config import Loaded, dead_letter_path
-from raylake.delta.verify import PipelineReport, VerifyOptions, VerifyReport, verify_pipeline
+from raylake.client.verifying import report_of
+from raylake.config import Loaded
+from raylake.delta.verify import PipelineReport, VerifyReport
 from raylake.errors import VerifyDifference
 from raylake.ingest.unit import partition_names
-from raylake.kafka.client import Cluster
 
 app = typer.Typer(add_completion=False)
 
@@ -69,14 +68,8 @@ def account(loaded: Loaded, level: str) -> PipelineReport:
         ConfigError: The pipeline has no table yet.
         DependencyUnreachable: No broker answers; the message names the file's line.
     """
-    config = loaded.config
-    kafka = config.kafka
-    tables = pipeline_tables(config)
-    letters = dead_letter_path(config)
-    with Cluster(kafka.bootstrap, kafka.security, kafka.connect_timeout_s) as cluster:
-        options = VerifyOptions(level, cluster if level in ("broker", "all") else None)
-        with placed(loaded):
-            return verify_pipeline(tables, letters, config.pipeline, options)
+    with placed(loaded):
+        return report_of(loaded.config, level)
 
 
 def show(report: PipelineReport, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,26 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raylake.cli.output import printable
-
-COUNTS = ("rows", "dead", "absent", "lost", "dropped")
-
-
-def totals(document: Mapping[str, Any]) -> dict[str, int]:
-    """The sums over all tables, with ``commits`` and ``lag`` (offsets; of one table each)."""
-    tables = list(document.get("tables", {}).values())
-    found = {name: sum(int(t.get("totals", {}).get(name, 0)) for t in tables) for name in COUNTS}
-    found["commits"] = sum(int(t.get("commits", 0)) for t in tables)
-    found["lag"] = sum(lag(t) for t in tables)
-    return found
-
-
-def lag(table: Mapping[str, Any]) -> int:
-    """Offsets between what is committed and the end of what is known, over the partitions."""
-    ends = [
-        (p.get("target") if p.get("end") is None else p.get("end"), p["next"])
-        for p in table.get("partitions", {}).values()
-    ]
-    return sum(max(0, int(end) - int(at)) for end, at in ends if end is not None)
+from raylake.client.run_view import lag, moment, totals
 
 
 def consumers(document: Mapping[str, Any]) -> str:
@@ -147,11 +127,6 @@ def committed_last(document: Mapping[str, Any]) -> list[str]:
         for source, end in table.get("partitions", {}).items():
             lines.append(f"  {printable(source)}: committed up to offset {end['next']:,}")
     return lines
-
-
-def moment(at_s: float) -> str:
-    """A time of day in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at_s))
 
 
 def span(seconds: float) -> str:

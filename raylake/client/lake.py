@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from raylake.client.cluster_tables import ClusterTables
 from raylake.client.held_rows import HELD_COLUMNS, HeldRows
+from raylake.client.lake_runs import LakeRuns
 from raylake.client.lake_table import Table
 from raylake.client.letters_of_lake import DeadLetters, dead_letters_of
 from raylake.client.quality import Line, found_in, histories
@@ -115,7 +116,7 @@ def table_at(address: str | Path) -> Table:
     return Table(Source(name, str(root), DirectTables()), readers)
 
 
-class Lake:
+class Lake(LakeRuns):
     """A lake: the tables that lie below one address. See :func:`connect`.
 
     Args:
@@ -139,8 +140,7 @@ class Lake:
         hot_bytes: int | None = None,
     ) -> None:
         also_use_stores(stores or {})
-        self.where = where
-        self._ray_address = address
+        super().__init__(where, address)
         self._pipeline = pipeline
         self._tables: TableService = tables or _service(address, pipeline)
         self._engine: EngineChoice = engine

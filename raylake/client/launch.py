@@ -32,6 +32,7 @@ class RunRequest:
         take_over: Do not wait for an old owner.
         overrides: ``KEY=VALUE``, above the file.
         address: A Ray cluster; None for ``RAY_ADDRESS``, or an embedded one.
+        restarts: How often it is started again after a failure that may pass.
     """
 
     file: Path
@@ -41,12 +42,14 @@ class RunRequest:
     take_over: bool = False
     overrides: tuple[str, ...] = ()
     address: str | None = None
+    restarts: int = 0
 
     def command(self) -> list[str]:
         """The job's command line."""
         flags = [f"--run-id={self.run_id}"]
         flags += ["--available-now"] if self.available_now else []
         flags += ["--take-over"] if self.take_over else []
+        flags += [f"--restarts={self.restarts}"] if self.restarts else []
         flags += [f"--set={pair}" for pair in self.overrides]
         return job_command("ingest", ["--config", str(self.file), *flags])
 

@@ -11,7 +11,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from raylake.client.checks import Check, failed
-from raylake.client.submission import JobsApi
+from raylake.client.jobs_api import JobsApi
 from raylake.errors import DependencyUnreachable, RayLakeError
 
 CONNECT_TIMEOUT_S = 3.0

@@ -110,6 +110,20 @@ def refuse_second_run(path: Place, pipeline: str, clock: Clock) -> None:
         )
 
 
+def refuse_process(path: Place, pipeline: str, clock: Clock) -> None:
+    """Refuse while a run of this pipeline that is no Ray job lives on this machine.
+
+    Raises:
+        AlreadyRunning: As :func:`refuse_second_run`.
+    """
+    try:
+        job = status_document(path).get("job") or {}
+    except RayLakeError:
+        return
+    if not job.get("submission_id"):
+        refuse_second_run(path, pipeline, clock)
+
+
 def stop_run(path: Place, timeout_s: float, clock: Clock) -> RunStatus:
     """Ask the run to drain and wait until it has ended.
 

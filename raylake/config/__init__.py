@@ -18,7 +18,7 @@ from raylake.config.bronze import (
     TopicPattern,
 )
 from raylake.config.kafka import Kafka, Security, parse_bootstrap
-from raylake.config.loader import Loaded, load, load_bytes
+from raylake.config.loader import Loaded, load, load_bytes, values_of
 from raylake.config.models import BreakerConfig, DeadLetters, Ingest, Pipeline, Retry
 from raylake.config.schema import json_schema
 from raylake.config.secrets import SecretRef
@@ -50,4 +50,5 @@ __all__ = [
     "parse_bootstrap",
     "status_path",
     "table_path",
+    "values_of",
 ]

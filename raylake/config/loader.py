@@ -56,12 +56,17 @@ class Loaded:
 
     def values(self) -> dict[str, Any]:
         """Every scalar (and empty list or mapping) by its dotted key; secrets as references."""
-        return dict(_leaves(self.config.model_dump(mode="json", by_alias=True), ()))
+        return values_of(self.config)
 
     def written(self) -> dict[str, str]:
         """Values as a file has them, each a text that the file accepts, by their dotted keys."""
         texts = {key: _plain(value) for key, value in self.values().items()}
         return {**texts, **written(self.config)}
+
+
+def values_of(config: Pipeline) -> dict[str, Any]:
+    """Every scalar (and empty list or mapping) by its dotted key; secrets as references."""
+    return dict(_leaves(config.model_dump(mode="json", by_alias=True), ()))
 
 
 def load(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raylake import __version__
+from raylake.config import values_of
 from raylake.ingest.plan import TablePlan
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.retry import add_up
@@ -28,7 +29,11 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         "version": __version__,
         "at": now_s,
         "state": loop.state,
-        "config": {"path": loop.run.config_path, "sha256": loop.run.config_sha256},
+        "config": {
+            "path": loop.run.config_path,
+            "sha256": loop.run.config_sha256,
+            "values": values_of(loop.run.config),
+        },
         "job": job,
         "available_now": loop.run.available_now,
         "tables": {name: _table(loop, name) for name in loop.tables.plans},
@@ -37,6 +42,8 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         "stopped": {str(s): e.to_dict() for s, e in sorted(loop.stopped.items())},
         "restarts": dict(loop.restarts),
         "errors": list(loop.troubles.errors),
+        "dead_letters": loop.run.dead_letters,
+        "ends_at": loop.topics.ends_at_s,
         "error": None if error is None else error.to_dict(),
         "retries": _retries(loop),
     }

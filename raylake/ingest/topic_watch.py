@@ -51,6 +51,7 @@ class TopicWatch:
         missing: Listed topics that do not exist any more, with the error.
         stable_ends: The last stable offsets when it looked last.
         high_ends: The high watermarks then; beyond the stable end while a transaction is open.
+        ends_at_s: When it asked for them, seconds since the epoch; None: not yet.
 
     Args:
         tables: The run's tables; they take what is new.
@@ -71,6 +72,7 @@ class TopicWatch:
         self.missing: dict[str, UnknownTopic] = {}
         self.stable_ends: dict[SourcePartition, int] = {}
         self.high_ends: dict[SourcePartition, int] = {}
+        self.ends_at_s: float | None = None
         self._tables = tables
         self._discovery = discovery
         self._ask = ask
@@ -95,10 +97,12 @@ class TopicWatch:
     def look_at_ends(self, there: Iterable[SourcePartition]) -> Walk:
         """Ask for the ends of those partitions of the tables that are there."""
         sources = sorted(self._tables.sources.intersection(there))
+        asked_at_s = self._clock.now()
         # In this order a partition that grows meanwhile does not look held back for long.
         high = yield partial(self._discovery.high_ends, sources)
         stable = yield partial(self._discovery.stable_ends, sources)
         self.high_ends, self.stable_ends = dict(high), dict(stable)
+        self.ends_at_s = asked_at_s
 
     def advance(self, note: Note) -> bool:
         """Take what was answered and ask what comes next; never waits for Kafka.

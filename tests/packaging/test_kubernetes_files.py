@@ -116,12 +116,12 @@ def test_the_job_is_what_submit_prints(
     printed = capsys.readouterr().out
     assert printed == (FOLDER / "clicks-rayjob.yaml").read_text(encoding="utf-8")
     spec = of_kind("RayJob")["spec"]
-    one = Submission(load(file, environ={}), "http://head:8265", "a-run", variables={})
-    words = [word for word in one.entrypoint() if word != "--run-id=a-run"]
+    one = Submission(load(file, environ={}), "http://head:8265", "", variables={})
+    words = one.entrypoint()
     assert [word.removeprefix("/etc/raylake/") for word in shlex.split(spec["entrypoint"])] == words
     assert spec["metadata"] == one.metadata()
     told = yaml.safe_load(spec["runtimeEnvYAML"])
-    assert told == {"env_vars": one.runtime_env()["env_vars"]}
+    assert told == {"env_vars": one.variables_there()}
     assert of_kind("ConfigMap")["data"] == {"clicks.yaml": file.read_text(encoding="utf-8")}
 
 

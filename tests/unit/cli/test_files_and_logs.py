@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from raylake.cli import dlq
-from raylake.cli.files import load_file, overrides_of, places
+from raylake.cli.files import load_file, places
 from raylake.cli.main import main
 from raylake.client.drafts import Sampled, render, table_names
+from raylake.client.overrides import overrides_of
 from raylake.client.run_logs import LogFilter, LogTail, run_folder
 from raylake.config import load_bytes
 from raylake.errors import ConfigError

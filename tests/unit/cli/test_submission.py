@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from raylake.client.submission import STOP_WAIT_ENV, Submission, cluster_address
+from raylake import __version__
+from raylake.client.jobs_address import cluster_address, job_headers
+from raylake.client.submission import CLIENT_VERSION_ENV, STOP_WAIT_ENV, Submission
 from raylake.config import load
 from raylake.errors import ConfigError
 
@@ -63,7 +65,7 @@ def test_the_printed_line_says_all_that_is_submitted(tmp_path: Path) -> None:
 
 def test_the_drain_time_reaches_ray_with_a_margin(tmp_path: Path) -> None:
     one = submission(tmp_path, "ingest: {drain_timeout: 90500ms}\n")
-    assert one.runtime_env()["env_vars"] == {STOP_WAIT_ENV: "106"}
+    assert one.runtime_env()["env_vars"] == {STOP_WAIT_ENV: "106", CLIENT_VERSION_ENV: __version__}
 
 
 def test_local_places_are_sent_as_they_are_here(
@@ -95,7 +97,7 @@ def test_variables_of_this_shell_count_there_too_and_no_others_go(tmp_path: Path
     one = submission(tmp_path, variables=environ)
     assert one.loaded.config.kafka.security is not None
     sent = one.runtime_env()["env_vars"]
-    assert {name: value for name, value in sent.items() if name != STOP_WAIT_ENV} == ours
+    assert {name: value for name, value in sent.items() if name.startswith("RAYLAKE__")} == ours
     assert secret not in one.line()
     assert secret not in repr(one.metadata())
 
@@ -136,3 +138,19 @@ def test_the_address_is_the_options_then_rays_own() -> None:
     with pytest.raises(ConfigError, match="credentials") as seen:
         cluster_address("http://me:planted@head:8265", {})
     assert "planted" not in str(seen.value)
+
+
+def test_requests_carry_the_token_by_rays_own_order(tmp_path: Path) -> None:
+    def sent(**environ: str) -> dict[str, str]:
+        return job_headers(environ, tmp_path)
+
+    assert sent() == {}
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("kept\n")
+    (tmp_path / "named").write_text("named\n")
+    assert sent() == {"Authorization": "Bearer kept"}
+    assert sent(RAY_AUTH_TOKEN_PATH=str(tmp_path / "named")) == {"Authorization": "Bearer named"}
+    assert sent(RAY_AUTH_TOKEN="t") == {"Authorization": "Bearer t"}
+    assert sent(RAY_AUTH_TOKEN="t", RAY_AUTH_MODE="disabled") == {}
+    own = '{"authorization": "mine", "X-Team": "a"}'
+    assert sent(RAY_AUTH_TOKEN="t", RAY_JOB_HEADERS=own) == {"authorization": "mine", "X-Team": "a"}
