@@ -141,15 +141,15 @@ def _watch(made: Bed, chosen: argparse.Namespace, topic: str, gold: Path) -> See
     command = [sys.executable, str(ROOT / "benchmarks" / "order_changes.py"), "--topic", topic]
     command += ["--bootstrap", made.bootstrap, "--rate", str(chosen.rate)]
     command += ["--seconds", str(chosen.warm_up_s + chosen.seconds), "--shards", str(SHARDS)]
-    moments = made.folder / f"{topic}.npz"
+    moments, log = made.folder / f"{topic}.npz", f"pace-{topic}.log"
     began = time.time()
-    pace = made.start([*command, "--moments", str(moments)], f"{topic}.log")
+    pace = made.start([*command, "--moments", str(moments)], log)
     looks: list[tuple[float, list[int]]] = []
     deadline = began + chosen.warm_up_s + chosen.seconds + 180
     seen = Seen()
-    while pace.poll() is None or sum(looks[-1][1]) < made.told(f"{topic}.log")["records"]:
+    while pace.poll() is None or sum(looks[-1][1]) < made.told(log)["records"]:
         if pace.poll():
-            raise BenchFailed(made.tail(f"{topic}.log"))
+            raise BenchFailed(made.tail(log))
         if time.time() > deadline:
             raise BenchFailed(f"{gold}: {looks[-1][1]} events a shard when it should be done")
         looked = time.time()
@@ -159,7 +159,7 @@ def _watch(made: Bed, chosen: argparse.Namespace, topic: str, gold: Path) -> See
             counts[shard] += sums[1]
         looks.append((time.time(), counts))
         time.sleep(max(0.0, looked + LOOK_EVERY_S - time.time()))
-    told = made.told(f"{topic}.log")
+    told = made.told(log)
     if sum(looks[-1][1]) != told["records"]:
         raise BenchFailed(f"{looks[-1][1]} events are counted, {told['records']:,} were produced")
     print(
