@@ -1,7 +1,7 @@
 """The ``maintenance`` section: when upkeep of a table is due, and what it may take.
 
-``raylake maintain plan`` goes by all of it; nothing runs by itself in this version. Keys that a
-service beside ingestion would need (``budget.yield_above_lag``, ``window``) come with it.
+``raylake maintain plan`` goes by it; nothing runs by itself in this version, and the pipeline says so
+(``Pipeline.not_yet``). Keys that only a service beside ingestion would need come with it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pydantic import AfterValidator, Field, model_validator
 from raylake.config.base import Columns, Model, TableRef
 from raylake.config.cron import Schedule
 from raylake.config.findings import Finding, Invalid
-from raylake.config.units import Count, DurationS, Ratio, SizeBytes
+from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes
 
 LEAST_KEPT_S: Final = 7 * 86_400.0
-_LATER: Final = ("enabled", "window", "yield_above_lag")
+_LATER: Final = ("enabled", "window")
 
 
 def _refuse_later(data: Any) -> Any:
@@ -87,12 +87,13 @@ class Budget(Model):
     Attributes:
         cpu: Part of the CPUs, 0 to 1.
         max_job_bytes: A job reads at most so much.
+        yield_above_lag_s: Upkeep waits while ingestion is further behind than this; said of upkeep
+            beside ingestion, which does not run yet.
     """
-
-    _later = model_validator(mode="before")(_refuse_later)
 
     cpu: Ratio = 0.25
     max_job_bytes: SizeBytes = Field(default=8 * 2**30, alias="max_job_size")
+    yield_above_lag_s: DurationOrZeroS = Field(default=60.0, alias="yield_above_lag")
 
 
 class Maintenance(Model):

@@ -256,7 +256,7 @@ def test_options_that_would_break_the_guarantee_are_refused_by_name() -> None:
         ("gold: {g: {mode: aggregate, sql: x, path: ./lake/bronze/t/in}}", "gold.g.path"),
         ("dead_letters: {path: ./lake/bronze/t}", "dead_letters.path"),
         ("maintenance: {zorder: {silver.q: [a]}}", "maintenance.zorder.silver.q"),
-        ("maintenance: {budget: {yield_above_lag: 60s}}", "maintenance.budget.yield_above_lag"),
+        ("maintenance: {budget: {yield_above_lag: -1s}}", "maintenance.budget.yield_above_lag"),
         ("maintenance: {enabled: true}", "maintenance.enabled"),
         ("maintenance: {window: '0 1 * * *'}", "maintenance.window"),
         ("maintenance: {vacuum: {keep: 6d}}", "maintenance.vacuum.keep"),
