@@ -1,7 +1,7 @@
 """The ``maintenance`` section: when upkeep of a table is due, and what it may take.
 
-``raylake maintain plan`` goes by it; nothing runs by itself in this version, and the pipeline says so
-(``Pipeline.not_yet``). Keys that only a service beside ingestion would need come with it.
+``raylake maintain plan`` goes by it; nothing runs by itself in this version, and the pipeline says
+so (``Pipeline.not_yet``). Keys that only a service beside ingestion would need come with it.
 """
 
 from __future__ import annotations
