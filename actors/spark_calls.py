@@ -135,17 +135,21 @@ class RaySparkHost:
         raise SparkNotReady("the Spark host leaves again and again") from error
 
     def _actor(self) -> Any:
-        known = _there()
-        if known is not None:
-            return known
         options = {"name": NAME, "namespace": NAMESPACE, "get_if_exists": True}
         actor_class: Any = SparkHost
-        resources = host_resources({**ray.cluster_resources(), **(growth() or {})})
-        made = actor_class.options(lifetime="detached", resources=resources, **options)
-        actor = made.remote(self._setup, self._engine)
-        if resources:
-            _await_node(actor, self._setup.spark.start_timeout_s)
-        return actor
+        for _ in range(MAKE_AGAIN):
+            known = _there()
+            if known is not None:
+                return known
+            resources = host_resources({**ray.cluster_resources(), **(growth() or {})})
+            made = actor_class.options(lifetime="detached", resources=resources, **options)
+            actor = made.remote(self._setup, self._engine)
+            if not resources or _came(actor, self._setup.spark.start_timeout_s):
+                return actor
+        raise SparkNotReady(
+            "nodes that Spark's host was sent to were lost before it came up, again and again",
+            hint="nothing was begun; ask again when `ray status` shows such nodes to stay",
+        )
 
     def _gone(self, actor: Any) -> None:
         """Wait until a host that leaves has left."""
@@ -154,10 +158,15 @@ class RaySparkHost:
             time.sleep(LOOK_AGAIN_S)
 
 
-def _await_node(actor: Any, timeout_s: float) -> None:
-    """Wait until a host has come to its node, which an autoscaler may have to start first."""
+def _came(actor: Any, timeout_s: float) -> bool:
+    """Wait until a host has come to its node, which an autoscaler may have to start first.
+
+    False where the node was lost before that: Ray takes a while to find that one is gone.
+    """
     try:
         ray.get(actor.__ray_ready__.remote(), timeout=timeout_s)
+    except (ActorDiedError, ActorUnavailableError):
+        return False
     except GetTimeoutError as error:
         # The next one that is asked for goes by what the cluster is then.
         ray.kill(actor)
@@ -166,6 +175,7 @@ def _await_node(actor: Any, timeout_s: float) -> None:
             hint="nothing was begun; ask again when `ray status` shows such a node, or give more "
             "time with spark: start_timeout",
         ) from error
+    return True
 
 
 def _there() -> Any:

@@ -100,7 +100,7 @@ def by_service(made: SparkSetup, table: str, operation: Write) -> OperationResul
     """As ``engine: spark`` asks for it."""
     from actors.table_service import Cluster, RayTables
 
-    tables = RayTables(Cluster(spark=RaySparkHost(made)))
+    tables = RayTables(Cluster(spark=host(made)))
     try:
         return tables.execute(table, operation, engine="spark")
     finally:
@@ -111,7 +111,7 @@ def a_step(made: SparkSetup, table: str, operation: Write, *versions: int | None
     """One that a derived table writes: which versions of a source it is processed after and up to,
     in the commit of its rows."""
     after, last = versions
-    tables = RayTables(Cluster(spark=RaySparkHost(made)))
+    tables = RayTables(Cluster(spark=host(made)))
     carried = Alongside({PROGRESS: last or 0}, {PROGRESS: after}, {"step": last})
     try:
         result = tables.execute(table, operation, engine="spark", alongside=carried)
