@@ -276,8 +276,8 @@ class Bench:
         (self.gate / "hold").unlink()
 
     def executor(self) -> psutil.Process:
-        """The executor's JVM that the held task runs on."""
-        (reached,) = self.gate.glob("reached-*")
+        """The executor's JVM that the held tasks run on."""
+        reached, *_ = self.gate.glob("reached-*")
         # pyspark's daemon is between the JVM and the task's process.
         return psutil.Process(json.loads(reached.read_text())["parent"]).parent()
 
@@ -466,7 +466,8 @@ def test_failure_37_a_driver_that_neither_answers_nor_ends_is_ended_and_another_
     hangs.suspend()
     with pytest.raises(SparkLost):
         going.result(120)
-    assert not hangs.is_running()
+    # One that nobody has waited for yet has ended, too.
+    assert not hangs.is_running() or hangs.status() == psutil.STATUS_ZOMBIE
     bench.release()
     assert bench.rows() == {1: "old", 2: "old", 3: "old"}
     bench.setup = bench.changed()
