@@ -93,7 +93,7 @@ def main() -> int:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rows", type=int, default=10_000_000, help="rows of the source")
+    parser.add_argument("--rows", type=int, default=25_000_000, help="rows of the source")
     parser.add_argument("--rounds", type=int, default=3)
 
 
