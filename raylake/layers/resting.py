@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
 
 import pyarrow as pa
 
@@ -18,7 +17,7 @@ from raylake.layers.gate import SideTables
 from raylake.layers.step import Aside
 from raylake.quality.freshness_watch import FreshnessWatch, Standing
 from raylake.quality.results import RuleResult
-from raylake.quality.rules import RuleSet
+from raylake.quality.rules import LEVELS, RuleSet
 from raylake.quality.side_table import Target
 from raylake.quality.table_rules import Age, age
 from raylake.storage.place import place
@@ -27,12 +26,6 @@ from raylake.tables.requests import Read
 from raylake.tables.service import TableService
 
 log = logging.getLogger(__name__)
-
-_LEVELS: Final[Mapping[str, int]] = {
-    "error": logging.ERROR,
-    "warning": logging.WARNING,
-    "info": logging.DEBUG,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +97,7 @@ class Resting:
         for watch in self._watches:
             found = self._judged(watch, rest, now) if watch.due(now.timestamp()) else None
             if found is not None:
-                level = logging.INFO if found.passed else _LEVELS[found.severity]
+                level = logging.INFO if found.passed else LEVELS[found.severity]
                 log.log(level, "%s: %s: %s", rest.target.name, found.rule, found.message)
                 told.append(found)
         if told:

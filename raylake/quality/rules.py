@@ -61,11 +61,12 @@ from raylake.tables.requests import Read
 _THREADS: Final = 2
 _ROWS_FOR_THREADS: Final = 100_000
 log = logging.getLogger(__name__)
-_LEVELS: Final[Mapping[str, int]] = {
+LEVELS: Final[Mapping[str, int]] = {
     "error": logging.ERROR,
     "warning": logging.WARNING,
     "info": logging.DEBUG,
 }
+"""How loudly a rule's failures are told, by its severity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +382,7 @@ def _tell(results: Sequence[RuleResult], target: str) -> None:
         if not one.passed:
             told_of = {"table": target, "rule": one.rule, "failed": one.failed}
             log.log(
-                _LEVELS[one.severity], "%s: %s: %s", target, one.rule, one.message, extra=told_of
+                LEVELS[one.severity], "%s: %s: %s", target, one.rule, one.message, extra=told_of
             )
 
 
