@@ -196,6 +196,7 @@ def held(pair: Pair) -> dict[tuple[int, str], int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2", "C6", "D2")
 def test_merges_of_every_form_build_on_each_other(pair: Pair) -> None:
     """Without a change feed, one of the two is RayLake's own copy-on-write merge."""

@@ -32,6 +32,7 @@ from raylake.tables.requests import (
     Write,
 )
 from raylake.tables.upkeep_requests import AddColumns
+from tests.harness.spark import SPARK_IN_LONG
 from tests.harness.tables import FEED, NAIVE, NOON, SCHEMA, Table, orders
 
 
@@ -311,6 +312,7 @@ def test_an_upsert_of_nothing_makes_no_version(unfed: Table) -> None:
     assert unfed.version == 1
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2", "C7")
 def test_upsert_adds_columns_when_asked(hundred: Table) -> None:
     source = orders([1, 200], note=["a", "b"])
@@ -358,6 +360,7 @@ def test_wrong_merge_keys_are_refused_by_name(unfed: Table) -> None:
     assert "'region'" in error.message
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_keys_of_every_kind_prune_and_match(engine: TableEngine, tmp_path: Path) -> None:
     day, text = dt.date(2026, 1, 1), 'it\'s \\ "x" -- ;'
@@ -492,6 +495,7 @@ def test_new_columns_are_added_when_asked_and_old_versions_stay_as_they_were(
     assert "note" in hundred.rows(version=2)[0]
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_a_column_that_needs_a_feature_takes_no_rule_off_the_table(
     engine: TableEngine, tmp_path: Path
@@ -567,6 +571,7 @@ def three(engine: TableEngine, templates: Path, tmp_path: Path) -> Table:
     return copy_of(templates, in_three, Table(engine, tmp_path / "orders"))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C3")
 def test_time_travel_over_50_100_and_150_rows(three: Table) -> None:
     for version, count in ((0, 0), (1, 50), (2, 100), (3, 150)):
@@ -658,6 +663,7 @@ def test_history_counts_versions_whose_writer_said_nothing(three: Table) -> None
     assert len(three.ids(version=3)) == 150
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C4")
 def test_restore_brings_a_version_back_as_a_new_one(three: Table) -> None:
     made = three.made_at(2)
@@ -742,6 +748,7 @@ def test_ranges_that_cannot_be_read_are_refused(changed: Table) -> None:
         changed.changes(from_version=2)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C3")
 def test_versions_without_a_change_feed_are_named(engine: TableEngine, tmp_path: Path) -> None:
     table = Table(engine, tmp_path / "t")
@@ -844,6 +851,7 @@ def test_a_table_that_is_there_is_not_created_again(hundred: Table) -> None:
 # -- several writers
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C6")
 def test_concurrent_writers_are_serialised(engine: TableEngine, table: Table) -> None:
     table.do(Append(orders(range(4), amount=0)))

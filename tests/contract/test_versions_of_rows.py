@@ -22,6 +22,7 @@ from raylake.tables.requests import Append, Create, Read, Scd2, Write
 from raylake.tables.results import OperationResult
 from raylake.tables.scd1 import scd1
 from raylake.tables.scd2 import no_tombstones, table_for
+from tests.harness.spark import SPARK_IN_LONG
 from tests.harness.versions_oracle import expected_versions
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -139,7 +140,7 @@ def test_a_tracked_change_ends_a_version_and_begins_the_next(customers: Versions
 
 
 @pytest.mark.spec("D2")
-@BOTH
+@SPARK_IN_LONG
 def test_without_a_tracked_change_there_is_no_version(customers: Versions) -> None:
     customers.bring(change(1, 0, score=float("nan"), limit=None, note="first"))
     customers.bring(change(1, 10, score=float("nan"), limit=None, note="second"))
@@ -164,7 +165,7 @@ def test_a_delete_leaves_no_current_version_and_a_key_may_come_back(customers: V
 
 
 @pytest.mark.spec("D2")
-@BOTH
+@SPARK_IN_LONG
 def test_failure_26_a_delete_before_its_insert_is_remembered(customers: Versions) -> None:
     customers.bring(change(1, 10, op="D"))
     assert customers.intervals(1) == []
@@ -193,7 +194,7 @@ def test_failure_26_what_is_brought_again_makes_no_version(customers: Versions) 
 
 
 @pytest.mark.spec("D2")
-@BOTH
+@SPARK_IN_LONG
 def test_a_late_change_takes_the_begin_of_an_equal_version(customers: Versions) -> None:
     customers.bring(change(1, 10), change(1, 20, "b"))
     result = customers.bring(change(1, 0))
@@ -202,7 +203,7 @@ def test_a_late_change_takes_the_begin_of_an_equal_version(customers: Versions) 
 
 
 @pytest.mark.spec("D2")
-@BOTH
+@SPARK_IN_LONG
 def test_failure_26_changes_in_any_order_make_the_same_table(
     customers: Versions, tmp_path: Path
 ) -> None:

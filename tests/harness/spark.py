@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 PACKAGE = "io.delta:delta-spark_2.12:3.3.3"
 MEMORY = "1g"
+SPARK_IN_LONG = pytest.mark.parametrize(
+    "engine", ["delta-rs", pytest.param("spark", marks=pytest.mark.long)], indirect=True
+)
+"""A test of the engines' contract that takes long on Spark, and shows there what others do too."""
 
 
 def java_17() -> Java:

@@ -11,6 +11,7 @@ import yaml
 from raylake.storage.dev import StoreInfo
 from raylake.storage.place import place
 from tests.harness.broker import LiveBroker
+from tests.harness.cluster import LiveCluster
 from tests.harness.store import KEY_VARIABLE, access_to, reach
 from tests.integration.cli.conftest import GOOD, POISON, Done, Shell, pipeline_text
 
@@ -20,10 +21,11 @@ def used(
     broker: LiveBroker,
     topic: str,
     store: StoreInfo,
+    ray_cluster: LiveCluster,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Shell, Done, str]]:
     """A shell in which one run has ended, what it printed, and the lake's address."""
-    shell = Shell(tmp_path_factory.mktemp("cli-store"))
+    shell = Shell(tmp_path_factory.mktemp("cli-store"), ray_cluster)
     lake = f"s3://{store.bucket}/cli-{shell.folder.name}-{topic}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY_VARIABLE, store.secret_access_key)
@@ -54,7 +56,7 @@ def test_a_run_fills_a_lake_in_a_store(used: tuple[Shell, Done, str]) -> None:
 @pytest.mark.parametrize("level", ["log", "data", "broker", "all"])
 def test_verify_balances_in_a_store(used: tuple[Shell, Done, str], level: str) -> None:
     shell = used[0]
-    done = shell("verify", "clicks.yaml", "--level", level, "-o", "json")
+    done = shell.here("verify", "clicks.yaml", "--level", level, "-o", "json")
     assert done.code == 0, done.out + done.err
     assert done.json["ok"] is True
     assert (done.json["totals"]["rows"], done.json["totals"]["dead"]) == (GOOD, POISON)
@@ -71,7 +73,7 @@ def test_what_operating_commands_read_lies_in_the_store(used: tuple[Shell, Done,
         "explain",
         "logs",
     ):
-        done = shell(*command.split(), "clicks.yaml")
+        done = shell.here(*command.split(), "clicks.yaml")
         assert done.code == 0, f"{command}: {done.out}{done.err}"
         assert "Traceback" not in done.err
 

@@ -84,7 +84,9 @@ def notices(bench: Bench) -> list[str]:
 
 
 @pytest.mark.spec("A13")
-@pytest.mark.parametrize("then", ["a run", "another rewind"])
+@pytest.mark.parametrize(
+    "then", ["a run", pytest.param("another rewind", marks=pytest.mark.long)]
+)
 def test_a_rewind_that_was_killed_after_its_commit_is_finished_by_whoever_comes_next(
     make_bench: MakeBench, broker: LiveBroker, then: str
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_run_that_begins_while_a_rewind_is_prepared_goes_on_and_the_rewind_giv
     bench.verify()
 
 
+@pytest.mark.long
 def test_offsets_that_leave_kafka_while_a_rewind_is_prepared_are_not_taken_out_of_the_table(
     make_bench: MakeBench, broker: LiveBroker
 ) -> None:
@@ -145,6 +148,7 @@ def test_offsets_that_leave_kafka_while_a_rewind_is_prepared_are_not_taken_out_o
     bench.verify()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "left"), [("release", "was not released"), ("withdraw", "with the next run or rewind")]
 )
@@ -164,6 +168,7 @@ def test_a_rewind_that_is_done_is_not_told_as_failed(
     bench.verify()
 
 
+@pytest.mark.long
 @pytest.mark.spec("A13")
 def test_a_compacted_topic_is_gone_back_on_only_when_that_is_said(
     make_bench: MakeBench, broker: LiveBroker

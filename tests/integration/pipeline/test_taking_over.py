@@ -230,6 +230,7 @@ def test_nothing_is_moved_beside_a_run(bench: Bench, topic: str, type_: Type) ->
     run.stop()
 
 
+@pytest.mark.long
 def test_a_rewind_beyond_retention_is_refused(
     make_bench: MakeBench, broker: LiveBroker, type_: Type
 ) -> None:

@@ -429,6 +429,7 @@ def test_failure_24_progress_and_rows_are_one_commit_of_spark_and_once_though_th
     ]
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_24_the_same_number_is_applied_once(bench: Bench) -> None:
     assert bench.merge(EPOCH + 1, 2).changed
@@ -456,6 +457,7 @@ def test_a_lake_that_is_connected_to_the_cluster_writes_with_its_spark(
     assert all("Spark" in one for one in engines)
 
 
+@pytest.mark.long
 def test_failure_37_a_driver_that_neither_answers_nor_ends_is_ended_and_another_comes_up(
     bench: Bench,
 ) -> None:
@@ -500,6 +502,7 @@ def operations(table: str) -> list[str]:
     return [one["engineInfo"] for one in lines if one["operation"] == "MERGE"]
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2", "C6")
 def test_a_merge_that_a_child_has_not_the_memory_for_goes_to_spark_and_says_why(
     bench: Bench, wide: str
@@ -608,6 +611,7 @@ def test_failure_37_an_executor_killed_in_a_merge_is_made_up_for(bench: Bench) -
     assert bench.driver.call(status).executors == 1
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_37_a_node_lost_in_a_merge_leaves_the_table_as_it_was_and_the_next_one_lands(
     bench: Bench, cluster: LiveCluster
@@ -648,6 +652,7 @@ def test_the_host_comes_to_the_node_that_offers_spark(bench: Bench, cluster: Liv
         bench.driver.call(close)
 
 
+@pytest.mark.long
 def test_failure_24_a_host_killed_after_the_commit_is_applied_once(bench: Bench) -> None:
     bench.merge(EPOCH + 1, 1)
     faults.arm(bench.armed, "spark.committed")
@@ -662,6 +667,7 @@ def test_failure_24_a_host_killed_after_the_commit_is_applied_once(bench: Bench)
     assert bench.merge(EPOCH + 3, 3).version_after == 4
 
 
+@pytest.mark.long
 def test_a_driver_killed_in_a_merge_is_told_and_another_one_comes_up_and_is_given_back(
     bench: Bench,
 ) -> None:
@@ -679,6 +685,7 @@ def test_a_driver_killed_in_a_merge_is_told_and_another_one_comes_up_and_is_give
     assert "CREATED" not in bench.driver.call(reserved)
 
 
+@pytest.mark.long
 def test_a_session_given_back_is_started_anew_and_its_executors_follow_the_work(
     bench: Bench,
 ) -> None:

@@ -49,6 +49,9 @@ async def beside_others(run: Run) -> tuple[RunView, int]:
 
 @pytest.mark.spec("K1", "A11")
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "target", ["process", pytest.param("token cluster", marks=pytest.mark.long)], indirect=True
+)
 def test_a_run_is_watched_found_again_replaced_drained_and_verified(
     runs: Runs, target: Target, write: Write, broker: LiveBroker, tmp_path: Path
 ) -> None:
