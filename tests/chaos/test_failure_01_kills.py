@@ -27,10 +27,13 @@ def test_every_point_is_in_a_group() -> None:
 
 @pytest.mark.spec("A3", "B1")
 @pytest.mark.parametrize("points", [*ALL, *ONE_BY_ONE])
-def test_failure_01_sigkill_at_every_point_loses_and_doubles_nothing(
+def test_failure_01_33_sigkill_at_every_point_loses_and_doubles_nothing(
     scope: Scope, points: Sequence[str]
 ) -> None:
-    """In one run all of them, or those of one kind of process."""
+    """In one run all of them, or those of one kind of process.
+
+    An owner that dies after its commit is asked again, and has committed once.
+    """
     scope.produce(1500, replace(DIRTY, pad=100))
     scope.produce(1500, replace(DIRTY, new_field="channel", pad=100))
     for number, point in enumerate(points):
@@ -42,4 +45,6 @@ def test_failure_01_sigkill_at_every_point_loses_and_doubles_nothing(
     found = scope.audit()
     assert found.dead_letters > 20
     scope.verify("all")
+    ranges = [(one["partition"], one["start"]) for one in scope.ranges_in_log()]
+    assert len(ranges) == len(set(ranges))
     assert sum(scope.status()["restarts"].values()) > 0

@@ -25,7 +25,12 @@ def frozen(scope: Scope) -> list[dict[str, Any]]:
     ("point", "match"),
     [
         pytest.param("owner.after_check", DATA, id="stale handle: between check and write"),
-        pytest.param("owner.before_commit", {}, id="refreshed handle: before the check"),
+        pytest.param(
+            "owner.before_commit",
+            {},
+            id="refreshed handle: before the check",
+            marks=pytest.mark.long,
+        ),
         pytest.param("owner.after_commit", DATA, id="written", marks=pytest.mark.long),
     ],
 )

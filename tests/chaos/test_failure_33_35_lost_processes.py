@@ -14,6 +14,7 @@ from tests.harness.scope import MakeScope, Scope
 from tests.harness.waiting import until
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3")
 def test_failure_33_an_owner_that_dies_after_its_commit_is_asked_again_and_commits_once(
     scope: Scope,

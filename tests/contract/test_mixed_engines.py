@@ -394,6 +394,7 @@ def test_rows_that_a_deletion_vector_took_stay_away(spark: SparkSession, tmp_pat
     assert sorted(amounts(pair)) == list(range(5, 20))
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_checkpoints_of_both_lead_both_on(pair: Pair) -> None:
     first, second = pair
@@ -427,7 +428,13 @@ FEATURES = {
 
 
 @pytest.mark.spec("C6")
-@pytest.mark.parametrize("feature", sorted(FEATURES))
+@pytest.mark.parametrize(
+    "feature",
+    [
+        "columnMapping",
+        *(pytest.param(one, marks=pytest.mark.long) for one in FEATURES if one != "columnMapping"),
+    ],
+)
 def test_what_only_spark_writes_delta_rs_refuses_by_name(
     spark: SparkSession, tmp_path: Path, feature: str
 ) -> None:

@@ -142,6 +142,7 @@ def test_overwrite_replaces_all_rows(hundred: Table) -> None:
     assert (result.rows.inserted, result.rows.deleted) == (30, 100)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C1")
 def test_overwrite_where_replaces_those_rows_alone(hundred: Table) -> None:
     result = hundred.do(Overwrite(orders(range(10, 15), amount=7), where="id >= 10 and id < 20"))
@@ -155,6 +156,7 @@ def test_rows_outside_of_where_are_refused(hundred: Table) -> None:
     assert "condition" in error.message
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C1")
 def test_a_partition_is_overwritten_alone(engine: TableEngine, tmp_path: Path) -> None:
     table = Table(engine, tmp_path / "t")
@@ -167,6 +169,7 @@ def test_a_partition_is_overwritten_alone(engine: TableEngine, tmp_path: Path) -
     assert (result.files.added, result.files.removed) == (1, 1)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C1", "C7")
 def test_overwrite_keeps_properties_constraints_and_comments(
     engine: TableEngine, tmp_path: Path
@@ -187,6 +190,7 @@ def test_overwrite_keeps_properties_constraints_and_comments(
     refused(table, errors.ValuesRefused, Append(orders([8], amount=-1)))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C1", "C7")
 def test_overwrite_gives_another_schema_and_keeps_what_stays(
     engine: TableEngine, tmp_path: Path
@@ -226,6 +230,7 @@ def test_not_null_is_kept_by_an_overwrite_of_the_schema_or_it_is_refused(hundred
     assert fields["note"].nullable
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_a_constraint_holds_for_each_operation(engine: TableEngine, tmp_path: Path) -> None:
     table = Table(engine, tmp_path / "t")
@@ -253,6 +258,7 @@ def test_a_hundred_rows_then_fifty_updates_and_fifty_inserts_make_150(unfed: Tab
     assert result.version_after == result.version_before + 1 == 2
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_a_composite_key_matches_by_all_its_columns(unfed: Table) -> None:
     unfed.do(Upsert(orders([1, 2], 5, region=["r1", "other"]), keys=("id", "region")))
@@ -294,6 +300,7 @@ def test_insert_only_leaves_matching_rows_alone(unfed: Table) -> None:
     assert unfed.amounts(where="id >= 95") == {n: 1 if n < 100 else 9 for n in range(95, 105)}
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_rows_that_the_source_lacks_are_deleted_or_updated(unfed: Table) -> None:
     gone = UpdateUnmatched({"amount": "-1", "region": "'gone'"}, where="id >= 98")
@@ -452,6 +459,7 @@ def test_what_is_no_plain_condition_is_refused(hundred: Table) -> None:
             hundred.rows(where=text)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_values_in_conditions_stay_values(hundred: Table) -> None:
     odd = ["it's", 'a"b', "a\\", "x' or '1'='1", "-- x", "%", "ü\n"]
@@ -482,6 +490,7 @@ def test_conditions_reach_into_structs_and_compare_times(hundred: Table) -> None
 # -- schema
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_new_columns_are_added_when_asked_and_old_versions_stay_as_they_were(
     hundred: Table,
@@ -603,6 +612,7 @@ def test_versions_and_times_that_contradict_or_miss_are_refused(three: Table) ->
     refused(three, errors.VersionUnknown, Restore(version=9))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C3")
 def test_a_version_that_vacuum_took_names_the_oldest_that_is_left(three: Table) -> None:
     three.do(Delete("id < 60"))  # version 4: rewrites files of versions 1 and 2
@@ -792,6 +802,7 @@ def test_a_table_with_a_ledger_is_written_by_its_owner_alone(hundred: Table) -> 
     assert len(hundred.ids(version=1)) == 100
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C6")
 def test_an_append_only_table_takes_rows_and_lets_none_go(
     engine: TableEngine, tmp_path: Path

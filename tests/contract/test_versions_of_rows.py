@@ -106,10 +106,6 @@ def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:
     )
 
 
-BOTH = pytest.mark.parametrize("engine", ["delta-rs", "spark"], indirect=True)
-"""The plan is the same code for both; on Spark those are run that its reads and merges decide."""
-
-
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> TableEngine:
     if getattr(request, "param", "delta-rs") == "spark":
@@ -126,7 +122,7 @@ def customers(engine: TableEngine, tmp_path: Path) -> Versions:
 
 
 @pytest.mark.spec("D2", "C6")
-@BOTH
+@SPARK_IN_LONG
 def test_a_tracked_change_ends_a_version_and_begins_the_next(customers: Versions) -> None:
     result = customers.bring(change(1, 0), change(2, 0), change(1, 10, "b"))
     assert customers.intervals(1) == [("a", 0, 10), ("b", 10, None)]

@@ -48,6 +48,7 @@ def test_an_unknown_topic_is_2_and_named_with_the_files_line(
     assert not (joined_shell.folder / "lake" / "bronze").exists()
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1")
 def test_a_folder_that_is_no_delta_table_is_5_and_left_alone(
     broker: LiveBroker, topic: str, joined_shell: Shell

@@ -11,7 +11,6 @@ import yaml
 from raylake.storage.dev import StoreInfo
 from raylake.storage.place import place
 from tests.harness.broker import LiveBroker
-from tests.harness.cluster import LiveCluster
 from tests.harness.store import KEY_VARIABLE, access_to, reach
 from tests.integration.cli.conftest import GOOD, POISON, Done, Shell, pipeline_text
 
@@ -21,11 +20,10 @@ def used(
     broker: LiveBroker,
     topic: str,
     store: StoreInfo,
-    ray_cluster: LiveCluster,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Shell, Done, str]]:
     """A shell in which one run has ended, what it printed, and the lake's address."""
-    shell = Shell(tmp_path_factory.mktemp("cli-store"), ray_cluster)
+    shell = Shell(tmp_path_factory.mktemp("cli-store"))
     lake = f"s3://{store.bucket}/cli-{shell.folder.name}-{topic}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY_VARIABLE, store.secret_access_key)

@@ -92,12 +92,16 @@ def test_dead_letters_are_counted_and_shown_without_their_control_characters(
     assert [(one["table"], one["stage"], one["count"]) for one in counted["kinds"]] == [
         ("bronze.clicks", "decode", POISON)
     ]
-    shown = shell.here("dlq", "show", "clicks.yaml", "--limit", "3", "-o", "json").json["dead_letters"]
+    shown = shell.here("dlq", "show", "clicks.yaml", "--limit", "3", "-o", "json").json[
+        "dead_letters"
+    ]
     assert len(shown) == 3
     assert {one["topic"] for one in shown} == {topic}
     assert all(one["value"] == r'{"id": \x1b[31m nope' for one in shown)
     assert "\x1b" not in shell.here("dlq", "show", "clicks.yaml").out
-    none = shell.here("dlq", "show", "clicks.yaml", "--where-reason", "no such reason", "-o", "json")
+    none = shell.here(
+        "dlq", "show", "clicks.yaml", "--where-reason", "no such reason", "-o", "json"
+    )
     assert none.json["dead_letters"] == []
 
 

@@ -48,9 +48,7 @@ def with_security(text: str, **more: Any) -> str:
 
 @pytest.mark.spec("A9", "K1", "K3")
 @pytest.mark.timeout(400)
-def test_a_whole_run_over_tls_and_scram(
-    joined_shell: Shell, instance: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_whole_run_over_tls_and_scram(joined_shell: Shell, instance: str) -> None:
     shell = joined_shell
     started = shell("dev", "up", "--secure", "--instance", instance, "--output", "json")
     assert started.code == 0, started
@@ -80,8 +78,10 @@ def test_a_whole_run_over_tls_and_scram(
     assert not any(password in done.out + done.err for done in [started, printed, draft, *said])
 
     # What refuses us is said by each command that asks the broker, with the same words.
-    monkeypatch.setenv("WRONG", "not-the-password")
-    shell.write("wrong.yaml", with_security(draft.out, password="env:WRONG"))
+    wrong = shell.folder / "wrong.password"
+    wrong.write_text("not-the-password")
+    wrong.chmod(0o600)
+    shell.write("wrong.yaml", with_security(draft.out, password=f"file:{wrong}"))
     folder = Path(kafka["security"]["ca"]).parent
     guest = {"username": "guest", "password": f"file:{folder}/guest.password"}
     shell.write("guest.yaml", with_security(draft.out, **guest))

@@ -61,9 +61,8 @@ def test_a_running_pipeline_is_shown_guarded_and_drained_from_other_processes(
 
 
 @pytest.mark.spec("A11", "K1")
-def test_one_ctrl_c_drains_and_a_second_one_ends_at_once(
-    broker: LiveBroker, topic: str, shell: Shell
-) -> None:
+def test_one_ctrl_c_drains(broker: LiveBroker, topic: str, joined_shell: Shell) -> None:
+    shell = joined_shell
     shell.write("clicks.yaml", pipeline_text(broker, topic) + LENIENT)
     run = shell.start("run", "clicks.yaml")
     job = shell.until_committed("clicks", ALL)["job"]["pid"]
@@ -74,8 +73,14 @@ def test_one_ctrl_c_drains_and_a_second_one_ends_at_once(
     assert shell.status("clicks")["state"] == "stopped"
     assert not psutil.pid_exists(job)
 
-    run = shell.start("run", "clicks.yaml", "--take-over")
-    job = until(lambda: _job_of(shell, run.pid), "the second run's supervisor")
+
+@pytest.mark.spec("A11", "K1")
+def test_a_second_ctrl_c_ends_at_once_with_the_runs_own_cluster(
+    broker: LiveBroker, topic: str, shell: Shell
+) -> None:
+    shell.write("clicks.yaml", pipeline_text(broker, topic) + LENIENT)
+    run = shell.start("run", "clicks.yaml")
+    job = shell.until_committed("clicks", ALL)["job"]["pid"]
     frozen = [p for p in psutil.Process(job).children(recursive=True) if "Supervisor" in p.name()]
     assert frozen, "the drain would end before the second Ctrl-C"
     for process in frozen:
@@ -91,10 +96,3 @@ def test_one_ctrl_c_drains_and_a_second_one_ends_at_once(
     until(lambda: not [p for p in started if p.is_running()], "the end of every process")
     verified = shell.here("verify", "clicks.yaml", "--level", "data")
     assert verified.code == 0, verified.out
-
-
-def _job_of(shell: Shell, parent: int) -> int | None:
-    """The job's process, once its supervisor has written the status document."""
-    job: int = shell.status("clicks")["job"]["pid"]
-    children = {child.pid for child in psutil.Process(parent).children()}
-    return job if job in children and shell.status("clicks")["state"] == "running" else None

@@ -216,6 +216,7 @@ def test_what_goes_wrong_has_a_name_and_the_secret_is_nowhere(
     assert holders(cluster.password.encode(), Path(cluster.live.folder), shell.folder) == []
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1")
 @pytest.mark.timeout(400)
 def test_a_secret_that_resolves_here_and_not_on_the_node_is_2_and_named(

@@ -269,9 +269,7 @@ def test_failure_16_somebody_elses_format_is_5_and_no_dead_letter(cases: Cases) 
 @pytest.mark.parametrize(
     "name", ["aborting", pytest.param("aborting_on_its_way", marks=pytest.mark.long)]
 )
-def test_on_failure_abort_ends_the_run_at_the_first_dead_letter(
-    cases: Cases, name: str
-) -> None:
+def test_on_failure_abort_ends_the_run_at_the_first_dead_letter(cases: Cases, name: str) -> None:
     case = cases[name]
     assert case.run is not None
     assert case.run.process.returncode == 5, case.run.said

@@ -84,9 +84,7 @@ def notices(bench: Bench) -> list[str]:
 
 
 @pytest.mark.spec("A13")
-@pytest.mark.parametrize(
-    "then", ["a run", pytest.param("another rewind", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("then", ["a run", pytest.param("another rewind", marks=pytest.mark.long)])
 def test_a_rewind_that_was_killed_after_its_commit_is_finished_by_whoever_comes_next(
     make_bench: MakeBench, broker: LiveBroker, then: str
 ) -> None:
@@ -109,6 +107,7 @@ def test_a_rewind_that_was_killed_after_its_commit_is_finished_by_whoever_comes_
     assert configuration["delta.appendOnly"] == "true"
 
 
+@pytest.mark.long
 @pytest.mark.spec("A13")
 def test_a_run_that_begins_while_a_rewind_is_prepared_goes_on_and_the_rewind_gives_way(
     make_bench: MakeBench, broker: LiveBroker

@@ -379,56 +379,6 @@ def test_with_engine_spark_merges_versions_and_compactions_run_on_executors(
     assert "nothing to compute" in told.why
 
 
-@pytest.mark.spec("C2", "C6", "D1")
-def test_failure_24_progress_and_rows_are_one_commit_of_spark_and_once_though_the_host_is_killed(
-    bench: Bench, tmp_path: Path
-) -> None:
-    table, feed = str(tmp_path / "derived"), {"delta.enableChangeDataFeed": "true"}
-    first = pa.Table.from_pylist(_rows((1, 2, 3), "old"))
-    write_deltalake(table, first, configuration=feed)
-
-    def do(operation: Write, *versions: int | None) -> Told:
-        return bench.driver.call(a_step, bench.setup, table, operation, *versions)
-
-    def merge(*ids: int, value: str) -> Upsert:
-        return Upsert(pa.Table.from_pylist(_rows(ids, value)), ("id",))
-
-    done = do(merge(2, 9, value="new"), None, 3)
-    assert isinstance(done, OperationResult)
-    assert (done.engine, done.rows.updated, done.rows.inserted) == ("spark", 1, 1)
-    # Another process is told, with the rows as they are.
-    moved = {"app": PROGRESS, "expected": None, "found": 3}
-    assert do(merge(2, value="twice"), None, 4) == moved
-
-    faults.arm(bench.armed, "spark.committed", match={"table": table})
-    killed = do(merge(3, 9, value="later"), 3, 5)
-    assert isinstance(killed, OperationResult)
-    assert (killed.engine, killed.rows.updated) == ("spark", 2)
-    assert killed.why.endswith("its process was lost after the commit")
-    assert do(merge(3, value="twice"), 3, 5) == {**moved, "expected": 3, "found": 5}
-
-    nothing = do(Advance(), 5, 6)
-    assert isinstance(nothing, OperationResult)
-    assert (nothing.engine, nothing.version_after) == ("delta-rs", killed.version_after + 1)
-    handle = DeltaTable(table)
-    assert handle.transaction_version(PROGRESS) == 6
-    for step, one in ((3, done), (5, killed)):
-        actions = log_files.read_commit(Path(table), one.version_after) or []
-        info = log_files.commit_info(actions)
-        assert operation_metadata(info)["step"] == step
-        assert "Apache-Spark/3.5" in info["engineInfo"]
-    changed = pa.table(handle.load_cdf(killed.version_after, killed.version_after).read_all())
-    found = changed.select(["_change_type", "id", "v"]).to_pylist()
-    assert sorted(tuple(one.values()) for one in found) == [
-        *(("update_postimage", one, "later") for one in (3, 9)),
-        *(("update_preimage", one, was) for one, was in ((3, "old"), (9, "new"))),
-    ]
-    rows = handle.to_pyarrow_table().to_pylist()
-    assert sorted((one["id"], one["v"]) for one in rows) == [
-        *((1, "old"), (2, "new"), (3, "later"), (9, "later")),
-    ]
-
-
 @pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_24_the_same_number_is_applied_once(bench: Bench) -> None:
@@ -641,6 +591,56 @@ def test_failure_37_a_node_lost_in_a_merge_leaves_the_table_as_it_was_and_the_ne
     until(merged, "another host", 300)
     assert bench.version() == 2
     assert bench.rows() == {1: "old", 2: "new", 3: "old"}
+
+
+@pytest.mark.spec("C2", "C6", "D1")
+def test_failure_24_progress_and_rows_are_one_commit_of_spark_and_once_though_the_host_is_killed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    table, feed = str(tmp_path / "derived"), {"delta.enableChangeDataFeed": "true"}
+    first = pa.Table.from_pylist(_rows((1, 2, 3), "old"))
+    write_deltalake(table, first, configuration=feed)
+
+    def do(operation: Write, *versions: int | None) -> Told:
+        return bench.driver.call(a_step, bench.setup, table, operation, *versions)
+
+    def merge(*ids: int, value: str) -> Upsert:
+        return Upsert(pa.Table.from_pylist(_rows(ids, value)), ("id",))
+
+    done = do(merge(2, 9, value="new"), None, 3)
+    assert isinstance(done, OperationResult)
+    assert (done.engine, done.rows.updated, done.rows.inserted) == ("spark", 1, 1)
+    # Another process is told, with the rows as they are.
+    moved = {"app": PROGRESS, "expected": None, "found": 3}
+    assert do(merge(2, value="twice"), None, 4) == moved
+
+    faults.arm(bench.armed, "spark.committed", match={"table": table})
+    killed = do(merge(3, 9, value="later"), 3, 5)
+    assert isinstance(killed, OperationResult)
+    assert (killed.engine, killed.rows.updated) == ("spark", 2)
+    assert killed.why.endswith("its process was lost after the commit")
+    assert do(merge(3, value="twice"), 3, 5) == {**moved, "expected": 3, "found": 5}
+
+    nothing = do(Advance(), 5, 6)
+    assert isinstance(nothing, OperationResult)
+    assert (nothing.engine, nothing.version_after) == ("delta-rs", killed.version_after + 1)
+    handle = DeltaTable(table)
+    assert handle.transaction_version(PROGRESS) == 6
+    for step, one in ((3, done), (5, killed)):
+        actions = log_files.read_commit(Path(table), one.version_after) or []
+        info = log_files.commit_info(actions)
+        assert operation_metadata(info)["step"] == step
+        assert "Apache-Spark/3.5" in info["engineInfo"]
+    changed = pa.table(handle.load_cdf(killed.version_after, killed.version_after).read_all())
+    found = changed.select(["_change_type", "id", "v"]).to_pylist()
+    assert sorted(tuple(one.values()) for one in found) == [
+        *(("update_postimage", one, "later") for one in (3, 9)),
+        *(("update_preimage", one, was) for one, was in ((3, "old"), (9, "new"))),
+    ]
+    rows = handle.to_pyarrow_table().to_pylist()
+    assert sorted((one["id"], one["v"]) for one in rows) == [
+        *((1, "old"), (2, "new"), (3, "later"), (9, "later")),
+    ]
 
 
 @pytest.mark.spec("K2")

@@ -111,6 +111,7 @@ def versions_of(rows: Sequence[dict[str, Any]]) -> Scd2:
     return Scd2(table, ("key",), ("time",), track=("score",), delete_when="op = 'D'")
 
 
+@pytest.mark.parametrize("engines", ["delta-rs", SPARK_ALONE, BOTH_IN_LONG], indirect=True)
 def test_property_12_scd2_versioning_by_whichever_engine_in_any_order(engines: Engines) -> None:
     """Any order, repetition and cut of the changes makes the versions that all at once make."""
     values = ("score", "note", "time")
@@ -151,6 +152,7 @@ def texts(rows: Sequence[dict[str, Any]]) -> list[str]:
 SHORT = st.lists(STEPS, min_size=3, max_size=5)
 
 
+@pytest.mark.parametrize("engines", ["delta-rs", SPARK_ALONE, BOTH_IN_LONG], indirect=True)
 def test_property_16_time_travel_shows_each_version_as_it_was(engines: Engines) -> None:
     @examples(engines)
     @given(SHORT)

@@ -48,6 +48,7 @@ def test_a_spark_frame_is_pinned_to_its_version(
     }
 
 
+@pytest.mark.long
 @pytest.mark.spec("C3")
 def test_a_session_without_delta_is_told_apart(hundred: Table, lake: raylake.Lake) -> None:
     java = java_17()
