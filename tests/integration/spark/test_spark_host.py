@@ -54,6 +54,7 @@ from raylake.tables.touched import load
 from raylake.tables.upkeep_requests import Compact, SetProperties, ZOrder
 from raylake.telemetry.metrics import MemoryMetrics
 from tests.harness.cluster import LiveCluster, another_node, end, kill_tree, start
+from tests.harness.spark import no_archive_made
 from tests.harness.waiting import until
 from tests.integration.spark.driver import Driver
 from tests.integration.spark.gated_merge import GATE, STORES, Either
@@ -214,7 +215,8 @@ def close() -> None:
 def cluster() -> Iterator[LiveCluster]:
     """One of its own: there is one Spark host in a cluster, and these tests end it."""
     made = start(Path(tempfile.mkdtemp(prefix="rl-")), f"--num-cpus={CPUS}")
-    yield made
+    with no_archive_made():
+        yield made
     end(made)
 
 
