@@ -1,7 +1,7 @@
 """The exit codes of DESIGN §10, again and again.
 
-Once, by the command line, they are shown in ``tests/integration/cli`` (0, 2, 3, 4, 5 and 130); 6 by
-``test_failure_02_two_owners.py``.
+Once they are shown in ``tests/integration``, 0, 3, 5 and 130 in ``cli``, 2 and 4 in ``pipeline``,
+and 6 in ``test_failure_02_two_owners.py``.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ def test_failure_01_33_sigkill_at_every_point_loses_and_doubles_nothing(
 
     An owner that dies after its commit is asked again, and has committed once.
     """
+    scope.pipeline(ingest={"drain_timeout": "6m"})
     scope.produce(1500, replace(DIRTY, pad=100))
     scope.produce(1500, replace(DIRTY, new_field="channel", pad=100))
     for number, point in enumerate(points):

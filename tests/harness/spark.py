@@ -74,6 +74,8 @@ def spark() -> Iterator[SparkSession]:
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
+        # Delta has 50 of them, and as many tasks for each version that it looks at.
+        "spark.databricks.delta.snapshotPartitions": "2",
         # A hundred rows are read before code for them would be compiled: a third of the CPU time.
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
