@@ -32,10 +32,8 @@ def _brought(orders: Orders) -> int:
 
 @pytest.fixture
 def orders(make_bench: MakeBench, broker: LiveBroker) -> Orders:
-    """With some orders placed, and a run that ends soon when it is told to."""
+    """With some orders placed."""
     made = Orders(make_bench(), broker)
-    budget = f"ingest: {{drain_timeout: {DRAIN_S}s}}"
-    made.bench.file.write_text(f"{made.bench.file.read_text()}\n{budget}\n")
     made.produce(events(60, 1))
     return made
 
@@ -57,6 +55,8 @@ def test_failure_35_a_frozen_transformer_is_replaced(orders: Orders) -> None:
 @pytest.mark.spec("A3", "D1")
 def test_failure_35_a_run_ends_in_time_without_a_frozen_transformer(orders: Orders) -> None:
     """It is not replaced yet when the run is told to stop."""
+    budget = f"ingest: {{drain_timeout: {DRAIN_S}s}}"
+    orders.bench.file.write_text(f"{orders.bench.file.read_text()}\n{budget}\n")
     job = orders.bench.start(RAYLAKE_SILENT_S="600")
     orders.bench.until(lambda: orders.status.get("state") == "running", "the run")
     frozen = _freeze(orders)
