@@ -364,6 +364,7 @@ def test_columns_that_one_adds_the_other_writes(pair: Pair) -> None:
     assert "note" not in agreed(pair, version=1)[0]
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_rows_that_a_deletion_vector_took_stay_away(spark: SparkSession, tmp_path: Path) -> None:
     by_spark, by_delta_rs = (

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 Recompute = Callable[[list[Row]], list[Row]]
 MIDNIGHT = dt.datetime(2026, 1, 31, tzinfo=dt.UTC)
 HISTORIES = int(os.environ.get("RAYLAKE_EXAMPLES", "100"))
-DELTA_HISTORIES = 18
+DELTA_HISTORIES = max(9, HISTORIES // 20)
 World = Followed | InMemory
 
 

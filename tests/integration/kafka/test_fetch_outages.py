@@ -106,6 +106,7 @@ def test_an_unreachable_broker_is_named_within_the_time_limit() -> None:
     fetcher.close()
 
 
+@pytest.mark.long
 def test_an_unreachable_advertised_address_is_told_from_an_unreachable_broker(
     own_broker: LiveBroker,
 ) -> None:

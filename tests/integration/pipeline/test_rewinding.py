@@ -21,6 +21,9 @@ from tests.harness.waiting import until
 from tests.integration.pipeline.conftest import ROOT, Bench, MakeBench
 from tests.integration.pipeline.records import Record, offsets, produce
 
+# What a rewind does as it is meant, and what it leaves when it is interrupted, is shown by
+# `test_taking_over.py` and `tests/integration/verify/test_interrupted_rewinds.py`.
+pytestmark = pytest.mark.long
 COUNT = 40
 POISON = (25, 33)
 BACK_TO = 20
@@ -84,7 +87,7 @@ def notices(bench: Bench) -> list[str]:
 
 
 @pytest.mark.spec("A13")
-@pytest.mark.parametrize("then", ["a run", pytest.param("another rewind", marks=pytest.mark.long)])
+@pytest.mark.parametrize("then", ["a run", "another rewind"])
 def test_a_rewind_that_was_killed_after_its_commit_is_finished_by_whoever_comes_next(
     make_bench: MakeBench, broker: LiveBroker, then: str
 ) -> None:
@@ -107,7 +110,6 @@ def test_a_rewind_that_was_killed_after_its_commit_is_finished_by_whoever_comes_
     assert configuration["delta.appendOnly"] == "true"
 
 
-@pytest.mark.long
 @pytest.mark.spec("A13")
 def test_a_run_that_begins_while_a_rewind_is_prepared_goes_on_and_the_rewind_gives_way(
     make_bench: MakeBench, broker: LiveBroker
@@ -130,7 +132,6 @@ def test_a_run_that_begins_while_a_rewind_is_prepared_goes_on_and_the_rewind_giv
     bench.verify()
 
 
-@pytest.mark.long
 def test_offsets_that_leave_kafka_while_a_rewind_is_prepared_are_not_taken_out_of_the_table(
     make_bench: MakeBench, broker: LiveBroker
 ) -> None:
@@ -147,7 +148,6 @@ def test_offsets_that_leave_kafka_while_a_rewind_is_prepared_are_not_taken_out_o
     bench.verify()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "left"), [("release", "was not released"), ("withdraw", "with the next run or rewind")]
 )
@@ -167,7 +167,6 @@ def test_a_rewind_that_is_done_is_not_told_as_failed(
     bench.verify()
 
 
-@pytest.mark.long
 @pytest.mark.spec("A13")
 def test_a_compacted_topic_is_gone_back_on_only_when_that_is_said(
     make_bench: MakeBench, broker: LiveBroker

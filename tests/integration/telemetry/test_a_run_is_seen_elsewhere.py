@@ -19,6 +19,7 @@ NAME = f"bronze.{TABLE}"
 RECORDS = 400
 
 
+@pytest.mark.long
 @pytest.mark.spec("J1")
 def test_a_run_that_ends_leaves_its_metrics_at_a_push_gateway(
     make_scope: MakeScope, tmp_path: Path

@@ -51,6 +51,7 @@ def _newest(orders: Orders) -> int:
     return int(DeltaTable(str(orders.bench.lake / "bronze" / "orders")).version())
 
 
+@pytest.mark.long
 @pytest.mark.spec("D1", "D2", "A3")
 def test_an_embedded_run_makes_all_tables_and_ends_with_what_bronze_ended_with(
     make_bench: MakeBench, broker: LiveBroker

@@ -38,6 +38,7 @@ def orders(make_bench: MakeBench, broker: LiveBroker) -> Orders:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3", "D1")
 def test_failure_35_a_frozen_transformer_is_replaced(orders: Orders) -> None:
     job = orders.bench.start(RAYLAKE_SILENT_S="3")
