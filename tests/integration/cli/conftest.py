@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import unittest.mock
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,7 @@ class Shell:
         """A command in this process, for what only reads and answers: no Python is started."""
         out, err = io.StringIO(), io.StringIO()
         with (
+            unittest.mock.patch.dict(os.environ),  # what it sets is its own
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

@@ -49,6 +49,7 @@ def test_failure_35_a_frozen_transformer_is_replaced(orders: Orders) -> None:
     assert frozen not in pids_of(orders.bench.lake, "transformer")
     assert "the transformer has not answered for" in job.said
     job.stop()
+    orders.bench.drain()
     orders.check()
 
 
