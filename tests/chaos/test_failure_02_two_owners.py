@@ -25,7 +25,12 @@ def frozen(scope: Scope) -> list[dict[str, Any]]:
     ("point", "match"),
     [
         pytest.param("owner.after_check", DATA, id="stale handle: between check and write"),
-        pytest.param("owner.before_commit", {}, id="refreshed handle: before the check"),
+        pytest.param(
+            "owner.before_commit",
+            {},
+            id="refreshed handle: before the check",
+            marks=pytest.mark.long,
+        ),
         pytest.param("owner.after_commit", DATA, id="written", marks=pytest.mark.long),
     ],
 )
@@ -55,7 +60,7 @@ def test_failure_02_a_frozen_owner_that_wakes_up_is_fenced(
     "owner_dies",
     [
         pytest.param(False, id="idle until the end", marks=pytest.mark.long),
-        pytest.param(True, id="owner killed"),
+        pytest.param(True, id="owner killed", marks=pytest.mark.long),
     ],
 )
 def test_failure_02_a_table_that_another_run_had_meanwhile_is_not_taken_again(

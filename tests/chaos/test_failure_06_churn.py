@@ -127,7 +127,7 @@ def _longest(times: list[float]) -> float:
 @pytest.mark.parametrize(
     "churn_s",
     [
-        pytest.param(20.0, id="20 s"),
+        pytest.param(12.0, id="12 s"),
         pytest.param(180.0, id="3 minutes", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
     ],
 )

@@ -30,6 +30,7 @@ def test_failure_16_all_poison_stops_the_partition_and_three_restarts_double_not
     scope.verify("all")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A4", "B2")
 def test_failure_16_a_poisoned_partition_stops_alone_and_its_gate_is_seen(scope: Scope) -> None:
     scope.pipeline(dead_letters={"stop_above": "20%", "window": 200})

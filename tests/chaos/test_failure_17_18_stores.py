@@ -45,6 +45,7 @@ def test_failure_17_dead_letters_that_cannot_be_written_stop_ingestion_until_the
     scope.verify("all")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3", "B1", "B2")
 def test_failure_18_a_read_only_or_full_store_opens_its_breaker_and_heals(
     scope: Scope, small_disk: Mount

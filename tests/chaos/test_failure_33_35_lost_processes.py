@@ -14,6 +14,7 @@ from tests.harness.scope import MakeScope, Scope
 from tests.harness.waiting import until
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3")
 def test_failure_33_an_owner_that_dies_after_its_commit_is_asked_again_and_commits_once(
     scope: Scope,
@@ -62,10 +63,13 @@ def watermark(scope: Scope) -> int | None:
 
 
 @pytest.mark.spec("A3", "B1")
-def test_failure_35_a_killed_supervisor_is_started_again_by_its_job(scope: Scope) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_failure_35_a_killed_supervisor_is_started_again_by_its_job(
+    scope: Scope, times: int
+) -> None:
     job = scope.start()
     with scope.load(DIRTY):
-        for _ in range(2):
+        for _ in range(times):
             scope.run_until(lambda: any(sum(t.values()) for t in scope.committed()), "a commit")
             (pid,) = scope.kill("supervisor")
             scope.run_until(lambda pid=pid: set(scope.pids("supervisor")) - {pid}, "a new one")
@@ -76,6 +80,7 @@ def test_failure_35_a_killed_supervisor_is_started_again_by_its_job(scope: Scope
     scope.verify("all")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3")
 def test_failure_35_an_embedded_cluster_dies_with_its_driver_and_is_started_again(
     make_scope: MakeScope,

@@ -31,6 +31,7 @@ def letters(scope: Scope, ends: dict[int, int]) -> list[tuple[int, int, str]]:
     return [row for row in rows if row[1] < ends.get(row[0], 0)]
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3", "A4")
 def test_i5_killed_between_the_data_and_their_dead_letters_then_configured_otherwise(
     scope: Scope,

@@ -10,6 +10,7 @@ from tests.harness.producing import DIRTY
 from tests.harness.scope import Scope
 
 
+@pytest.mark.long
 @pytest.mark.spec("A4", "B3")
 def test_a_frozen_queue_is_ended_and_its_letters_are_stored_once(scope: Scope) -> None:
     scope.produce(400, DIRTY)

@@ -10,6 +10,7 @@ from tests.harness.scope import Scope
 from tests.harness.waiting import until
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3", "A11")
 def test_an_owner_that_nobody_asks_any_more_releases_its_table(scope: Scope) -> None:
     scope.produce(500)

@@ -29,10 +29,12 @@ def schedules() -> dict[str, str]:
         ("tests/integration/delta/test_owner_properties.py", {"RAYLAKE_EXAMPLES": "300"}),
         ("tests/integration/verify/test_moves_keep_the_account.py", {"RAYLAKE_EXAMPLES": "300"}),
         ("tests/property/test_decode_properties.py", {"RAYLAKE_EXAMPLES": "1000"}),
+        ("tests/property/test_derived_aggregates.py", {"RAYLAKE_EXAMPLES": "800"}),
+        ("tests/property/test_versions_of_rows.py", {"RAYLAKE_EXAMPLES": "300"}),
         ("tests/property/test_ledger_schedules.py", schedules()),
         ("tests/property/test_pipeline_simulation.py", schedules()),
     ],
-    ids=["owners", "moves", "decoding", "ledger", "pipeline"],
+    ids=["owners", "moves", "decoding", "aggregates", "versions", "ledger", "pipeline"],
 )
 def test_the_properties_hold_in_many_more_examples(file: str, more: Mapping[str, str]) -> None:
     # The seed asks a run for faults in real processes; the child has none.

@@ -8,6 +8,7 @@ from tests.harness.producing import DIRTY
 from tests.harness.scope import Scope
 
 
+@pytest.mark.long
 @pytest.mark.spec("B1")
 def test_a_job_that_joins_a_cluster_runs_in_a_folder_with_actors_and_jobs_of_its_own(
     scope: Scope,

@@ -14,6 +14,7 @@ TRIED_AGAIN = {"consumer.storing": 6}
 """Here an error is the store's, and the write is tried again; elsewhere most cost a process."""
 
 
+@pytest.mark.long
 @pytest.mark.spec("B1", "A3")
 def test_an_io_error_at_every_point_is_overcome_without_an_operator(scope: Scope) -> None:
     scope.pipeline(ingest={"drain_timeout": "3m"})

@@ -33,12 +33,9 @@ from raylake.tables.requests import (
 from raylake.tables.results import OperationResult
 from raylake.tables.scd2 import table_for
 from raylake.tables.upkeep_requests import Compact, Vacuum
+from tests.harness.spark import SPARK_IN_LONG
 from tests.harness.tables import FEED, NOON, SCHEMA, Table, number, orders, takes_over
 
-SPARK_IN_LONG = pytest.mark.parametrize(
-    "engine", ["delta-rs", pytest.param("spark", marks=pytest.mark.long)], indirect=True
-)
-"""Each operation, under a slot and beside others, is asked of Spark in any case."""
 APP = "raylake/from/7e1c"
 OTHER = "raylake/seen/9"
 VERSIONS = pa.schema([("k", pa.string()), ("v", pa.int64()), ("at", pa.timestamp("us", "UTC"))])
@@ -85,6 +82,7 @@ def table(engine: TableEngine, tmp_path: Path) -> Table:
     return made_of(engine, tmp_path / "t", Create(SCHEMA, properties=FEED), orders(range(10)))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("D1")
 def test_each_operation_carries_its_txns_and_metadata_once(table: Table) -> None:
     steps: list[tuple[Write, dict[int, int]]] = [
@@ -127,6 +125,7 @@ def test_each_operation_carries_its_txns_and_metadata_once(table: Table) -> None
     assert (txns(table), table.amounts()) == ((6, 106), {77: 1})
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("D1")
 def test_versions_of_rows_carry_them_too(engine: TableEngine, tmp_path: Path) -> None:
     first = changes(("a", 1, 0), ("b", 1, 0))

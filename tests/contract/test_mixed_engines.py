@@ -196,6 +196,7 @@ def held(pair: Pair) -> dict[tuple[int, str], int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2", "C6", "D2")
 def test_merges_of_every_form_build_on_each_other(pair: Pair) -> None:
     """Without a change feed, one of the two is RayLake's own copy-on-write merge."""
@@ -363,6 +364,7 @@ def test_columns_that_one_adds_the_other_writes(pair: Pair) -> None:
     assert "note" not in agreed(pair, version=1)[0]
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_rows_that_a_deletion_vector_took_stay_away(spark: SparkSession, tmp_path: Path) -> None:
     by_spark, by_delta_rs = (
@@ -393,6 +395,7 @@ def test_rows_that_a_deletion_vector_took_stay_away(spark: SparkSession, tmp_pat
     assert sorted(amounts(pair)) == list(range(5, 20))
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_checkpoints_of_both_lead_both_on(pair: Pair) -> None:
     first, second = pair
@@ -426,7 +429,13 @@ FEATURES = {
 
 
 @pytest.mark.spec("C6")
-@pytest.mark.parametrize("feature", sorted(FEATURES))
+@pytest.mark.parametrize(
+    "feature",
+    [
+        "columnMapping",
+        *(pytest.param(one, marks=pytest.mark.long) for one in FEATURES if one != "columnMapping"),
+    ],
+)
 def test_what_only_spark_writes_delta_rs_refuses_by_name(
     spark: SparkSession, tmp_path: Path, feature: str
 ) -> None:

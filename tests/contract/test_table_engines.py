@@ -32,6 +32,7 @@ from raylake.tables.requests import (
     Write,
 )
 from raylake.tables.upkeep_requests import AddColumns
+from tests.harness.spark import SPARK_IN_LONG
 from tests.harness.tables import FEED, NAIVE, NOON, SCHEMA, Table, orders
 
 
@@ -141,6 +142,7 @@ def test_overwrite_replaces_all_rows(hundred: Table) -> None:
     assert (result.rows.inserted, result.rows.deleted) == (30, 100)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C1")
 def test_overwrite_where_replaces_those_rows_alone(hundred: Table) -> None:
     result = hundred.do(Overwrite(orders(range(10, 15), amount=7), where="id >= 10 and id < 20"))
@@ -154,6 +156,7 @@ def test_rows_outside_of_where_are_refused(hundred: Table) -> None:
     assert "condition" in error.message
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C1")
 def test_a_partition_is_overwritten_alone(engine: TableEngine, tmp_path: Path) -> None:
     table = Table(engine, tmp_path / "t")
@@ -166,6 +169,7 @@ def test_a_partition_is_overwritten_alone(engine: TableEngine, tmp_path: Path) -
     assert (result.files.added, result.files.removed) == (1, 1)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C1", "C7")
 def test_overwrite_keeps_properties_constraints_and_comments(
     engine: TableEngine, tmp_path: Path
@@ -186,6 +190,7 @@ def test_overwrite_keeps_properties_constraints_and_comments(
     refused(table, errors.ValuesRefused, Append(orders([8], amount=-1)))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C1", "C7")
 def test_overwrite_gives_another_schema_and_keeps_what_stays(
     engine: TableEngine, tmp_path: Path
@@ -225,6 +230,7 @@ def test_not_null_is_kept_by_an_overwrite_of_the_schema_or_it_is_refused(hundred
     assert fields["note"].nullable
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_a_constraint_holds_for_each_operation(engine: TableEngine, tmp_path: Path) -> None:
     table = Table(engine, tmp_path / "t")
@@ -252,6 +258,7 @@ def test_a_hundred_rows_then_fifty_updates_and_fifty_inserts_make_150(unfed: Tab
     assert result.version_after == result.version_before + 1 == 2
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_a_composite_key_matches_by_all_its_columns(unfed: Table) -> None:
     unfed.do(Upsert(orders([1, 2], 5, region=["r1", "other"]), keys=("id", "region")))
@@ -293,6 +300,7 @@ def test_insert_only_leaves_matching_rows_alone(unfed: Table) -> None:
     assert unfed.amounts(where="id >= 95") == {n: 1 if n < 100 else 9 for n in range(95, 105)}
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_rows_that_the_source_lacks_are_deleted_or_updated(unfed: Table) -> None:
     gone = UpdateUnmatched({"amount": "-1", "region": "'gone'"}, where="id >= 98")
@@ -311,6 +319,7 @@ def test_an_upsert_of_nothing_makes_no_version(unfed: Table) -> None:
     assert unfed.version == 1
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2", "C7")
 def test_upsert_adds_columns_when_asked(hundred: Table) -> None:
     source = orders([1, 200], note=["a", "b"])
@@ -358,6 +367,7 @@ def test_wrong_merge_keys_are_refused_by_name(unfed: Table) -> None:
     assert "'region'" in error.message
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_keys_of_every_kind_prune_and_match(engine: TableEngine, tmp_path: Path) -> None:
     day, text = dt.date(2026, 1, 1), 'it\'s \\ "x" -- ;'
@@ -449,6 +459,7 @@ def test_what_is_no_plain_condition_is_refused(hundred: Table) -> None:
             hundred.rows(where=text)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_values_in_conditions_stay_values(hundred: Table) -> None:
     odd = ["it's", 'a"b', "a\\", "x' or '1'='1", "-- x", "%", "ü\n"]
@@ -479,6 +490,7 @@ def test_conditions_reach_into_structs_and_compare_times(hundred: Table) -> None
 # -- schema
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_new_columns_are_added_when_asked_and_old_versions_stay_as_they_were(
     hundred: Table,
@@ -492,6 +504,7 @@ def test_new_columns_are_added_when_asked_and_old_versions_stay_as_they_were(
     assert "note" in hundred.rows(version=2)[0]
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_a_column_that_needs_a_feature_takes_no_rule_off_the_table(
     engine: TableEngine, tmp_path: Path
@@ -567,6 +580,7 @@ def three(engine: TableEngine, templates: Path, tmp_path: Path) -> Table:
     return copy_of(templates, in_three, Table(engine, tmp_path / "orders"))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C3")
 def test_time_travel_over_50_100_and_150_rows(three: Table) -> None:
     for version, count in ((0, 0), (1, 50), (2, 100), (3, 150)):
@@ -598,6 +612,7 @@ def test_versions_and_times_that_contradict_or_miss_are_refused(three: Table) ->
     refused(three, errors.VersionUnknown, Restore(version=9))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C3")
 def test_a_version_that_vacuum_took_names_the_oldest_that_is_left(three: Table) -> None:
     three.do(Delete("id < 60"))  # version 4: rewrites files of versions 1 and 2
@@ -658,6 +673,7 @@ def test_history_counts_versions_whose_writer_said_nothing(three: Table) -> None
     assert len(three.ids(version=3)) == 150
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C4")
 def test_restore_brings_a_version_back_as_a_new_one(three: Table) -> None:
     made = three.made_at(2)
@@ -742,6 +758,7 @@ def test_ranges_that_cannot_be_read_are_refused(changed: Table) -> None:
         changed.changes(from_version=2)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C3")
 def test_versions_without_a_change_feed_are_named(engine: TableEngine, tmp_path: Path) -> None:
     table = Table(engine, tmp_path / "t")
@@ -785,6 +802,7 @@ def test_a_table_with_a_ledger_is_written_by_its_owner_alone(hundred: Table) -> 
     assert len(hundred.ids(version=1)) == 100
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C6")
 def test_an_append_only_table_takes_rows_and_lets_none_go(
     engine: TableEngine, tmp_path: Path
@@ -844,6 +862,7 @@ def test_a_table_that_is_there_is_not_created_again(hundred: Table) -> None:
 # -- several writers
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C6")
 def test_concurrent_writers_are_serialised(engine: TableEngine, table: Table) -> None:
     table.do(Append(orders(range(4), amount=0)))

@@ -50,6 +50,7 @@ from raylake.tables.upkeep_requests import (
     WidenColumns,
     ZOrder,
 )
+from tests.harness.spark import SPARK_IN_LONG
 from tests.harness.tables import FEED, SCHEMA, Table, orders
 from tests.harness.vectors import delete_by_vector
 
@@ -197,6 +198,7 @@ def test_properties_that_only_spark_honours_are_spark_s(hundred: Table) -> None:
 # -- constraints
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_a_constraint_is_added_when_every_row_fulfils_it(hundred: Table) -> None:
     hundred.do(Append(orders([200, 201], amount=-1)))
@@ -213,6 +215,7 @@ def test_a_constraint_is_added_when_every_row_fulfils_it(hundred: Table) -> None
     refused(hundred, errors.UnknownColumn, AddConstraint("x", "amuont > 0"))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_not_null_is_set_when_every_row_has_a_value(hundred: Table) -> None:
     hundred.do(Append(orders([200], region=[None])))
@@ -249,6 +252,7 @@ def test_columns_are_added_and_old_versions_stay_as_they_were(hundred: Table) ->
     refused(hundred, errors.ValuesRefused, AddColumns(required))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_columns_are_widened_by_a_rewrite_and_old_versions_stay(
     engine: Any, tmp_path: Path
@@ -321,6 +325,7 @@ def test_renaming_and_dropping_need_column_mapping(hundred: Table) -> None:
             DirectTables().explain(str(hundred.path), operation)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C7")
 def test_partition_columns_are_changed_by_a_rewrite(hundred: Table) -> None:
     before = checksum(hundred)
@@ -375,6 +380,7 @@ def test_what_needs_no_engine_is_done_without_one(hundred: Table, tmp_path: Path
 # -- compaction and Z-order
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("F1")
 def test_small_files_become_one_and_the_rows_stay(table: Table) -> None:
     filled(table, [range(n * 10, n * 10 + 10) for n in range(6)])
@@ -391,6 +397,7 @@ def test_small_files_become_one_and_the_rows_stay(table: Table) -> None:
     assert table.ids() == list(range(30))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("F1")
 def test_partitions_are_compacted_apart_and_as_asked(engine: Any, tmp_path: Path) -> None:
     made = Table(engine, tmp_path / "t")
@@ -435,6 +442,7 @@ def test_rows_that_a_vector_took_stay_away(hundred: Table) -> None:
     assert hundred.ids() == [*gone, 200]
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("F1")
 def test_a_file_with_many_deleted_rows_is_written_anew_alone(hundred: Table) -> None:
     delete_by_vector(hundred.path, [1])
@@ -645,6 +653,7 @@ def test_a_clone_leaves_deleted_rows_and_the_ledger_behind(hundred: Table, tmp_p
         hundred.do(Compact())
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C4")
 def test_a_shallow_clone_names_the_files_of_its_source(hundred: Table, tmp_path: Path) -> None:
     hundred.do(Append(orders([100])))
@@ -696,6 +705,7 @@ def test_a_clone_of_what_is_not_there_makes_nothing(hundred: Table, tmp_path: Pa
 # -- tables with an owner
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("F1")
 def test_a_compaction_under_a_slot_carries_the_slot_s_number(hundred: Table) -> None:
     hundred.do(Append(orders([100])))

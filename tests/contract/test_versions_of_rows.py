@@ -22,6 +22,7 @@ from raylake.tables.requests import Append, Create, Read, Scd2, Write
 from raylake.tables.results import OperationResult
 from raylake.tables.scd1 import scd1
 from raylake.tables.scd2 import no_tombstones, table_for
+from tests.harness.spark import SPARK_IN_LONG
 from tests.harness.versions_oracle import expected_versions
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -105,10 +106,6 @@ def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:
     )
 
 
-BOTH = pytest.mark.parametrize("engine", ["delta-rs", "spark"], indirect=True)
-"""The plan is the same code for both; on Spark those are run that its reads and merges decide."""
-
-
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> TableEngine:
     if getattr(request, "param", "delta-rs") == "spark":
@@ -125,7 +122,7 @@ def customers(engine: TableEngine, tmp_path: Path) -> Versions:
 
 
 @pytest.mark.spec("D2", "C6")
-@BOTH
+@SPARK_IN_LONG
 def test_a_tracked_change_ends_a_version_and_begins_the_next(customers: Versions) -> None:
     result = customers.bring(change(1, 0), change(2, 0), change(1, 10, "b"))
     assert customers.intervals(1) == [("a", 0, 10), ("b", 10, None)]
@@ -139,7 +136,7 @@ def test_a_tracked_change_ends_a_version_and_begins_the_next(customers: Versions
 
 
 @pytest.mark.spec("D2")
-@BOTH
+@SPARK_IN_LONG
 def test_without_a_tracked_change_there_is_no_version(customers: Versions) -> None:
     customers.bring(change(1, 0, score=float("nan"), limit=None, note="first"))
     customers.bring(change(1, 10, score=float("nan"), limit=None, note="second"))
@@ -164,7 +161,7 @@ def test_a_delete_leaves_no_current_version_and_a_key_may_come_back(customers: V
 
 
 @pytest.mark.spec("D2")
-@BOTH
+@SPARK_IN_LONG
 def test_failure_26_a_delete_before_its_insert_is_remembered(customers: Versions) -> None:
     customers.bring(change(1, 10, op="D"))
     assert customers.intervals(1) == []
@@ -193,7 +190,7 @@ def test_failure_26_what_is_brought_again_makes_no_version(customers: Versions) 
 
 
 @pytest.mark.spec("D2")
-@BOTH
+@SPARK_IN_LONG
 def test_a_late_change_takes_the_begin_of_an_equal_version(customers: Versions) -> None:
     customers.bring(change(1, 10), change(1, 20, "b"))
     result = customers.bring(change(1, 0))
@@ -202,7 +199,7 @@ def test_a_late_change_takes_the_begin_of_an_equal_version(customers: Versions) 
 
 
 @pytest.mark.spec("D2")
-@BOTH
+@SPARK_IN_LONG
 def test_failure_26_changes_in_any_order_make_the_same_table(
     customers: Versions, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ OPEN = Path(__file__).with_name("failure_open.txt")
 PAGE = ROOT / "docs" / "failures.md"
 _NAME = re.compile(r"test_failure((?:(?:_and)?_\d{2}(?=_))+)_")
 _UNIT = ("tests/unit/", "tests/property/")
+_LONG = "pytest.mark.long"
 _HEAD = """\
 # Failures, and the tests that show them
 
@@ -40,10 +41,12 @@ class Shown:
     Attributes:
         path: Its file, from the root, with slashes.
         name: Its function.
+        long: Whether all of it is run by `make chaos` alone.
     """
 
     path: str
     name: str
+    long: bool = False
 
     @property
     def real(self) -> bool:
@@ -76,8 +79,9 @@ def shown_by(path: str, text: str) -> Iterator[tuple[str, Shown]]:
     """Row and test, for each test of a module whose name tells rows."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            long = any(ast.unparse(one) == _LONG for one in node.decorator_list)
             for number in numbers_of(node.name):
-                yield number, Shown(path, node.name)
+                yield number, Shown(path, node.name, long)
 
 
 def all_tests() -> dict[str, list[Shown]]:

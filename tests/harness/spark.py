@@ -5,11 +5,13 @@ With several workers all tests that use it stay on one of them (`tests/conftest.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ import pytest
 
 from raylake.kafka.artifacts import cache_folder, file_lock
 from raylake.kafka.java import Java, find_java
+from raylake.spark.classes import session_archive
 from raylake.spark.settings import DELTA
 
 if TYPE_CHECKING:
@@ -25,6 +28,23 @@ if TYPE_CHECKING:
 
 PACKAGE = "io.delta:delta-spark_2.12:3.3.3"
 MEMORY = "1g"
+SPARK_IN_LONG = pytest.mark.parametrize(
+    "engine", ["delta-rs", pytest.param("spark", marks=pytest.mark.long)], indirect=True
+)
+"""A test of the engines' contract that takes long on Spark, and shows there what others do too."""
+
+
+@contextmanager
+def no_archive_made() -> Iterator[None]:
+    """Sessions write down the classes that they load, and nobody makes an archive of them.
+
+    That takes 38 CPU-seconds, and sessions of tests end before it is done.
+    """
+    archive = session_archive()
+    archive.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (archive.folder / "make.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
 
 
 def java_17() -> Java:
@@ -54,6 +74,8 @@ def spark() -> Iterator[SparkSession]:
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
+        # Delta has 50 of them, and as many tasks for each version that it looks at.
+        "spark.databricks.delta.snapshotPartitions": "2",
         # A hundred rows are read before code for them would be compiled: a third of the CPU time.
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",

@@ -38,10 +38,17 @@ def _table(file: Path) -> dict[str, str]:
 
 
 class Collected:
-    """A pytest plugin that keeps, for each row, the tests that name it."""
+    """A pytest plugin that keeps, for each row, the tests that name it.
+
+    Attributes:
+        tests: Row → tests.
+        quick: Those of the tests of which a case is run by `make test`.
+        errors: Files that could not be collected.
+    """
 
     def __init__(self) -> None:
         self.tests: dict[str, list[str]] = {}
+        self.quick: set[str] = set()
         self.errors: list[str] = []
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -53,6 +60,8 @@ class Collected:
         for item in items:
             name = item.nodeid.split("[")[0].split("@")[0]
             rows = {row for marker in item.iter_markers("spec") for row in marker.args}
+            if item.get_closest_marker("long") is None:
+                self.quick.add(name)
             if found := _PROPERTY.match(item.name):
                 rows.add(f"L{int(found.group(1))}")
             for row in rows:
@@ -61,12 +70,16 @@ class Collected:
                     tests.append(name)
 
 
+def showing(row: str, tests: Iterable[str]) -> list[str]:
+    """Those of a row's tests that show it."""
+    not_shown_by = ("tests/unit/",) if row.startswith("L") else ("tests/unit/", "tests/property/")
+    return [test for test in tests if not test.startswith(not_shown_by)]
+
+
 def row_line(row: str, tests: Iterable[str], lacks: str = "") -> str:
     """One line: ``A3 2 tests: path::name, …``, ``A8 partly: 1 test: …; open: …`` or ``A5 open``."""
     every = sorted(tests)
-    not_shown_by = ("tests/unit/",) if row.startswith("L") else ("tests/unit/", "tests/property/")
-    shown = [test for test in every if not test.startswith(not_shown_by)]
-    if shown:
+    if shown := showing(row, every):
         line = f"{len(shown)} test{'s' * (len(shown) > 1)}: {', '.join(shown)}"
         return f"{row} partly: {line}; open: {lacks}" if lacks else f"{row} {line}"
     return f"{row} open (unit tests only: {len(every)})" if every else f"{row} open"
@@ -84,14 +97,23 @@ def collect(arguments: list[str]) -> tuple[Collected, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the report; 1 when a test file could not be collected."""
+    """Print the report.
+
+    Returns:
+        1 when a test file could not be collected, or long tests alone show a row.
+    """
     plugin, output = collect(arguments)
-    lacks = partly_open()
+    lacks, by_chaos = partly_open(), []
     for row in known_rows():
-        print(row_line(row, plugin.tests.get(row, ()), lacks.get(row, "")))
+        tests = plugin.tests.get(row, ())
+        print(row_line(row, tests, lacks.get(row, "")))
+        shown = showing(row, tests)
+        by_chaos += [row] if shown and plugin.quick.isdisjoint(shown) else []
+    if by_chaos:
+        print("shown by `make chaos` alone: " + ", ".join(by_chaos), file=sys.stderr)
     if plugin.errors:
         print(output, "not collected: " + ", ".join(plugin.errors), sep="\n", file=sys.stderr)
-    return 1 if plugin.errors else 0
+    return 1 if plugin.errors or by_chaos else 0
 
 
 if __name__ == "__main__":

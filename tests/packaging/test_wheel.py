@@ -106,6 +106,7 @@ def test_the_command_line_starts_from_the_wheel(site: Path) -> None:
         assert command in done.stdout
 
 
+@pytest.mark.long
 def test_the_demo_runs_from_the_wheel(site: Path, tmp_path: Path) -> None:
     options = ["--count", "40000", "--kills", "1", "--lake", str(tmp_path / "lake")]
     environ = {"PYTHONPATH": str(site), "RAY_ADDRESS": ""}

@@ -143,7 +143,7 @@ def test_property_04_error_resilience_neighbours_do_not_change_a_record(
 
 
 @given(st.lists(messy_messages(), max_size=12), POLICIES)
-@examples(100)
+@examples(50)
 def test_property_02_field_preservation_the_fast_path_agrees_with_the_exact_path(
     values: list[bytes | None], policy: Any
 ) -> None:

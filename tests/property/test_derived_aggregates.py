@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
+import os
 import random
 import statistics
 from collections.abc import Callable, Iterable
@@ -25,8 +26,8 @@ from tests.harness.aggregate_steps import SCHEMA, Followed, InMemory
 Row = dict[str, Any]
 Recompute = Callable[[list[Row]], list[Row]]
 MIDNIGHT = dt.datetime(2026, 1, 31, tzinfo=dt.UTC)
-HISTORIES = 200
-DELTA_HISTORIES = 18
+HISTORIES = int(os.environ.get("RAYLAKE_EXAMPLES", "100"))
+DELTA_HISTORIES = max(9, HISTORIES // 20)
 World = Followed | InMemory
 
 

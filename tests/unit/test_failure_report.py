@@ -41,7 +41,7 @@ def test_a_name_tells_its_rows(name: str, numbers: list[str]) -> None:
 def test_tests_are_found_in_functions_and_classes_and_nowhere_else() -> None:
     text = (
         "def test_failure_01_a(): ...\n"
-        "class TestIt:\n    async def test_failure_02_b(self): ...\n"
+        "class TestIt:\n    @pytest.mark.long\n    async def test_failure_02_b(self): ...\n"
         "# def test_failure_03_c(): ...\n"
         "x = 'test_failure_04_d'\n"
     )
@@ -49,7 +49,7 @@ def test_tests_are_found_in_functions_and_classes_and_nowhere_else() -> None:
     path = "tests/chaos/test_x.py"
     assert found == [
         ("01", Shown(path, "test_failure_01_a")),
-        ("02", Shown(path, "test_failure_02_b")),
+        ("02", Shown(path, "test_failure_02_b", long=True)),
     ]
 
 
@@ -76,6 +76,12 @@ def test_a_row_of_the_page_counts_its_tests_and_says_what_is_open() -> None:
 
 def test_every_test_names_rows_of_the_list() -> None:
     assert all_tests().keys() <= known_rows().keys()
+
+
+def test_a_row_that_is_shown_on_real_components_is_shown_by_make_test() -> None:
+    for number, tests in all_tests().items():
+        real = [test for test in tests if test.real]
+        assert not real or not all(test.long for test in real), number
 
 
 def test_a_row_without_a_test_says_what_is_open() -> None:

@@ -52,14 +52,19 @@ def test_rows_that_lack_something_are_rows_and_say_what() -> None:
 
 
 class _Item:
-    def __init__(self, nodeid: str, *rows: str) -> None:
+    def __init__(self, nodeid: str, *rows: str, long: bool = False) -> None:
         self.nodeid = nodeid
         self.name = nodeid.rsplit("::", maxsplit=1)[-1]
         self._marks = [pytest.mark.spec(row).mark for row in rows]
+        self._long = pytest.mark.long.mark if long else None
 
     def iter_markers(self, name: str) -> list[pytest.Mark]:
         assert name == "spec"
         return self._marks
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        assert name == "long"
+        return self._long
 
 
 def test_rows_come_from_markers_and_from_the_names_of_properties() -> None:
@@ -67,7 +72,8 @@ def test_rows_come_from_markers_and_from_the_names_of_properties() -> None:
     plugin.pytest_collection_modifyitems(
         [
             _Item("tests/integration/a.py::test_a[1]", "A1", "A3"),
-            _Item("tests/integration/a.py::test_a[2]", "A1", "A3"),
+            _Item("tests/integration/a.py::test_a[2]", "A1", "A3", long=True),
+            _Item("tests/integration/a.py::test_long", "A4", long=True),
             _Item("tests/property/b.py::test_property_05_exactly_once", "A3"),
             _Item("tests/property/b.py::test_other"),
         ]
@@ -78,7 +84,11 @@ def test_rows_come_from_markers_and_from_the_names_of_properties() -> None:
             "tests/integration/a.py::test_a",
             "tests/property/b.py::test_property_05_exactly_once",
         ],
+        "A4": ["tests/integration/a.py::test_long"],
         "L5": ["tests/property/b.py::test_property_05_exactly_once"],
+    }
+    assert set().union(*plugin.tests.values()) - plugin.quick == {
+        "tests/integration/a.py::test_long"
     }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import unittest.mock
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from raylake.cli.main import main
 from tests.harness.broker import LiveBroker
 from tests.harness.cluster import LiveCluster
 
@@ -97,6 +101,18 @@ class Shell:
 
     def __call__(self, *arguments: str) -> Done:
         return self.end(self.start(*arguments))
+
+    def here(self, *arguments: str) -> Done:
+        """A command in this process, for what only reads and answers: no Python is started."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            unittest.mock.patch.dict(os.environ),  # what it sets is its own
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main(list(arguments))
+        return Done(code, out.getvalue(), err.getvalue())
 
     def write(self, name: str, text: str) -> str:
         """A file in the folder; returns its name."""

@@ -16,6 +16,7 @@ from tests.harness.broker import LiveBroker
 from tests.integration.cli.conftest import Shell, pipeline_text
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1")
 def test_an_unreachable_broker_is_4_and_named_with_the_files_line(
     broker: LiveBroker, topic: str, joined_shell: Shell
@@ -34,6 +35,7 @@ def test_an_unreachable_broker_is_4_and_named_with_the_files_line(
     assert not (joined_shell.folder / "lake" / "bronze").exists()
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1")
 def test_an_unknown_topic_is_2_and_named_with_the_files_line(
     broker: LiveBroker, topic: str, joined_shell: Shell
@@ -48,6 +50,7 @@ def test_an_unknown_topic_is_2_and_named_with_the_files_line(
     assert not (joined_shell.folder / "lake" / "bronze").exists()
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1")
 def test_a_folder_that_is_no_delta_table_is_5_and_left_alone(
     broker: LiveBroker, topic: str, joined_shell: Shell

@@ -80,7 +80,7 @@ def guarded() -> Iterator[Guarded]:
 
 
 def checks(shell: Shell, file: str, *more: str) -> tuple[int, dict[str, dict[str, str]]]:
-    done = shell("doctor", file, *more, "-o", "json")
+    done = shell.here("doctor", file, *more, "-o", "json")
     assert done.out, done.err
     return done.code, {one["name"]: one for one in done.json["checks"]}
 

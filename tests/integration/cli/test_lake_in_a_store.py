@@ -54,7 +54,7 @@ def test_a_run_fills_a_lake_in_a_store(used: tuple[Shell, Done, str]) -> None:
 @pytest.mark.parametrize("level", ["log", "data", "broker", "all"])
 def test_verify_balances_in_a_store(used: tuple[Shell, Done, str], level: str) -> None:
     shell = used[0]
-    done = shell("verify", "clicks.yaml", "--level", level, "-o", "json")
+    done = shell.here("verify", "clicks.yaml", "--level", level, "-o", "json")
     assert done.code == 0, done.out + done.err
     assert done.json["ok"] is True
     assert (done.json["totals"]["rows"], done.json["totals"]["dead"]) == (GOOD, POISON)
@@ -71,7 +71,7 @@ def test_what_operating_commands_read_lies_in_the_store(used: tuple[Shell, Done,
         "explain",
         "logs",
     ):
-        done = shell(*command.split(), "clicks.yaml")
+        done = shell.here(*command.split(), "clicks.yaml")
         assert done.code == 0, f"{command}: {done.out}{done.err}"
         assert "Traceback" not in done.err
 

@@ -201,15 +201,18 @@ def test_a_planted_password_is_used_and_found_nowhere(
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.setenv("PLANTED", guarded.password)
-    said = [shell("validate", "planted.yaml", "-o", "json"), shell("explain", "planted.yaml")]
-    said.append(shell("explain", "planted.yaml", "--output", "json"))
+    said = [
+        shell.here("validate", "planted.yaml", "-o", "json"),
+        shell.here("explain", "planted.yaml"),
+    ]
+    said.append(shell.here("explain", "planted.yaml", "--output", "json"))
 
     run = shell.start("run", "planted.yaml")
     document = shell.until_committed("planted", GOOD + 1)
     listings = [running(), state_of(document["job"]["address"]), json.dumps(document)]
     assert "raylake/planted" in listings[1], "the actors are not listed: this shows nothing"
-    said.append(shell("status", "planted.yaml", "--output", "json"))
-    said.append(shell("dlq", "show", "planted.yaml", "--output", "json"))
+    said.append(shell.here("status", "planted.yaml", "--output", "json"))
+    said.append(shell.here("dlq", "show", "planted.yaml", "--output", "json"))
     assert holders(topic.encode(), ray_dir, shell.folder), "nothing is found: this shows nothing"
     everywhere = [ray_dir, shell.folder, shell.folder.with_name(f"{shell.folder.name}-said")]
     for secret in (guarded.password, *observers.secrets.values()):
@@ -217,7 +220,7 @@ def test_a_planted_password_is_used_and_found_nowhere(
             assert holders(spelling, *everywhere) == []
     said.append(shell("stop", "planted.yaml"))
     said.append(shell.end(run))
-    said.append(shell("verify", "planted.yaml", "--output", "json"))
+    said.append(shell.here("verify", "planted.yaml", "--output", "json"))
     assert [done.code for done in said] == [0] * len(said), said
     observers.were_asked()
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +17,6 @@ from tests.integration.cli.conftest import Shell
 
 RECORDS = 500
 POISON = 3
-
-
-@pytest.fixture
-def ray_dir() -> Iterator[Path]:
-    """Ray's sockets need a short path."""
-    folder = Path(tempfile.mkdtemp(prefix="rx-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -59,9 +48,8 @@ def with_security(text: str, **more: Any) -> str:
 
 @pytest.mark.spec("A9", "K1", "K3")
 @pytest.mark.timeout(400)
-def test_a_whole_run_over_tls_and_scram(
-    shell: Shell, instance: str, ray_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_whole_run_over_tls_and_scram(joined_shell: Shell, instance: str) -> None:
+    shell = joined_shell
     started = shell("dev", "up", "--secure", "--instance", instance, "--output", "json")
     assert started.code == 0, started
     topic = filled(started.json["broker"]["bootstrap"], instance)
@@ -71,21 +59,18 @@ def test_a_whole_run_over_tls_and_scram(
 
     security = json.dumps(kafka["security"])
     drafted = ("init", "--bootstrap", kafka["bootstrap"], "--topic", topic)
-    draft = shell(*drafted, "--security", security, "--pipeline", "guarded")
+    draft = shell.here(*drafted, "--security", security, "--pipeline", "guarded")
     assert draft.code == 0, draft
     assert yaml.safe_load(draft.out)["kafka"] == kafka
     shell.write("guarded.yaml", draft.out)
     password = Path(kafka["security"]["password"].removeprefix("file:")).read_text()
-    monkeypatch.setenv("RAYLAKE_RAY_DIR", str(ray_dir))
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
     said = [
-        shell("validate", "guarded.yaml"),
-        shell("preview", "guarded.yaml", "--output", "json"),
-        shell("doctor", "guarded.yaml"),
+        shell.here("validate", "guarded.yaml"),
+        shell.here("preview", "guarded.yaml", "--output", "json"),
+        shell.here("doctor", "guarded.yaml"),
         shell("run", "guarded.yaml", "--available-now"),
-        shell("verify", "guarded.yaml", "--level", "all"),
+        shell.here("verify", "guarded.yaml", "--level", "all"),
     ]
     assert [done.code for done in said] == [0] * len(said), said
     assert sum(table["rows"] for table in said[1].json["tables"]) == RECORDS
@@ -93,8 +78,10 @@ def test_a_whole_run_over_tls_and_scram(
     assert not any(password in done.out + done.err for done in [started, printed, draft, *said])
 
     # What refuses us is said by each command that asks the broker, with the same words.
-    monkeypatch.setenv("WRONG", "not-the-password")
-    shell.write("wrong.yaml", with_security(draft.out, password="env:WRONG"))
+    wrong = shell.folder / "wrong.password"
+    wrong.write_text("not-the-password")
+    wrong.chmod(0o600)
+    shell.write("wrong.yaml", with_security(draft.out, password=f"file:{wrong}"))
     folder = Path(kafka["security"]["ca"]).parent
     guest = {"username": "guest", "password": f"file:{folder}/guest.password"}
     shell.write("guest.yaml", with_security(draft.out, **guest))
@@ -106,7 +93,7 @@ def test_a_whole_run_over_tls_and_scram(
         if file == "wrong.yaml":
             commands += [("doctor", file), ("verify", file, "--level", "all")]
         for command in commands:
-            done = shell(*command)
+            done = shell(*command) if command[0] == "run" else shell.here(*command)
             flat = " ".join((done.out + done.err).split())
             assert done.code == 1, (command, done)
             assert why in flat, (command, flat)

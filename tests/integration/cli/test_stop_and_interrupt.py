@@ -25,15 +25,16 @@ def _hide_our_packages(shell: Shell) -> None:
 
 @pytest.mark.spec("A11", "K1")
 def test_a_running_pipeline_is_shown_guarded_and_drained_from_other_processes(
-    broker: LiveBroker, topic: str, shell: Shell
+    broker: LiveBroker, topic: str, joined_shell: Shell
 ) -> None:
+    shell = joined_shell
     _hide_our_packages(shell)
     shell.write("clicks.yaml", pipeline_text(broker, topic) + LENIENT)
     shell.write("other.yaml", pipeline_text(broker, topic, "other") + LENIENT)
     run = shell.start("run", "clicks.yaml")
     shell.until_committed("clicks", ALL)
 
-    status = shell("status", "clicks.yaml", "-o", "json")
+    status = shell.here("status", "clicks.yaml", "-o", "json")
     assert (status.code, status.json["life"]) == (0, "alive")
     warned = shell("doctor", "clicks.yaml", "-o", "json").json["checks"]
     assert {one["name"]: one["state"] for one in warned}["jobs package"] == "warn"
@@ -55,14 +56,13 @@ def test_a_running_pipeline_is_shown_guarded_and_drained_from_other_processes(
     assert "running: " in ended.err
     assert f"{topic}[1]: committed up to offset {ALL // 2}" in ended.out
     assert "\x1b" not in ended.out + ended.err
-    assert shell("verify", "clicks.yaml", "--level", "data").code == 0
+    assert shell.here("verify", "clicks.yaml", "--level", "data").code == 0
     assert shell("stop", "clicks.yaml").code == 0
 
 
 @pytest.mark.spec("A11", "K1")
-def test_one_ctrl_c_drains_and_a_second_one_ends_at_once(
-    broker: LiveBroker, topic: str, shell: Shell
-) -> None:
+def test_one_ctrl_c_drains(broker: LiveBroker, topic: str, joined_shell: Shell) -> None:
+    shell = joined_shell
     shell.write("clicks.yaml", pipeline_text(broker, topic) + LENIENT)
     run = shell.start("run", "clicks.yaml")
     job = shell.until_committed("clicks", ALL)["job"]["pid"]
@@ -73,8 +73,14 @@ def test_one_ctrl_c_drains_and_a_second_one_ends_at_once(
     assert shell.status("clicks")["state"] == "stopped"
     assert not psutil.pid_exists(job)
 
-    run = shell.start("run", "clicks.yaml", "--take-over")
-    job = until(lambda: _job_of(shell, run.pid), "the second run's supervisor")
+
+@pytest.mark.spec("A11", "K1")
+def test_a_second_ctrl_c_ends_at_once_with_the_runs_own_cluster(
+    broker: LiveBroker, topic: str, shell: Shell
+) -> None:
+    shell.write("clicks.yaml", pipeline_text(broker, topic) + LENIENT)
+    run = shell.start("run", "clicks.yaml")
+    job = shell.until_committed("clicks", ALL)["job"]["pid"]
     frozen = [p for p in psutil.Process(job).children(recursive=True) if "Supervisor" in p.name()]
     assert frozen, "the drain would end before the second Ctrl-C"
     for process in frozen:
@@ -88,12 +94,5 @@ def test_one_ctrl_c_drains_and_a_second_one_ends_at_once(
         with contextlib.suppress(psutil.NoSuchProcess):
             process.resume()
     until(lambda: not [p for p in started if p.is_running()], "the end of every process")
-    verified = shell("verify", "clicks.yaml", "--level", "data")
+    verified = shell.here("verify", "clicks.yaml", "--level", "data")
     assert verified.code == 0, verified.out
-
-
-def _job_of(shell: Shell, parent: int) -> int | None:
-    """The job's process, once its supervisor has written the status document."""
-    job: int = shell.status("clicks")["job"]["pid"]
-    children = {child.pid for child in psutil.Process(parent).children()}
-    return job if job in children and shell.status("clicks")["state"] == "running" else None

@@ -47,7 +47,7 @@ def submitting(shell: Shell, cluster: JobsCluster, monkeypatch: pytest.MonkeyPat
 
 
 def job_of(shell: Shell, file: str, cluster: JobsCluster) -> dict[str, Any]:
-    done = shell("status", file, "--address", cluster.url, "-o", "json")
+    done = shell.here("status", file, "--address", cluster.url, "-o", "json")
     assert done.code == 0, done.err
     found: dict[str, Any] = done.json["job"]
     return found
@@ -94,9 +94,9 @@ def test_the_printed_line_works_as_printed(
     assert done["state"] == "SUCCEEDED", done
     assert '"printed"' in asked(cluster, "/api/jobs/"), "this shows nothing"
     assert shell.status("printed")["job"]["submission_id"] == done["submission_id"]
-    account = shell("verify", "clicks.yaml", "-o", "json")
+    account = shell.here("verify", "clicks.yaml", "-o", "json")
     assert account.code == 0, account.out
-    assert f"Ray job: {done['submission_id']}" in shell("status", "clicks.yaml").out
+    assert f"Ray job: {done['submission_id']}" in shell.here("status", "clicks.yaml").out
 
 
 @pytest.mark.spec("K2")
@@ -140,7 +140,7 @@ def test_a_printed_manifest_runs_when_it_is_sent_as_kuberay_sends_it(
         assert json.load(answer)["submission_id"] == "rayjob-manifest"
     done = until(lambda: _ended(job_of(shell, "clicks.yaml", cluster)), "the job has ended")
     assert done["state"] == "SUCCEEDED", done
-    account = shell("verify", "clicks.yaml", "-o", "json")
+    account = shell.here("verify", "clicks.yaml", "-o", "json")
     assert account.code == 0, account.out
     probe = cluster.agent_url + pod["readinessProbe"]["httpGet"]["path"]
     with urllib.request.urlopen(probe, timeout=30) as healthy:
@@ -180,7 +180,7 @@ def test_failure_39_40_a_submitted_run_is_one_and_drains_for_longer_than_ray_wou
     assert document["state"] == "stopped"
     assert document["job"]["submission_id"] == submitted
     assert job_of(shell, "clicks.yaml", cluster)["state"] in ("STOPPED", "SUCCEEDED")
-    account = shell("verify", "clicks.yaml", "-o", "json")
+    account = shell.here("verify", "clicks.yaml", "-o", "json")
     assert account.code == 0, account.out
     ends = document["tables"]["bronze.clicks"]["partitions"].values()
     assert sum(one["next"] - one["origin"] for one in ends) == TOTAL + 1
@@ -206,8 +206,8 @@ def test_what_goes_wrong_has_a_name_and_the_secret_is_nowhere(
     # A listener of another kind is no outage: no try would help.
     assert (failed["state"], failed["exit_code"]) == ("FAILED", 1), failed
     assert broker.bootstrap in "".join(failed["said"])
-    said.append(shell("status", "planted.yaml", "--address", cluster.url))
-    said.append(shell("doctor", "planted.yaml"))
+    said.append(shell.here("status", "planted.yaml", "--address", cluster.url))
+    said.append(shell.here("doctor", "planted.yaml"))
     jobs = asked(cluster, "/api/jobs/")
     assert "raylake.pipeline" in jobs, "the jobs are not listed: this shows nothing"
     everything = [jobs, *(done.out + done.err for done in said)]
@@ -216,6 +216,7 @@ def test_what_goes_wrong_has_a_name_and_the_secret_is_nowhere(
     assert holders(cluster.password.encode(), Path(cluster.live.folder), shell.folder) == []
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1")
 @pytest.mark.timeout(400)
 def test_a_secret_that_resolves_here_and_not_on_the_node_is_2_and_named(

@@ -118,6 +118,7 @@ def test_a_row_that_is_altered_afterwards_is_found(
     assert (found[name]["missing"], found[name]["unexpected"]) == (1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.spec("K3", "C2", "D1", "D2")
 def test_with_spark_on_the_same_ray_cluster_the_numbers_are_the_same(
     demo: Demo, tmp_path: Path

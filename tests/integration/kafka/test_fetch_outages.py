@@ -46,6 +46,7 @@ def test_failure_13_a_killed_and_restarted_broker_loses_nothing(own_broker: Live
         assert sorted(int(value) for value in scope.column("value")) == list(range(5000))
 
 
+@pytest.mark.long
 def test_failure_13_a_broker_that_stays_away_is_reported_and_found_again(
     own_broker: LiveBroker,
 ) -> None:
@@ -105,6 +106,7 @@ def test_an_unreachable_broker_is_named_within_the_time_limit() -> None:
     fetcher.close()
 
 
+@pytest.mark.long
 def test_an_unreachable_advertised_address_is_told_from_an_unreachable_broker(
     own_broker: LiveBroker,
 ) -> None:

@@ -1,6 +1,6 @@
 """Bad input gets a clear error, its exit code, and nothing is lost or half-done (issue 3).
 
-All jobs of this file run side by side, a few at a time, before the first test looks at them.
+A case runs when the first test asks for it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -21,7 +20,6 @@ from tests.harness.jobs import Job
 from tests.integration.pipeline.conftest import Bench, MakeBench
 from tests.integration.pipeline.records import offsets, produce
 
-AT_ONCE = 3
 UNREACHABLE = "127.0.0.1:1"
 CONNECT_S = 3
 
@@ -174,23 +172,33 @@ CASES: dict[str, Callable[[Case], None]] = {
 }
 
 
+class Cases:
+    """Those that tests have asked for."""
+
+    def __init__(self, topic: str, make_bench: MakeBench) -> None:
+        self._topic = topic
+        self._make_bench = make_bench
+        self._made: dict[str, Case] = {}
+
+    def __getitem__(self, name: str) -> Case:
+        """A case that has been run."""
+        if name not in self._made:
+            case = Case(self._make_bench(), self._topic)
+            CASES[name](case)
+            case.go()
+            self._made[name] = case
+        return self._made[name]
+
+
 @pytest.fixture(scope="module")
-def cases(broker: LiveBroker, make_bench: MakeBench) -> dict[str, Case]:
+def cases(broker: LiveBroker, make_bench: MakeBench) -> Cases:
     topic = broker.create_topic("bad")
     produce(broker, topic, [{"id": n} for n in range(5)])
-    made = {name: Case(make_bench(), topic) for name in CASES}
-
-    def run(name: str) -> None:
-        CASES[name](made[name])
-        made[name].go()
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(run, CASES))
-    return made
+    return Cases(topic, make_bench)
 
 
 @pytest.mark.spec("A3", "K7")
-def test_an_unreachable_broker_is_4_with_address_and_line_in_time(cases: dict[str, Case]) -> None:
+def test_an_unreachable_broker_is_4_with_address_and_line_in_time(cases: Cases) -> None:
     case = cases["unreachable"]
     text = case.failed(4, UNREACHABLE, "hint: ")
     line = 1 + case.bench.file.read_text().split(UNREACHABLE)[0].count("\n")
@@ -204,46 +212,49 @@ def test_an_unreachable_broker_is_4_with_address_and_line_in_time(cases: dict[st
 
 
 @pytest.mark.spec("A1", "K7")
-def test_an_unknown_topic_is_2_and_suggests_the_right_one(cases: dict[str, Case]) -> None:
+def test_an_unknown_topic_is_2_and_suggests_the_right_one(cases: Cases) -> None:
     case = cases["unknown_topic"]
     case.failed(2, f"'{case.topic}'", "did you mean", f"'{case.topic[:-1]}'", "bronze.t.topics[0]")
 
 
 @pytest.mark.spec("A3")
-def test_a_folder_that_is_no_table_is_5(cases: dict[str, Case]) -> None:
+def test_a_folder_that_is_no_table_is_5(cases: Cases) -> None:
     cases["no_table"].failed(5, str(cases["no_table"].table), "no Delta log")
 
 
 @pytest.mark.spec("A3")
-def test_a_table_with_data_but_without_our_ledger_is_5(cases: dict[str, Case]) -> None:
+def test_a_table_with_data_but_without_our_ledger_is_5(cases: Cases) -> None:
     case = cases["somebody_elses"]
     case.failed(5, str(case.table), "was not made by RayLake")
     assert DeltaTable(case.table).version() == 0
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3")
-def test_a_feature_that_we_cannot_write_is_5(cases: dict[str, Case]) -> None:
+def test_a_feature_that_we_cannot_write_is_5(cases: Cases) -> None:
     cases["feature"].failed(5, str(cases["feature"].table), "checkConstraints (positive)")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3")
-def test_transaction_retention_is_5(cases: dict[str, Case]) -> None:
+def test_transaction_retention_is_5(cases: Cases) -> None:
     cases["retention"].failed(5, "delta.setTransactionRetentionDuration")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A6")
-def test_a_schema_that_contradicts_the_table_is_5(cases: dict[str, Case]) -> None:
+def test_a_schema_that_contradicts_the_table_is_5(cases: Cases) -> None:
     cases["other_schema"].failed(5, "id: string is asked for, the table has long")
 
 
 @pytest.mark.spec("A1")
-def test_an_empty_topic_without_a_schema_is_2(cases: dict[str, Case]) -> None:
+def test_an_empty_topic_without_a_schema_is_2(cases: Cases) -> None:
     case = cases["empty_topic"]
     case.failed(2, "no schema is given", case.topic, "give `schema:`")
 
 
 @pytest.mark.spec("A4", "B2")
-def test_failure_16_somebody_elses_format_is_5_and_no_dead_letter(cases: dict[str, Case]) -> None:
+def test_failure_16_somebody_elses_format_is_5_and_no_dead_letter(cases: Cases) -> None:
     case = cases["other_format"]
     assert case.run is not None
     assert case.run.process.returncode == 5, case.run.said
@@ -255,10 +266,10 @@ def test_failure_16_somebody_elses_format_is_5_and_no_dead_letter(cases: dict[st
 
 
 @pytest.mark.spec("B5", "A4")
-@pytest.mark.parametrize("name", ["aborting", "aborting_on_its_way"])
-def test_on_failure_abort_ends_the_run_at_the_first_dead_letter(
-    cases: dict[str, Case], name: str
-) -> None:
+@pytest.mark.parametrize(
+    "name", ["aborting", pytest.param("aborting_on_its_way", marks=pytest.mark.long)]
+)
+def test_on_failure_abort_ends_the_run_at_the_first_dead_letter(cases: Cases, name: str) -> None:
     case = cases[name]
     assert case.run is not None
     assert case.run.process.returncode == 5, case.run.said
@@ -270,7 +281,7 @@ def test_on_failure_abort_ends_the_run_at_the_first_dead_letter(
 
 
 @pytest.mark.spec("B5")
-def test_a_lake_that_cannot_be_written_is_4(cases: dict[str, Case]) -> None:
+def test_a_lake_that_cannot_be_written_is_4(cases: Cases) -> None:
     case = cases["read_only"]
     assert case.run is not None
     assert case.run.process.returncode == 4, case.run.said
@@ -283,14 +294,14 @@ def test_a_lake_that_cannot_be_written_is_4(cases: dict[str, Case]) -> None:
     ("name", "said"),
     [("empty_file", "empty"), ("binary_file", "binary"), ("duplicate_keys", "pipeline")],
 )
-def test_a_file_that_is_none_is_2(cases: dict[str, Case], name: str, said: str) -> None:
+def test_a_file_that_is_none_is_2(cases: Cases, name: str, said: str) -> None:
     text = cases[name].failed(2, str(cases[name].bench.file))
     assert said in text
     assert not cases[name].bench.lake.exists()
 
 
 @pytest.mark.spec("A3")
-def test_what_was_refused_can_go_on_when_it_is_put_right(cases: dict[str, Case]) -> None:
+def test_what_was_refused_can_go_on_when_it_is_put_right(cases: Cases) -> None:
     case = cases["no_table"]
     shutil.rmtree(case.table)
     case.bench.drain()

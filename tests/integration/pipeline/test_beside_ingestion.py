@@ -172,7 +172,11 @@ def test_what_rows_would_come_or_go_uncounted_is_refused(running: World) -> None
 
 
 @pytest.mark.spec("C6")
-@pytest.mark.parametrize("allowance", [Allowance(), Allowance(in_process_bytes=0)])
+@pytest.mark.parametrize(
+    "allowance",
+    [Allowance(), pytest.param(Allowance(in_process_bytes=0), marks=pytest.mark.long)],
+    ids=["here", "in a child"],
+)
 def test_a_worker_that_is_killed_before_the_commit_has_changed_nothing(
     running: World, allowance: Allowance
 ) -> None:
@@ -222,6 +226,7 @@ def test_an_owner_that_is_replaced_refuses_what_was_begun_under_the_old_one(
     world.sound()
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_while_the_pipeline_does_not_run_another_one_stands_in_and_makes_way_for_it(
     make_world: Callable[[], World],

@@ -171,11 +171,11 @@ def test_letters_become_rows_without_a_run_and_beside_one(
 @pytest.mark.parametrize(
     ("point", "match", "done"),
     [
-        ("replay.written", {}, False),
+        pytest.param("replay.written", {}, False, marks=pytest.mark.long),
         ("owner.after_check", {"kind": "replay"}, False),
         ("owner.after_commit", {"kind": "replay"}, True),
-        ("dlq.before_commit", {}, True),
-        ("owner.after_check", {"kind": "replayed"}, True),
+        pytest.param("dlq.before_commit", {}, True, marks=pytest.mark.long),
+        pytest.param("owner.after_check", {"kind": "replayed"}, True, marks=pytest.mark.long),
         ("dlq.after_commit", {}, True),
     ],
 )

@@ -21,6 +21,9 @@ from tests.harness.waiting import until
 from tests.integration.pipeline.conftest import ROOT, Bench, MakeBench
 from tests.integration.pipeline.records import Record, offsets, produce
 
+# What a rewind does as it is meant, and what it leaves when it is interrupted, is shown by
+# `test_taking_over.py` and `tests/integration/verify/test_interrupted_rewinds.py`.
+pytestmark = pytest.mark.long
 COUNT = 40
 POISON = (25, 33)
 BACK_TO = 20

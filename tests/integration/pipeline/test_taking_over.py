@@ -220,6 +220,7 @@ def test_bad_orders_are_refused_and_change_nothing(
     assert sorted((bench.table("offsets") / "_delta_log").iterdir()) == before
 
 
+@pytest.mark.long
 def test_nothing_is_moved_beside_a_run(bench: Bench, topic: str, type_: Type) -> None:
     run = bench.start()
     bench.until(lambda: bench.status().get("state") == "running", "it runs")
@@ -230,6 +231,7 @@ def test_nothing_is_moved_beside_a_run(bench: Bench, topic: str, type_: Type) ->
     run.stop()
 
 
+@pytest.mark.long
 def test_a_rewind_beyond_retention_is_refused(
     make_bench: MakeBench, broker: LiveBroker, type_: Type
 ) -> None:

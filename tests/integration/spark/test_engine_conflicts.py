@@ -37,6 +37,7 @@ def optimise(spark: SparkSession, table: Table) -> Exception | None:
     return ended(lambda: spark.newSession().sql(f"OPTIMIZE delta.`{table.path}`").collect())
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_23_a_merge_that_an_optimize_came_before_is_done_again(
     small_files: Table, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -55,6 +56,7 @@ def test_failure_23_a_merge_that_an_optimize_came_before_is_done_again(
     assert kinds == ["MERGE", "OPTIMIZE"]
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_23_two_optimizes_double_no_row(
     small_files: Table, spark: SparkSession, tmp_path: Path

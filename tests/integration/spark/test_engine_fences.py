@@ -50,6 +50,7 @@ def owned(spark: SparkSession, tmp_path: Path) -> Table:
     return table
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2", "C6")
 def test_failure_24_a_merge_that_is_submitted_again_is_applied_once(owned: Table) -> None:
     more = Upsert(orders(range(5, 15), 2), ("id",))
@@ -109,6 +110,7 @@ def test_failure_24_a_merge_that_spark_skips_is_an_error(owned: Table, spark: Sp
     assert (owned.version, owned.amounts()) == (3, before)
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_24_a_merge_in_flight_falls_to_a_new_owner(
     owned: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -136,6 +138,7 @@ def test_engines_take_turns_under_one_owner(owned: Table) -> None:
         other.do(Delete("true"), number(3))
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2")
 def test_versions_of_rows_are_made_under_a_slot_as_by_delta_rs(
     spark: SparkSession, tmp_path: Path

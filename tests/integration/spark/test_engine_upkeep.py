@@ -120,6 +120,7 @@ def test_spark_writes_the_files_and_the_commit_says_so(table: Table) -> None:
     assert leftovers(table) == []
 
 
+@pytest.mark.long
 @pytest.mark.spec("F1")
 def test_statistics_of_files_that_spark_wrote_lead_to_the_rows(
     spark: SparkSession, tmp_path: Path
@@ -145,6 +146,7 @@ def test_statistics_of_files_that_spark_wrote_lead_to_the_rows(
         assert len(reader.rows(where="p = 'a/b' and ratio >= 1")) == 4
 
 
+@pytest.mark.long
 @pytest.mark.spec("F1", "D2")
 def test_vectors_that_spark_wrote_are_found_from_beside(
     spark: SparkSession, tmp_path: Path
@@ -188,6 +190,7 @@ def test_failure_23_a_compaction_that_lost_is_done_again_and_nothing_is_doubled(
     assert leftovers(table) == []
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_23_what_was_deleted_meanwhile_is_not_brought_back(
     table: Table, spark: SparkSession
@@ -216,6 +219,7 @@ def test_failure_21_an_append_does_not_disturb_a_compaction(
     assert len(live(table)) == 2
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_23_a_new_owner_in_between_fences_a_compaction(
     table: Table, spark: SparkSession
@@ -321,6 +325,7 @@ def leftovers_of_mapped(table: Table) -> list[str]:
     return [str(one) for one in table.path.rglob("*/_delta_log")]
 
 
+@pytest.mark.long
 @pytest.mark.spec("C5", "C7")
 def test_a_table_that_only_spark_writes_is_altered_by_spark(
     spark: SparkSession, tmp_path: Path
@@ -357,6 +362,7 @@ def test_a_table_that_only_spark_writes_is_altered_by_spark(
     assert len(made.ids()) == 6
 
 
+@pytest.mark.long
 @pytest.mark.spec("D2", "C6")
 def test_versions_of_rows_are_planned_again_where_another_writer_came_first(
     spark: SparkSession, tmp_path: Path

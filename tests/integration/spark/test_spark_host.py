@@ -54,6 +54,7 @@ from raylake.tables.touched import load
 from raylake.tables.upkeep_requests import Compact, SetProperties, ZOrder
 from raylake.telemetry.metrics import MemoryMetrics
 from tests.harness.cluster import LiveCluster, another_node, end, kill_tree, start
+from tests.harness.spark import no_archive_made
 from tests.harness.waiting import until
 from tests.integration.spark.driver import Driver
 from tests.integration.spark.gated_merge import GATE, STORES, Either
@@ -214,7 +215,8 @@ def close() -> None:
 def cluster() -> Iterator[LiveCluster]:
     """One of its own: there is one Spark host in a cluster, and these tests end it."""
     made = start(Path(tempfile.mkdtemp(prefix="rl-")), f"--num-cpus={CPUS}")
-    yield made
+    with no_archive_made():
+        yield made
     end(made)
 
 
@@ -379,56 +381,7 @@ def test_with_engine_spark_merges_versions_and_compactions_run_on_executors(
     assert "nothing to compute" in told.why
 
 
-@pytest.mark.spec("C2", "C6", "D1")
-def test_failure_24_progress_and_rows_are_one_commit_of_spark_and_once_though_the_host_is_killed(
-    bench: Bench, tmp_path: Path
-) -> None:
-    table, feed = str(tmp_path / "derived"), {"delta.enableChangeDataFeed": "true"}
-    first = pa.Table.from_pylist(_rows((1, 2, 3), "old"))
-    write_deltalake(table, first, configuration=feed)
-
-    def do(operation: Write, *versions: int | None) -> Told:
-        return bench.driver.call(a_step, bench.setup, table, operation, *versions)
-
-    def merge(*ids: int, value: str) -> Upsert:
-        return Upsert(pa.Table.from_pylist(_rows(ids, value)), ("id",))
-
-    done = do(merge(2, 9, value="new"), None, 3)
-    assert isinstance(done, OperationResult)
-    assert (done.engine, done.rows.updated, done.rows.inserted) == ("spark", 1, 1)
-    # Another process is told, with the rows as they are.
-    moved = {"app": PROGRESS, "expected": None, "found": 3}
-    assert do(merge(2, value="twice"), None, 4) == moved
-
-    faults.arm(bench.armed, "spark.committed", match={"table": table})
-    killed = do(merge(3, 9, value="later"), 3, 5)
-    assert isinstance(killed, OperationResult)
-    assert (killed.engine, killed.rows.updated) == ("spark", 2)
-    assert killed.why.endswith("its process was lost after the commit")
-    assert do(merge(3, value="twice"), 3, 5) == {**moved, "expected": 3, "found": 5}
-
-    nothing = do(Advance(), 5, 6)
-    assert isinstance(nothing, OperationResult)
-    assert (nothing.engine, nothing.version_after) == ("delta-rs", killed.version_after + 1)
-    handle = DeltaTable(table)
-    assert handle.transaction_version(PROGRESS) == 6
-    for step, one in ((3, done), (5, killed)):
-        actions = log_files.read_commit(Path(table), one.version_after) or []
-        info = log_files.commit_info(actions)
-        assert operation_metadata(info)["step"] == step
-        assert "Apache-Spark/3.5" in info["engineInfo"]
-    changed = pa.table(handle.load_cdf(killed.version_after, killed.version_after).read_all())
-    found = changed.select(["_change_type", "id", "v"]).to_pylist()
-    assert sorted(tuple(one.values()) for one in found) == [
-        *(("update_postimage", one, "later") for one in (3, 9)),
-        *(("update_preimage", one, was) for one, was in ((3, "old"), (9, "new"))),
-    ]
-    rows = handle.to_pyarrow_table().to_pylist()
-    assert sorted((one["id"], one["v"]) for one in rows) == [
-        *((1, "old"), (2, "new"), (3, "later"), (9, "later")),
-    ]
-
-
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_24_the_same_number_is_applied_once(bench: Bench) -> None:
     assert bench.merge(EPOCH + 1, 2).changed
@@ -456,6 +409,7 @@ def test_a_lake_that_is_connected_to_the_cluster_writes_with_its_spark(
     assert all("Spark" in one for one in engines)
 
 
+@pytest.mark.long
 def test_failure_37_a_driver_that_neither_answers_nor_ends_is_ended_and_another_comes_up(
     bench: Bench,
 ) -> None:
@@ -500,6 +454,7 @@ def operations(table: str) -> list[str]:
     return [one["engineInfo"] for one in lines if one["operation"] == "MERGE"]
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2", "C6")
 def test_a_merge_that_a_child_has_not_the_memory_for_goes_to_spark_and_says_why(
     bench: Bench, wide: str
@@ -608,6 +563,7 @@ def test_failure_37_an_executor_killed_in_a_merge_is_made_up_for(bench: Bench) -
     assert bench.driver.call(status).executors == 1
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_37_a_node_lost_in_a_merge_leaves_the_table_as_it_was_and_the_next_one_lands(
     bench: Bench, cluster: LiveCluster
@@ -639,6 +595,56 @@ def test_failure_37_a_node_lost_in_a_merge_leaves_the_table_as_it_was_and_the_ne
     assert bench.rows() == {1: "old", 2: "new", 3: "old"}
 
 
+@pytest.mark.spec("C2", "C6", "D1")
+def test_failure_24_progress_and_rows_are_one_commit_of_spark_and_once_though_the_host_is_killed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    table, feed = str(tmp_path / "derived"), {"delta.enableChangeDataFeed": "true"}
+    first = pa.Table.from_pylist(_rows((1, 2, 3), "old"))
+    write_deltalake(table, first, configuration=feed)
+
+    def do(operation: Write, *versions: int | None) -> Told:
+        return bench.driver.call(a_step, bench.setup, table, operation, *versions)
+
+    def merge(*ids: int, value: str) -> Upsert:
+        return Upsert(pa.Table.from_pylist(_rows(ids, value)), ("id",))
+
+    done = do(merge(2, 9, value="new"), None, 3)
+    assert isinstance(done, OperationResult)
+    assert (done.engine, done.rows.updated, done.rows.inserted) == ("spark", 1, 1)
+    # Another process is told, with the rows as they are.
+    moved = {"app": PROGRESS, "expected": None, "found": 3}
+    assert do(merge(2, value="twice"), None, 4) == moved
+
+    faults.arm(bench.armed, "spark.committed", match={"table": table})
+    killed = do(merge(3, 9, value="later"), 3, 5)
+    assert isinstance(killed, OperationResult)
+    assert (killed.engine, killed.rows.updated) == ("spark", 2)
+    assert killed.why.endswith("its process was lost after the commit")
+    assert do(merge(3, value="twice"), 3, 5) == {**moved, "expected": 3, "found": 5}
+
+    nothing = do(Advance(), 5, 6)
+    assert isinstance(nothing, OperationResult)
+    assert (nothing.engine, nothing.version_after) == ("delta-rs", killed.version_after + 1)
+    handle = DeltaTable(table)
+    assert handle.transaction_version(PROGRESS) == 6
+    for step, one in ((3, done), (5, killed)):
+        actions = log_files.read_commit(Path(table), one.version_after) or []
+        info = log_files.commit_info(actions)
+        assert operation_metadata(info)["step"] == step
+        assert "Apache-Spark/3.5" in info["engineInfo"]
+    changed = pa.table(handle.load_cdf(killed.version_after, killed.version_after).read_all())
+    found = changed.select(["_change_type", "id", "v"]).to_pylist()
+    assert sorted(tuple(one.values()) for one in found) == [
+        *(("update_postimage", one, "later") for one in (3, 9)),
+        *(("update_preimage", one, was) for one, was in ((3, "old"), (9, "new"))),
+    ]
+    rows = handle.to_pyarrow_table().to_pylist()
+    assert sorted((one["id"], one["v"]) for one in rows) == [
+        *((1, "old"), (2, "new"), (3, "later"), (9, "later")),
+    ]
+
+
 @pytest.mark.spec("K2")
 def test_the_host_comes_to_the_node_that_offers_spark(bench: Bench, cluster: LiveCluster) -> None:
     bench.driver.call(close)
@@ -648,6 +654,7 @@ def test_the_host_comes_to_the_node_that_offers_spark(bench: Bench, cluster: Liv
         bench.driver.call(close)
 
 
+@pytest.mark.long
 def test_failure_24_a_host_killed_after_the_commit_is_applied_once(bench: Bench) -> None:
     bench.merge(EPOCH + 1, 1)
     faults.arm(bench.armed, "spark.committed")
@@ -662,6 +669,7 @@ def test_failure_24_a_host_killed_after_the_commit_is_applied_once(bench: Bench)
     assert bench.merge(EPOCH + 3, 3).version_after == 4
 
 
+@pytest.mark.long
 def test_a_driver_killed_in_a_merge_is_told_and_another_one_comes_up_and_is_given_back(
     bench: Bench,
 ) -> None:
@@ -679,6 +687,7 @@ def test_a_driver_killed_in_a_merge_is_told_and_another_one_comes_up_and_is_give
     assert "CREATED" not in bench.driver.call(reserved)
 
 
+@pytest.mark.long
 def test_a_session_given_back_is_started_anew_and_its_executors_follow_the_work(
     bench: Bench,
 ) -> None:

@@ -82,6 +82,7 @@ def _older(checkpoint: Path, copy: Path) -> Path:
     return copy
 
 
+@pytest.mark.long
 @pytest.mark.spec("A13", "A14")
 def test_a_topic_taken_over_from_a_killed_spark_job_has_each_record_once(
     broker: LiveBroker,

@@ -106,7 +106,7 @@ def test_two_owners_of_a_table_in_a_store_the_older_one_stops(store_lake: str) -
     assert table.offsets() == list(range(8))
 
 
-@pytest.mark.parametrize("lost", [1, 10])
+@pytest.mark.parametrize("lost", [1, pytest.param(10, marks=pytest.mark.long)])
 def test_failure_04_the_answer_to_a_put_that_landed_is_lost(
     store_lake: str, proxy: StoreProxy, lost: int
 ) -> None:
@@ -144,8 +144,10 @@ def test_failure_04_what_became_of_a_put_is_read_before_anything_else(
     "fault",
     [
         {"kind": "answer", "status": 503},
-        {"kind": "answer", "status": 500, "code": "InternalError"},
-        {"kind": "hang"},
+        pytest.param(
+            {"kind": "answer", "status": 500, "code": "InternalError"}, marks=pytest.mark.long
+        ),
+        pytest.param({"kind": "hang"}, marks=pytest.mark.long),
     ],
     ids=["503", "500", "timeout"],
 )
@@ -185,7 +187,7 @@ def test_failure_18_a_data_file_that_the_store_does_not_take(
     assert not [n for n in place(table.path).tree() if n.endswith(".parquet")]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("method", ["GET", pytest.param("HEAD", marks=pytest.mark.long)])
 def test_failure_18_a_log_that_cannot_be_read_is_no_damage(
     store_lake: str, proxy: StoreProxy, method: str
 ) -> None:
@@ -213,7 +215,14 @@ def test_failure_18_half_an_answer_is_no_torn_log(store_lake: str, proxy: StoreP
     assert table.offsets() == list(range(8))
 
 
-@pytest.mark.parametrize("what", ["_delta_log/", ".parquet", "list-type"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        ".parquet",
+        pytest.param("_delta_log/", marks=pytest.mark.long),
+        pytest.param("list-type", marks=pytest.mark.long),
+    ],
+)
 def test_failure_18_verify_takes_a_store_that_does_not_answer_for_no_difference(
     store_lake: str, proxy: StoreProxy, what: str
 ) -> None:
@@ -246,7 +255,11 @@ def test_a_head_that_fails_after_the_commit_doubles_nothing(
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(409, "ConditionalRequestConflict"), (412, "PreconditionFailed")]
+    ("status", "code"),
+    [
+        (409, "ConditionalRequestConflict"),
+        pytest.param(412, "PreconditionFailed", marks=pytest.mark.long),
+    ],
 )
 def test_failure_20_a_conflict_where_nothing_was_put_is_tried_again(
     store_lake: str, proxy: StoreProxy, status: int, code: str

@@ -34,6 +34,7 @@ def race(runs: Runs, file: Path) -> list[Run]:
         return list(pool.map(submit, range(RACERS)))
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1")
 @pytest.mark.timeout(300)
 def test_twenty_racing_submissions_give_one_job(

@@ -54,6 +54,7 @@ def examples(engines: Sequence[TableEngine], plenty: int = 12) -> settings:
 
 
 SPARK_ALONE = pytest.param("spark", marks=pytest.mark.long)
+BOTH_IN_LONG = pytest.param("spark and delta-rs", marks=pytest.mark.long)
 
 
 @pytest.fixture(params=["delta-rs", SPARK_ALONE, "spark and delta-rs"])
@@ -67,7 +68,7 @@ def engines(request: pytest.FixtureRequest) -> Engines:
     return tuple(found)
 
 
-@pytest.fixture(params=["delta-rs", "spark"])
+@pytest.fixture(params=["delta-rs", SPARK_ALONE])
 def engine(request: pytest.FixtureRequest) -> TableEngine:
     if request.param == "spark":
         return SparkEngine(one_session(request.getfixturevalue("spark")))
@@ -110,6 +111,7 @@ def versions_of(rows: Sequence[dict[str, Any]]) -> Scd2:
     return Scd2(table, ("key",), ("time",), track=("score",), delete_when="op = 'D'")
 
 
+@pytest.mark.parametrize("engines", ["delta-rs", SPARK_ALONE, BOTH_IN_LONG], indirect=True)
 def test_property_12_scd2_versioning_by_whichever_engine_in_any_order(engines: Engines) -> None:
     """Any order, repetition and cut of the changes makes the versions that all at once make."""
     values = ("score", "note", "time")
@@ -150,6 +152,7 @@ def texts(rows: Sequence[dict[str, Any]]) -> list[str]:
 SHORT = st.lists(STEPS, min_size=3, max_size=5)
 
 
+@pytest.mark.parametrize("engines", ["delta-rs", SPARK_ALONE, BOTH_IN_LONG], indirect=True)
 def test_property_16_time_travel_shows_each_version_as_it_was(engines: Engines) -> None:
     @examples(engines)
     @given(SHORT)
@@ -168,7 +171,7 @@ def test_property_16_time_travel_shows_each_version_as_it_was(engines: Engines) 
     holds()
 
 
-@pytest.mark.parametrize("engines", ["delta-rs", "spark and delta-rs"], indirect=True)
+@pytest.mark.parametrize("engines", ["delta-rs", BOTH_IN_LONG], indirect=True)
 def test_property_17_versions_within_the_retention_stay_available(engines: Engines) -> None:
     """Before it they may be gone, and then it is said; never is one read that is not whole."""
 

@@ -34,7 +34,7 @@ TIGHT = 190 * MIB
 IN_A_CHILD = Allowance(in_process_bytes=0)
 
 
-@pytest.fixture(params=["worker", "child"])
+@pytest.fixture(params=["worker", pytest.param("child", marks=pytest.mark.long)])
 def client(clients: Two, request: pytest.FixtureRequest) -> Iterator[Client]:
     """One that runs its operations in its worker, and one that does so in a child process."""
     if request.param == "child":

@@ -30,6 +30,7 @@ session.stop()
 """
 
 
+@pytest.mark.long
 @pytest.mark.spec("C3")
 def test_a_spark_frame_is_pinned_to_its_version(
     hundred: Table, lake: raylake.Lake, tmp_path: Path
@@ -48,6 +49,7 @@ def test_a_spark_frame_is_pinned_to_its_version(
     }
 
 
+@pytest.mark.long
 @pytest.mark.spec("C3")
 def test_a_session_without_delta_is_told_apart(hundred: Table, lake: raylake.Lake) -> None:
     java = java_17()

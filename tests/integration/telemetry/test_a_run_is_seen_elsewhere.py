@@ -19,6 +19,7 @@ NAME = f"bronze.{TABLE}"
 RECORDS = 400
 
 
+@pytest.mark.long
 @pytest.mark.spec("J1")
 def test_a_run_that_ends_leaves_its_metrics_at_a_push_gateway(
     make_scope: MakeScope, tmp_path: Path
@@ -60,6 +61,7 @@ def test_a_run_that_ends_leaves_its_metrics_at_a_push_gateway(
     assert not any(place.url in error["message"] for error in status["errors"])
 
 
+@pytest.mark.long
 @pytest.mark.spec("J1")
 def test_a_gateway_that_is_away_is_named_in_the_status_and_fails_no_run(
     make_scope: MakeScope, tmp_path: Path
@@ -116,6 +118,7 @@ def test_a_record_s_trace_leads_to_its_hand_over_and_commit(
     assert {one.about["raylake.pipeline"] for one in place.spans} == {scope.name}
 
 
+@pytest.mark.long
 @pytest.mark.spec("J3")
 def test_a_collector_that_is_away_fails_no_run(make_scope: MakeScope, tmp_path: Path) -> None:
     scope = make_scope(folder=tmp_path, cluster=None)

@@ -51,6 +51,7 @@ def _newest(orders: Orders) -> int:
     return int(DeltaTable(str(orders.bench.lake / "bronze" / "orders")).version())
 
 
+@pytest.mark.long
 @pytest.mark.spec("D1", "D2", "A3")
 def test_an_embedded_run_makes_all_tables_and_ends_with_what_bronze_ended_with(
     make_bench: MakeBench, broker: LiveBroker
@@ -63,12 +64,18 @@ def test_an_embedded_run_makes_all_tables_and_ends_with_what_bronze_ended_with(
     document = orders.status
     assert document["state"] == "ended"
     assert document["tables"]["silver.orders"]["processed"] == _newest(orders)
-    # One that goes on, and is told to stop: silver and gold end with what bronze ended with.
-    orders.produce(events(100, 2, first=200))
+
+
+@pytest.mark.long
+@pytest.mark.spec("D1", "D2", "A3", "A11")
+def test_an_embedded_run_that_is_told_to_stop_ends_with_what_bronze_ended_with(
+    make_bench: MakeBench, broker: LiveBroker
+) -> None:
+    orders = Orders(make_bench(cluster=None), broker)
+    orders.produce(events(100, 2))
     with _run(orders) as process:
-        until(lambda: orders.status.get("run_id") != document["run_id"], "the second run", 120)
         until(lambda: _silver(orders).get("rows"), "rows", 120)
-        orders.produce(events(100, 3, first=300))
+        orders.produce(events(100, 3, first=100))
         process.send_signal(signal.SIGTERM)
         assert process.wait(EXIT_TIMEOUT_S) == 0
     ended = orders.status
