@@ -61,6 +61,11 @@ COMMAND_POINTS = (
     "quality.written",
     "quality.before_commit",
     "quality.after_commit",
+    "erase.begun",
+    "erase.deleted",
+    "erase.letters",
+    "erase.files",
+    "erase.receipt",
 )
 """Those of commands, and of operations on tables."""
 

@@ -20,6 +20,7 @@ from raylake.cli.output import (
     stdout,
 )
 from raylake.client.dead_letters import Letters, Selection, counts, newest
+from raylake.client.replay_work import NO_VALUES
 from raylake.client.replays import Replayed, TableReplay, replay
 from raylake.client.tables import pipeline_tables
 from raylake.clock import SystemClock
@@ -70,7 +71,7 @@ def show(
         place = f"{one['topic']}[{one['partition']}] offset {one['offset']}"
         console.print(f"{one['table']}  {place}  {one['stage']}/{one['error_class']}")
         console.print(f"  {one['reason']}")
-        if one["stage"] != "lost":  # a range of offsets, whose values nobody has
+        if one["stage"] not in NO_VALUES:
             console.print(f"  value: {'null' if one['value'] is None else one['value']}")
 
 

@@ -45,7 +45,8 @@ COMMANDS: Final = {
     "watermark": Entry("raylake.cli.watermark", "Watermarks: show them, and repair one."),
     "table": Entry(
         "raylake.cli.table",
-        "Tables: show, history, readers, read, changes, restore, convert, migrate.",
+        "Tables: show, history, readers, read, changes, restore, pin, vacuum, repair, convert, "
+        "migrate.",
     ),
     "transform": Entry(
         "raylake.cli.transform", "Silver and gold: run, status and preview of derived tables."
@@ -54,6 +55,8 @@ COMMANDS: Final = {
     "quarantine": Entry("raylake.cli.quarantine", "Rows that rules set aside: show, replay."),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show, count and replay them."),
     "maintain": Entry("raylake.cli.maintain", "Upkeep of tables: what is due, and its price."),
+    "retain": Entry("raylake.cli.retain", "Rows that are older than their table keeps leave."),
+    "erase": Entry("raylake.cli.erase", "A person's rows leave all layers, with a receipt."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),
     "job": Entry("raylake.cli.job", "A job's entry point, as `ray job submit` starts it."),
     "version": Entry("raylake.cli.version", "The versions of RayLake and of what it stands on."),

@@ -18,9 +18,19 @@ from raylake.cli.table_output import (
     json_value,
     print_csv,
     print_fields,
+    print_one,
     print_table,
 )
 from raylake.cli.table_place import FileOption, LakeOption, TableArgument, table_there
+from raylake.cli.table_upkeep import (
+    PinOptions,
+    VacuumOptions,
+    pin,
+    pins,
+    repair,
+    unpin,
+    vacuum,
+)
 from raylake.client.lake_table import HISTORY_COLUMNS, VERSION_COLUMNS, Table
 from raylake.client.rows import Rows
 from raylake.client.table_leases import READER_COLUMNS
@@ -30,7 +40,8 @@ MAX_ROWS = 100_000
 
 app = typer.Typer(
     add_completion=False,
-    help="Tables: show, history, readers, read, changes, restore, convert, migrate.",
+    help="Tables: show, history, readers, read, changes, restore, pin, vacuum, repair, convert, "
+    "migrate.",
     no_args_is_help=True,
 )
 
@@ -200,12 +211,17 @@ def restore(
         )
     if dry_run:
         plan = asdict(found.plan_restore(version, at=at))
-        _print_one("plan", {"table": found.name, **plan, "dry_run": True}, output)
+        print_one("plan", {"table": found.name, **plan, "dry_run": True}, output)
         return
     result = asdict(found.restore(version, at=at))
-    _print_one("result", result, output)
+    print_one("result", result, output)
 
 
+app.command("pin")(taking(PinOptions)(pin))
+app.command("unpin")(unpin)
+app.command("pins")(pins)
+app.command("vacuum")(taking(VacuumOptions)(vacuum))
+app.command("repair")(repair)
 app.command("convert")(taking(ConvertOptions)(convert))
 app.command("migrate")(taking(MigrateOptions)(migrate_tables))
 
@@ -247,12 +263,3 @@ def _print_lines(
         print_csv(names, values)
     else:
         print_table("", names, values)
-
-
-def _print_one(key: str, what: dict[str, Any], output: TableOutput) -> None:
-    if output is TableOutput.json:
-        print_json({key: json_value(what)})
-    elif output is TableOutput.csv:
-        print_csv(list(what), [list(what.values())])
-    else:
-        print_fields(what.items())

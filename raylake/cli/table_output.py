@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import pyarrow as pa
 import typer
 
-from raylake.cli.output import stdout
+from raylake.cli.output import print_json, stdout
 from raylake.client.shown import cell, rich_table
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -87,3 +87,13 @@ def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
 def columns_of(schema: pa.Schema) -> list[dict[str, str]]:
     """Names and types of columns, in order."""
     return [{"name": field.name, "type": str(field.type)} for field in schema]
+
+
+def print_one(key: str, what: dict[str, Any], output: TableOutput) -> None:
+    """Print one thing: its fields, a line of CSV, or a document under a key."""
+    if output is TableOutput.json:
+        print_json({key: json_value(what)})
+    elif output is TableOutput.csv:
+        print_csv(list(what), [list(what.values())])
+    else:
+        print_fields(what.items())

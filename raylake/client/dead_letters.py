@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from raylake.delta.dead_letters import REPLAYED_SCHEMA, app_of
 from raylake.delta.log_reader import LogReader, LogSnapshot
-from raylake.delta.verify_letters import REPLAYED
+from raylake.delta.pending import REPLAYED
 from raylake.errors import ConfigError, NotOurTable
 from raylake.storage.place import open_input, place
 from raylake.tables.cow_conditions import Judge

@@ -10,7 +10,8 @@ from rich.table import Table as RichTable
 
 from raylake.client.descriptions import RestorePlan, TableDescription, described, restore_plan
 from raylake.client.held_rows import HELD_COLUMNS, HeldRows
-from raylake.client.lake_writes import TableWrites, names_of
+from raylake.client.lake_upkeep import TableUpkeep
+from raylake.client.lake_writes import names_of
 from raylake.client.quality import Line, found_in, histories
 from raylake.client.rows import ChangeReading, Reading, Source
 from raylake.client.shown import Listing, html_table, rich_table
@@ -43,7 +44,7 @@ class ChangeOptions(TypedDict, total=False):
     ignore_changes: bool
 
 
-class Table(TableWrites):
+class Table(TableUpkeep):
     """A table of a lake. Nothing is asked of the store until a method is called.
 
     Args:

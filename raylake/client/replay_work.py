@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from raylake.client.fixes import STAGE, DeadLetter, Fix, NotFixed
 from raylake.delta.dead_letters import REPLAYED_SCHEMA
-from raylake.delta.verify_letters import NOT_COUNTED, REPLAYED
+from raylake.delta.pending import REPLAYED
+from raylake.delta.verify_letters import ERASED, LOST, NOT_COUNTED
 from raylake.ingest.fitting import Fitting
 from raylake.ingest.unit import SourcePartition
 from raylake.kafka.port import FetchedBatch
@@ -82,7 +83,8 @@ def look(letters: pa.Table, fitting: Fitting, fix: Fix | None, attempt: Attempt)
         SchemaConflict: They bring columns that the table cannot get.
         RayLakeError: The table does not get them now.
     """
-    letters = letters.filter(pc.invert(pc.is_in(letters["stage"], pa.array(NOT_COUNTED))))
+    without = pa.array((*NOT_COUNTED, ERASED))
+    letters = letters.filter(pc.invert(pc.is_in(letters["stage"], without)))
     letters = letters.sort_by([(name, "ascending") for name in (*SOURCE, "offset")])
     content, failures, left = _content(letters, fix)
     fates: list[Failure | None] = [failures.get(row) for row in range(letters.num_rows)]
@@ -104,9 +106,13 @@ def look(letters: pa.Table, fitting: Fitting, fix: Fix | None, attempt: Attempt)
     return found
 
 
+NO_VALUES: Final = (*LOST, ERASED)
+"""Stages of letters that nobody has the values of: ranges of lost offsets, and erased letters."""
+
+
 def lost(letters: pa.Table) -> int:
-    """How many of them stand for ranges of lost offsets, which nobody has the values of."""
-    return int(pc.sum(pc.equal(letters["stage"], "lost")).as_py() or 0)
+    """How many of them are letters that nobody has the values of."""
+    return int(pc.sum(pc.is_in(letters["stage"], pa.array(NO_VALUES))).as_py() or 0)
 
 
 def _content(letters: pa.Table, fix: Fix | None) -> tuple[pa.Table, dict[int, Failure], set[int]]:

@@ -23,7 +23,7 @@ from raylake.client.replay_tables import (
     open_table,
     plan_of,
 )
-from raylake.client.replay_work import SOURCE, Attempt, Looked, look, lost
+from raylake.client.replay_work import NO_VALUES, SOURCE, Attempt, Looked, look, lost
 from raylake.clock import Clock
 from raylake.config import Loaded, dead_letter_path
 from raylake.delta.dead_letters import DEAD_LETTER_PARTITION_BY, REPLAYED_SCHEMA, STATS_COLUMNS
@@ -78,7 +78,7 @@ class Replayed:
 
     Attributes:
         tables: By table.
-        lost: Selected letters that stand for ranges of lost offsets: nobody has their values.
+        lost: Selected letters whose values nobody has: of ranges of lost offsets, and erased ones.
         unknown: Selected letters of tables that the pipeline file does not have, by table.
         dry_run: Nothing was changed.
         by: Who committed: the run, or this command in its place.
@@ -167,7 +167,7 @@ def _overview(letters: Letters) -> _Overview:
         for one in (
             part.group_by(["table", "topic", "stage"]).aggregate([([], "count_all")]).to_pylist()
         ):
-            if one["stage"] != "lost":
+            if one["stage"] not in NO_VALUES:
                 name = str(one["table"])
                 tables[name] = tables.get(name, 0) + int(one["count_all"])
                 topics.setdefault(name, set()).add(str(one["topic"]))

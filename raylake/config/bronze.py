@@ -309,6 +309,8 @@ class BronzeTable(Model):
         target_file_bytes: Size of a data file that ingestion aims at, at most.
         max_batch_bytes: Bound of one batch, decompressed.
         keep_value: Whether ``_value`` keeps the exact bytes.
+        retain_s: Rows older than this leave (``raylake retain``); None: they stay.
+        retain_by: The column of times that says how old a row is.
     """
 
     topics: Topics
@@ -329,6 +331,8 @@ class BronzeTable(Model):
     on_data_loss: Literal["stop", "record"] = "stop"
     on_topic_recreated: Literal["stop", "start"] = "stop"
     on_failure: Literal["continue", "abort"] = "continue"
+    retain_s: DurationS | None = Field(default=None, alias="retain")
+    retain_by: Column = "_timestamp"
 
     @model_validator(mode="before")
     @classmethod

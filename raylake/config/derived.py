@@ -146,6 +146,8 @@ class DerivedTable(Model):
         widen_limit_bytes: Up to this size the table is rewritten by itself where a column of its
             source has become wider; a larger one is refused, with the command that does it.
         properties: Delta table properties.
+        retain_s: Rows older than this leave (``raylake retain``); None: they stay.
+        retain_by: The column of times or dates that says how old a row is.
     """
 
     path: Address | None = None
@@ -158,6 +160,8 @@ class DerivedTable(Model):
     max_hold_s: DurationS = Field(default=7 * DAY_S, alias="max_hold")
     widen_limit_bytes: SizeBytes = Field(default=2**30, alias="widen_limit")
     properties: Properties = Field(default_factory=dict)
+    retain_s: DurationS | None = Field(default=None, alias="retain")
+    retain_by: Column = "_timestamp"
 
     @property
     def partition_fields(self) -> tuple[PartitionField, ...]:

@@ -287,7 +287,7 @@ def _bronze_columns(name: str, data: Mapping[str, Any]) -> frozenset[str] | None
 def _made(table: Mapping[str, Any], came: Collection[str]) -> frozenset[str]:
     """A row-wise table's own columns; those by which ties are told stay whatever it takes."""
     renamed = table.get("columns")
-    if isinstance(renamed, Mapping):
+    if isinstance(renamed, Mapping) and renamed:
         own = set(map(str, renamed))
     else:
         own = set(_texts(renamed)) or set(came)

@@ -2,7 +2,7 @@
 
 One checkpointer per table at a time, by a file lock. Log files are deleted only below a checkpoint
 that was read again right before and says what the log says, and never those that the dead-letter
-redo (I5) or a reader's lease still needs.
+redo (I5), a reader's lease or a pin still needs.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from raylake.delta.checkpoint_proof import Unprovable, prove, prove_readable
 from raylake.delta.leases import Leases
 from raylake.delta.log_reader import LogReader
 from raylake.delta.txn_listing import checkpoint_files
+from raylake.delta.version_pins import Pins, needed_from
 from raylake.errors import AlreadyRunning, DependencyUnreachable, RayLakeError
 from raylake.storage.access import stores_from_json, use_stores
 from raylake.storage.objects import StorePath
@@ -95,7 +96,7 @@ def checkpoint(
                 _sync(root, version)
             removed = 0
             if keep_from is not None:
-                keep_from = min(keep_from, _leased(root, version))
+                keep_from = min(keep_from, _held(root, version))
                 floor = clean_up_floor(
                     root, keep_from=keep_from, retention_s=retention_s, max_log_files=max_log_files
                 )
@@ -107,12 +108,11 @@ def checkpoint(
         return CheckpointResult(version, created, removed, left)
 
 
-def _leased(root: Place, latest: int) -> int:
-    """The oldest version that a reader's lease holds; the latest where none does."""
-    leases = Leases(root)
-    if not leases.all():
+def _held(root: Place, latest: int) -> int:
+    """The oldest version that a reader's lease or a pin holds; the latest where none does."""
+    if not Leases(root).all() and not Pins(root).all():
         return latest
-    oldest = leases.held(LogReader(str(root)).snapshot(latest).metadata.id).oldest
+    oldest = needed_from(root, LogReader(str(root)).snapshot(latest).metadata.id)
     return latest if oldest is None else oldest
 
 

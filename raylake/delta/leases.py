@@ -147,7 +147,7 @@ class Leases:
             if now_ms - old.renewed_ms < max_hold_s * 1000 / RENEWALS:
                 return old
             new = replace(new, since_ms=old.since_ms)
-        with _Told(self._folder):
+        with Told(self._folder):
             make_folder(self._folder)
             draft = f".{reader}.{secrets.token_hex(4)}"
             write_whole(self._at(reader), _text(new), scratch=draft, sync=True)
@@ -157,7 +157,7 @@ class Leases:
     def release(self, reader: str) -> None:
         """Say that a reader needs nothing any more; raises as :meth:`renew`."""
         self._mine.pop(reader, None)
-        with _Told(self._folder):
+        with Told(self._folder):
             self._at(reader).unlink(missing_ok=True)
 
     def all(self) -> list[Lease]:
@@ -167,7 +167,7 @@ class Leases:
             LeaseUnread: A document is none, or of a newer format.
             DependencyUnreachable, ConfigError: The store does not answer, or refuses.
         """
-        with _Told(self._folder):
+        with Told(self._folder):
             try:
                 found = sorted(one for one in names(self._folder) if _is_lease(one))
             except (FileNotFoundError, NotADirectoryError):
@@ -188,7 +188,7 @@ class Leases:
         return Held(live, tuple(one for one in mine if one not in live))
 
     def _old(self, reader: str) -> Lease | None:
-        with _Told(self._folder):
+        with Told(self._folder):
             try:
                 return self._read(reader)
             except LeaseUnread:
@@ -207,8 +207,8 @@ class Leases:
         return self._folder / f"{reader}{_SUFFIX}"
 
 
-class _Told:
-    """Says what the trouble with the folder is."""
+class Told:
+    """Says what the trouble with a folder of leases or pins is."""
 
     def __init__(self, folder: Place) -> None:
         self._folder = folder

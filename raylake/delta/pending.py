@@ -11,6 +11,9 @@ from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile, SourcePartition
 from raylake.storage.place import Place
 
+REPLAYED = "replayed"
+"""The stage of letters that have become rows: they are history, and no longer of the account."""
+
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
@@ -38,17 +41,24 @@ class Replacement:
         table: The data table's name in the dead-letter table.
         replay_id: The replay.
         files: What the letters are from now on, one for each that leaves.
+        erasure: Whether their bytes were erased; then letters that have become rows may leave too.
     """
 
     pipeline: str
     table: str
     replay_id: str
     files: tuple[DataFile, ...]
+    erasure: bool = False
 
     @property
     def letters(self) -> int:
-        """How many letters it replaces."""
-        return sum(file.rows for file in self.files)
+        """How many letters of the account it replaces."""
+        counted = (
+            file
+            for file in self.files
+            if not self.erasure or file.partition_values.get("stage") != REPLAYED
+        )
+        return sum(file.rows for file in counted)
 
 
 Withdrawn = Withdrawal | Replacement
@@ -60,7 +70,11 @@ def withdrawal_of(ours: Mapping[str, Any]) -> Withdrawn | None:
     if replayed := ours.get("replay"):
         files = tuple(metadata.file_from_json(one) for one in replayed["letter_files"])
         return Replacement(
-            str(replayed["pipeline"]), str(replayed["table"]), str(replayed["id"]), files
+            str(replayed["pipeline"]),
+            str(replayed["table"]),
+            str(replayed["id"]),
+            files,
+            bool(replayed.get("erasure")),
         )
     said, rewound = ours.get("withdrawn"), ours.get("rewound") or ()
     if not said or not rewound:

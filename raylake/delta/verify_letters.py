@@ -13,16 +13,19 @@ import pyarrow.compute as pc
 
 from raylake.delta.ledger import OWNER_APP, PREFIX, parse_app_id
 from raylake.delta.log_reader import LogReader, LogSnapshot
-from raylake.delta.pending import Replacement, Withdrawn
+from raylake.delta.pending import REPLAYED, Replacement, Withdrawn
 from raylake.delta.verify_history import NamedLetters
 from raylake.delta.verify_log import LogAccount, live_rows, table_path
 from raylake.delta.verify_model import NOTICE, DeadLetterAccount, Finding, FindingList
 from raylake.errors import LogDamaged, NotOurTable
 
-REPLAYED = "replayed"
-"""The stage of letters that have become rows: they are history, and no longer of the account."""
+ERASED = "erased"
+"""The stage of letters whose bytes were erased: their offsets stay dead ones, and are counted."""
 
-NOT_COUNTED = ("lost", REPLAYED)
+LOST = ("lost",)
+"""The stage of rows that stand for ranges of lost offsets."""
+
+NOT_COUNTED = (*LOST, REPLAYED)
 """Stages whose rows tell of something else than a dead record (I5, I6)."""
 
 

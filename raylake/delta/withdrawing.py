@@ -13,9 +13,9 @@ from raylake.delta.cutting import Cut, find_cuts, refuse_fault
 from raylake.delta.ledger import PREFIX
 from raylake.delta.log_reader import LogReader
 from raylake.delta.offset_tally import Tally
-from raylake.delta.pending import Withdrawal, Withdrawn, pending_dead_letters
+from raylake.delta.pending import Replacement, Withdrawal, Withdrawn, pending_dead_letters
 from raylake.delta.verify_data import LETTER_COLUMNS, leaving_letters, live_files
-from raylake.delta.verify_letters import NOT_COUNTED
+from raylake.delta.verify_letters import LOST, NOT_COUNTED
 from raylake.storage.place import place
 
 
@@ -49,11 +49,12 @@ def find_letters(path: str | None, wanted: Withdrawn) -> Letters:
         return Letters(-1, tally, ())
     reader = LogReader(path)
     snapshot = reader.snapshot()
+    erasure = isinstance(wanted, Replacement) and wanted.erasure
     files = [
         one
         for one in live_files(snapshot.files)
         if one.values.get("pipeline") == wanted.pipeline
-        and one.values.get("stage") not in NOT_COUNTED
+        and one.values.get("stage") not in (NOT_COUNTED if not erasure else LOST)
     ]
 
     doomed = leaving_letters(reader, wanted, tally, refuse_fault)

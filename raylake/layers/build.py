@@ -28,7 +28,7 @@ from raylake.tables.service import TableService
 
 _NOT_ROWS = {
     *("path", "quality", "trigger", "target_file_bytes", "max_hold_s", "zorder_by"),
-    "widen_limit_bytes",
+    *("widen_limit_bytes", "retain_s", "retain_by"),
 }
 """What of a table's model does not decide its rows."""
 

@@ -19,7 +19,7 @@ from raylake.layers.replay import Asked, Replayed
 from raylake.layers.step import Stepped
 from raylake.near import did_you_mean
 from raylake.quality.freshness_watch import Standing
-from raylake.tables.errors import ProgressMoved
+from raylake.tables.errors import ProgressMoved, SlotClosed
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +225,9 @@ class TransformRun:
         state = self.states[name]
         state.failures += 1
         state.error, state.failure = error.to_dict(), error
-        # What is refused, or wrong for good, does not become right by itself.
-        for_good = isinstance(error, Refused | Terminal)
+        # What is refused, or wrong for good, does not become right by itself; a slot that was over
+        # before it was used does: nothing was written, and the next step asks for another.
+        for_good = isinstance(error, Refused | Terminal) and not isinstance(error, SlotClosed)
         state.state = "stopped" if for_good else "failed"
         state.again_at_s = self._clock.monotonic() + AGAIN.wait_s(state.failures)
         log.error("%s: %s", name, error)

@@ -14,6 +14,7 @@ from raylake.config.cron import parse_cron
 from raylake.delta.checkpoint import MAX_LOG_FILES, clean_up_floor
 from raylake.delta.leases import Leases
 from raylake.delta.log_reader import LogReader
+from raylake.delta.version_pins import needed_from
 from raylake.maintenance.actions import Action, Refusal
 from raylake.maintenance.debt import (
     WORTH_A_CHECKPOINT,
@@ -189,7 +190,7 @@ def _clean_log(root: Place, seen: Looked, into: Found, now_s: float) -> None:
     if configuration.get(_CLEAN_UP, "true").lower() != "true":
         into.refusals.append(Refusal("clean_log", f"the table says {_CLEAN_UP} = false"))
         return
-    held = Leases(root).held(seen.state.metadata.id, int(now_s * 1000)).oldest
+    held = needed_from(root, seen.state.metadata.id, int(now_s * 1000))
     version = seen.state.version
     floor = clean_up_floor(
         root,

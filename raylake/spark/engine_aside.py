@@ -27,7 +27,7 @@ from raylake.spark.engine_tasks import Task, Work
 from raylake.tables.carrying import commit_nothing
 from raylake.tables.delta_rs_open import opened, refuse_unknown
 from raylake.tables.errors import FeatureUnsupported
-from raylake.tables.log_tending import is_due, tend
+from raylake.tables.log_tending import tend
 from raylake.tables.requests import Write
 from raylake.tables.results import RowCounts
 from raylake.tables.rewrite_parts import fields_json
@@ -87,8 +87,7 @@ def _run_aside(work: Work, task: Task) -> None:
 
 def _tend(work: Work) -> None:
     made, configuration = work.found.log.version + 1, work.found.configuration
-    if is_due(made, configuration):
-        tend(opened(work.root), made, configuration)
+    tend(work.root, made, configuration)
 
 
 def _commit(

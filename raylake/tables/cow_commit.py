@@ -16,7 +16,6 @@ from raylake.delta.partition_values import partition_text
 from raylake.ingest.unit import DataFile
 from raylake.tables.cow_feed import cdc_line
 from raylake.tables.cow_target import Target, TargetFile
-from raylake.tables.log_tending import tend
 from raylake.tables.merging import Merge
 
 
@@ -94,7 +93,6 @@ def commit(
         actions.append({"txn": {"appId": txn.app_id, "version": txn.version}})
     put_entry(target.root, target.version + 1, actions)
     faults.reach("merge.committed", table=str(target.root))
-    tend(target.handle, target.version + 1, target.configuration)
 
 
 def _add(file: DataFile, now_ms: int) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import uuid
+from collections.abc import Mapping
 from typing import Final
 
 import pyarrow as pa
@@ -60,6 +62,8 @@ from raylake.tables.turns import CONFLICTS, Attempt, Done, Turns, ended, source_
 from raylake.tables.upkeep_requests import Alter, Apart, Rearrange
 from raylake.tables.upserting import MergeBy, upsert_task
 from raylake.tables.versions import history
+
+log = logging.getLogger(__name__)
 
 
 class DeltaRsEngine:
@@ -135,7 +139,6 @@ class DeltaRsEngine:
 
         def nothing(properties: CommitProperties) -> None:
             commit_nothing(root, base, operation, properties)
-            tend(handle, base + 1, handle.metadata().configuration)
 
         task = self._task(root, handle, operation)
         note = task.note if isinstance(task, Unneeded) else ""
@@ -152,6 +155,8 @@ class DeltaRsEngine:
             # Without a row to change delta-rs commits nothing.
             error = ended(lambda: nothing(properties))
             found, note = landed(root, signature.batch, base), NOTHING
+        if found is not None:
+            _tended(root, found.version, handle.metadata().configuration)
 
         def count(commit: Landed) -> RowCounts:
             # The handle may lie behind, or ahead, where the error came after the commit.
@@ -185,6 +190,12 @@ def _task(root: Place, handle: DeltaTable, operation: Write) -> Task | Unneeded 
     if isinstance(operation, Alter | Rearrange):
         return upkeep_task(root, handle, operation)
     raise TypeError(f"{type(operation).__name__} is not an operation that writes")
+
+
+def _tended(root: Place, made: int, configuration: Mapping[str, str]) -> None:
+    failure = ended(lambda: tend(root, made, configuration))
+    if failure is not None:
+        log.warning("%s: no checkpoint, or no clean-up, of version %d: %s", root, made, failure)
 
 
 def _create(root: Place, request: Create) -> Done:

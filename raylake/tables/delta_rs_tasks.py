@@ -23,6 +23,7 @@ from raylake.tables.delta_rs_limits import (
 from raylake.tables.delta_rs_open import opened, subject_of
 from raylake.tables.delta_rs_reads import files, rows_by_file
 from raylake.tables.errors import BadRequest, FeatureUnsupported
+from raylake.tables.log_tending import NO_HOOKS
 from raylake.tables.requests import Append, Delete, Overwrite, Restore, Update
 from raylake.tables.results import RowCounts
 from raylake.tables.subject import assignments, overwriting, where_of, whole_rows
@@ -81,6 +82,7 @@ def append_task(root: Place, handle: DeltaTable, request: Append) -> Task | None
             writer_properties=settings,
             schema_mode="merge" if request.schema == "merge" else None,
             commit_properties=properties,
+            post_commithook_properties=NO_HOOKS,
         )
 
     return Task(run, lambda _: RowCounts(source=rows.num_rows, inserted=rows.num_rows), None)
@@ -104,6 +106,7 @@ def overwrite_task(root: Place, handle: DeltaTable, request: Overwrite) -> Task:
             predicate=where,
             schema_mode=None if request.schema == "strict" else request.schema,
             commit_properties=properties,
+            post_commithook_properties=NO_HOOKS,
         )
 
     def count(_: Metrics) -> RowCounts:
@@ -155,7 +158,12 @@ def delete_task(root: Place, handle: DeltaTable, request: Delete) -> Task:
         return RowCounts(deleted=int(deleted), copied=int(metrics.get("num_copied_rows") or 0))
 
     def run(properties: CommitProperties) -> None:
-        handle.delete(where, writer_properties=written_as(), commit_properties=properties)
+        handle.delete(
+            where,
+            writer_properties=written_as(),
+            commit_properties=properties,
+            post_commithook_properties=NO_HOOKS,
+        )
 
     return Task(run, count)
 
@@ -176,6 +184,7 @@ def update_task(root: Place, handle: DeltaTable, request: Update) -> Task:
             error_on_type_mismatch=True,
             writer_properties=written_as(),
             commit_properties=properties,
+            post_commithook_properties=NO_HOOKS,
         )
 
     def count(metrics: Metrics) -> RowCounts:
@@ -206,4 +215,7 @@ def restore_task(root: Place, handle: DeltaTable, request: Restore) -> Task | No
             deleted=sum(rows for path, rows in before.items() if path not in after),
         )
 
-    return Task(lambda properties: handle.restore(target, commit_properties=properties), count)
+    def run(properties: CommitProperties) -> None:
+        handle.restore(target, commit_properties=properties, post_commithook_properties=NO_HOOKS)
+
+    return Task(run, count)

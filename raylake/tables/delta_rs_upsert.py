@@ -21,6 +21,7 @@ from raylake.tables.delta_rs_tasks import Metrics, Task
 from raylake.tables.errors import FeatureUnsupported
 from raylake.tables.expressions import quoted
 from raylake.tables.keys import key_match, key_range
+from raylake.tables.log_tending import NO_HOOKS
 from raylake.tables.merging import Merge
 from raylake.tables.results import RowCounts
 from raylake.tables.subject import Subject
@@ -85,6 +86,7 @@ def _run(
         error_on_type_mismatch=True,
         writer_properties=written_as(source),
         commit_properties=properties,
+        post_commithook_properties=NO_HOOKS,
     )
     if clauses.delete is not None:
         builder = builder.when_matched_delete(clauses.delete.sql())

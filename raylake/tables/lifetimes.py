@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -122,6 +122,44 @@ def removals(commits: Iterable[Commit], name_of: Callable[[str], str] = unquote)
         names = (_file(one, name_of) for one in commit.adds())
         added.update(dict.fromkeys(names, commit.version))
     return _earliest(spans, first, last)
+
+
+def lost_versions(root: Place, paths: Iterable[str]) -> list[tuple[int, int]]:
+    """The versions in the log that have one of these files: first and last of each run of them.
+
+    Args:
+        root: The table.
+        paths: Files, relative to its folder, as they lie there; none is live.
+    """
+    gone, versions = set(paths), Versions(root)
+    if not gone:
+        return []
+    first = versions.oldest_in_log()
+    since: dict[str, int] = {}
+    spans: list[tuple[int, int]] = []
+    for commit in LogReader(str(root)).commits(end=versions.latest):
+        for one in commit.removes():
+            path = path_below(root, str(one["path"]))
+            if path in gone and since.get(path, first) < commit.version:
+                spans.append((since.pop(path, first), commit.version - 1))
+        paths = (path_below(root, str(one["path"])) for one in commit.adds())
+        since.update(dict.fromkeys(paths, commit.version))
+    return _joined(spans)
+
+
+def in_words(spans: Sequence[tuple[int, int]]) -> str:
+    """Runs of versions for people: ``3 to 7, 9``; empty for none."""
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
 
 
 def retention_s(configuration: Mapping[str, str], name: str, default_s: int) -> int:

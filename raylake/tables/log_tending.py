@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Final
 
-from deltalake import DeltaTable
+from deltalake import PostCommitHookProperties
 
+from raylake.delta import log_files
+from raylake.delta.checkpoint import clean_up, clean_up_floor
+from raylake.delta.version_pins import needed_from
+from raylake.storage.place import Place, delta_table
+from raylake.tables.lifetimes import DEFAULT_LOG_RETENTION_S, LOG_RETENTION, retention_s
+
+NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+"""What delta-rs does after a commit of its own: nothing; :func:`tend` does it."""
 _CHECKPOINT_EACH: Final = 100
 """Delta's ``delta.checkpointInterval`` of delta-rs where none is set."""
 
@@ -22,20 +31,33 @@ def is_due(made: int, configuration: Mapping[str, str]) -> bool:
     return (made + 1) % each == 0
 
 
-def tend(handle: DeltaTable, made: int, configuration: Mapping[str, str]) -> None:
-    """Write a checkpoint when one is due, and clean the log up, as delta-rs does after a commit.
+def tend(root: Place, made: int, configuration: Mapping[str, str]) -> None:
+    """Write a checkpoint when one is due, and clean the log up, once a version has been made.
+
+    delta-rs's own clean-up is never run: it knows of no reader's lease and no pin.
 
     Args:
-        handle: A handle of the table, of any version.
+        root: The table.
         made: The version that was made.
         configuration: The table's properties.
 
     Raises:
-        DeltaError, OSError: The checkpoint could not be written; the version is there all the same.
+        RayLakeError, DeltaError, OSError: The checkpoint could not be written, or the log not
+            cleaned up; the version is there all the same.
     """
     if not is_due(made, configuration):
         return
-    handle.update_incremental()
-    handle.create_checkpoint()
-    if configuration.get("delta.enableExpiredLogCleanup", "true").lower() == "true":
-        handle.cleanup_metadata()
+    handle = delta_table(root)
+    version = int(handle.version())
+    if version not in log_files.checkpoint_versions(root):
+        handle.create_checkpoint()
+    if configuration.get("delta.enableExpiredLogCleanup", "true").lower() != "true":
+        return
+    held = needed_from(root, str(handle.metadata().id))
+    floor = clean_up_floor(
+        root,
+        keep_from=version if held is None else min(held, version),
+        retention_s=retention_s(configuration, LOG_RETENTION, DEFAULT_LOG_RETENTION_S),
+        max_log_files=sys.maxsize,
+    )
+    clean_up(root, floor)

@@ -145,7 +145,8 @@ class Vacuum:
     """Delete files that no version within the retention needs.
 
     Files younger than the retention always stay: a writer may be about to commit them. So do files
-    of versions that a reader's lease holds (:mod:`raylake.delta.leases`).
+    of versions that a reader's lease holds (:mod:`raylake.delta.leases`), and those of pinned
+    versions (:mod:`raylake.delta.version_pins`).
 
     Attributes:
         retention_hours: How long versions stay readable; None: the table's
@@ -155,6 +156,7 @@ class Vacuum:
         keep_versions: Versions whose files stay whatever their age.
         allow_short_retention: Lets the retention be below 168 hours; a reader, or a writer that
             takes longer, may then lose its files.
+        break_holds: Takes files of versions that readers and pins hold too; the result names them.
     """
 
     retention_hours: float | None = None
@@ -162,6 +164,7 @@ class Vacuum:
     orphans: bool = False
     keep_versions: tuple[int, ...] = ()
     allow_short_retention: bool = False
+    break_holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 What is needed is found from the log: the files of the version that was the newest one when the
 retention began, all that was added since, what a checkpoint remembers as removed since, and the
-versions that are pinned, or that a reader's lease holds (:mod:`raylake.delta.leases`). A file
-younger than the retention stays whatever the log says of it: a writer that has not committed yet
-needs it.
+versions that are pinned (:mod:`raylake.delta.version_pins`), or that a reader's lease holds
+(:mod:`raylake.delta.leases`). A file younger than the
+retention stays whatever the log says of it: a writer that has not committed yet needs it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.log_store import files_of
 from raylake.delta.txn_listing import checkpoint_files
 from raylake.delta.vector_files import vector_file
+from raylake.delta.version_pins import Pins, told
 from raylake.storage.place import Place, open_input
 from raylake.tables.errors import BadRequest
+from raylake.tables.lifetimes import in_words, lost_versions
+from raylake.tables.named_files import named_elsewhere
 from raylake.tables.upkeep_requests import MIN_RETENTION_HOURS, Vacuum
 from raylake.tables.versions import Versions
 
@@ -45,16 +48,22 @@ class Vacuumed:
         failed: Why the first file that could not be deleted was not; empty when all were.
         readers: Whose leases held versions back that the retention does not, and whose no longer
             count; empty for nobody's.
+        lost: Versions that can no longer be read, or could not after it, as ``3 to 7``; empty for
+            none beyond those that were lost before.
     """
 
     paths: tuple[str, ...]
     size_bytes: int
     failed: str = ""
     readers: str = ""
+    lost: str = ""
 
     def note(self, *, dry_run: bool) -> str:
         """What there is to say of it beside the files."""
         said = [self.failed or ("a dry run: nothing was deleted" if dry_run else ""), self.readers]
+        if self.lost:
+            verb = "could no longer be read" if dry_run else "can no longer be read"
+            said.append(f"of the log's versions {self.lost} {verb}")
         return "; ".join(one for one in said if one)
 
 
@@ -76,29 +85,51 @@ def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Va
     horizon_ms = int(now_ms - _retention_hours(root, handle, request) * _HOUR_MS)
     # Before the log is read: what is committed in between is in the log then.
     there = files_of(str(root)).tree("")
-    log = _Log(root, horizon_ms, now_ms)
-    needed = log.needed()
-    for version in request.keep_versions:
-        needed |= _all_files(root, source_files(log.snapshot(log.versions.known(version))))
+    log = _Log(root, horizon_ms, now_ms, break_holds=request.break_holds)
+    needed = log.needed(request.keep_versions)
     known = None if request.orphans else log.known()
     chosen: dict[str, int] = {}
     for path, size in there.items():
-        if path in needed or not _is_data(path) or (known is not None and path not in known):
+        if path in needed or not is_data(path) or (known is not None and path not in known):
             continue
         found = log_files.mark(root / path)
         if found is not None and found.mtime_ns // 1_000_000 <= horizon_ms:
             chosen[path] = size
-    readers = log.held.note(now_ms)
+    readers, lost = log.note(now_ms), in_words(lost_versions(root, chosen))
     if request.dry_run:
-        return Vacuumed(tuple(sorted(chosen)), sum(chosen.values()), readers=readers)
+        return Vacuumed(tuple(sorted(chosen)), sum(chosen.values()), readers=readers, lost=lost)
     # Asking a store for the age of each file takes a while; a restore may have brought some back,
     # or a reader have come.
-    needed = _Log(root, horizon_ms, now_ms).needed()
+    log = _Log(root, horizon_ms, now_ms, break_holds=request.break_holds)
+    needed = log.needed(request.keep_versions)
     spared = {path: size for path, size in chosen.items() if path not in needed}
-    return replace(_deleted(root, spared), readers=readers)
+    return replace(deleted(root, spared), readers=readers, lost=lost)
 
 
-def _deleted(root: Place, chosen: dict[str, int]) -> Vacuumed:
+def kept_now(
+    root: Place, now_s: float, *, break_holds: bool = False
+) -> tuple[set[str], set[str], str]:
+    """Files that are needed at this moment, whatever the retention.
+
+    Args:
+        root: The table.
+        now_s: The time, in seconds since the epoch.
+        break_holds: Readers and pins need nothing.
+
+    Returns:
+        Those of the newest version, of readers and of pins; those that the log says were removed
+        or held changes; and who holds older versions, for people.
+
+    Raises:
+        LeaseUnread: What a reader or a pin needs cannot be told.
+    """
+    now_ms = int(now_s * 1000)
+    log = _Log(root, now_ms, now_ms, break_holds=break_holds)
+    return log.needed(), log.known(), log.note(now_ms)
+
+
+def deleted(root: Place, chosen: Mapping[str, int]) -> Vacuumed:
+    """Delete files of a table's folder, given with their bytes; those that are gone already too."""
     gone, failed = [], ""
     for path in sorted(chosen):
         try:
@@ -132,9 +163,12 @@ class _Log:
         root: The table.
         horizon_ms: When the retention began.
         now_ms: The time, milliseconds since the epoch.
+        break_holds: Readers and pins keep nothing.
     """
 
-    def __init__(self, root: Place, horizon_ms: int, now_ms: int) -> None:
+    def __init__(
+        self, root: Place, horizon_ms: int, now_ms: int, *, break_holds: bool = False
+    ) -> None:
         self._root = root
         self._horizon_ms = horizon_ms
         self._reader = LogReader(str(root))
@@ -146,20 +180,34 @@ class _Log:
         if young:
             self._base = max(self.versions.oldest_in_log(), min(young) - 1)
         table_id = self.snapshot(self.versions.latest).metadata.id
-        self.held = Leases(root).held(table_id, now_ms).below(self._base)
-        if self.held.oldest is not None:
-            self._base = max(self.versions.oldest_in_log(), self.held.oldest)
+        self._held = Leases(root).held(table_id, now_ms).below(self._base)
+        self._pins = Pins(root).live(table_id, now_ms)
+        self._broken = break_holds
+        if self._held.oldest is not None and not break_holds:
+            self._base = max(self.versions.oldest_in_log(), self._held.oldest)
 
     def snapshot(self, version: int) -> LogSnapshot:
         """A version."""
         return self._reader.snapshot(version)
 
-    def needed(self) -> set[str]:
-        """Files that a version within the retention, or a reader, needs."""
+    def note(self, now_ms: int) -> str:
+        """Who holds files back, or would, for people."""
+        said = "; ".join(one for one in (self._held.note(now_ms), told(self._pins)) if one)
+        return f"broken: {said}" if said and self._broken else said
+
+    def needed(self, keep_versions: Sequence[int] = ()) -> set[str]:
+        """Files that a version within the retention, a reader, a pin or the caller needs."""
         found = _all_files(self._root, source_files(self.snapshot(self.versions.latest)))
         found |= _all_files(self._root, source_files(self.snapshot(self._base)))
         for actions in self._after(self._base):
             found |= _named(self._root, actions, ("add", "cdc"))
+        found |= named_elsewhere(self._root)
+        kept = [self.versions.known(one) for one in keep_versions]
+        if not self._broken:
+            oldest = self.versions.oldest_in_log()
+            kept += [one.version for one in self._pins if one.version >= oldest]
+        for version in kept:
+            found |= _all_files(self._root, source_files(self.snapshot(version)))
         return found | set(self._tombstones(young=True))
 
     def known(self) -> set[str]:
@@ -219,7 +267,7 @@ def _paths(root: Place, path: str, vector: Mapping[str, Any] | None) -> Iterator
         yield path_below(root, at)
 
 
-def _is_data(path: str) -> bool:
+def is_data(path: str) -> bool:
     """Whether a file is one that engines write beside the log; nothing else is taken."""
     *folders, name = path.split("/")
     if any(one[:1] in "_." and "=" not in one and one != "_change_data" for one in folders):

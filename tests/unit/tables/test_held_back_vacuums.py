@@ -94,7 +94,7 @@ def test_a_vacuum_keeps_what_a_lagging_reader_needs_and_says_so(lagging: Lagging
         assert kinds == ["delete", "update_postimage", "update_preimage"]
     result = lagging.do(NOW)
     assert len(result.paths) >= 2
-    assert result.note == ""
+    assert "reader" not in result.note
     with pytest.raises(errors.VersionGone):
         lagging.rows(1)
 
@@ -122,7 +122,7 @@ def test_a_lease_of_the_tables_predecessor_holds_nothing(lagging: Lagging) -> No
     lagging.do(Delete("id = 3"))
     result = lagging.do(NOW)
     assert result.paths != ()
-    assert result.note == ""
+    assert "reader" not in result.note
 
 
 def test_a_lease_that_cannot_be_read_stops_vacuum_and_clean_up(lagging: Lagging) -> None:

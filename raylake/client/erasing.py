@@ -1,0 +1,300 @@
+"""``erase``: rows that a condition holds for leave all tables of a pipeline, and what held them.
+
+In this order, each step safe to do again: rows leave the tables that Kafka feeds; each derived
+table takes that in, and loses what is left of them; then the tables beside it, the quarantine and
+the dead letters. Last, the data files that still hold such rows are deleted, with the older
+versions that have them. Who was killed under way is gone on with by the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from raylake import faults
+from raylake.client.deletions import Deletions
+from raylake.client.erased_letters import erase_letters
+from raylake.client.erasure_receipt import OfTable, Receipt, Receipts
+from raylake.client.erasure_subjects import QUARANTINE, Subject, columns_of, count, delete, subjects
+from raylake.client.quarantine import Service
+from raylake.client.retention import refuse_refusing
+from raylake.clock import Clock, SystemClock
+from raylake.config import Loaded, dead_letter_path
+from raylake.config.addresses import normalise_table_address, quality_path, quarantine_path
+from raylake.delta import log_files
+from raylake.delta.dead_letters import REPLAYED_SCHEMA
+from raylake.delta.tables_there import is_table
+from raylake.errors import RayLakeError
+from raylake.layers.build import definition
+from raylake.layers.derived_table import DerivedTable
+from raylake.layers.graph import Graph, graph_of
+from raylake.layers.step import By
+from raylake.layers.table_ids import table_id
+from raylake.quality import quarantine
+from raylake.quality.side_table import Target
+from raylake.storage.place import Place, place
+from raylake.tables.cow_conditions import Judge
+from raylake.tables.errors import ProgressMoved
+from raylake.tables.holding_files import Holds, holding_files
+from raylake.tables.lifetimes import in_words, lost_versions
+from raylake.tables.raw_search import RawSearch
+from raylake.tables.requests import Read
+from raylake.tables.service import DirectTables
+from raylake.tables.vacuum import deleted
+
+LETTERS: Final = "dead letters"
+_MOVED_AT_MOST: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class EraseOrder:
+    """What is to be erased, and how.
+
+    Attributes:
+        where: A condition on columns of the pipeline's tables: ``customer_id = 'x'``.
+        dry_run: Only say what would leave.
+        force: Also delete files of versions that readers and pins hold.
+        say_text: The receipt has the condition's text instead of its hash alone.
+    """
+
+    where: str
+    dry_run: bool = True
+    force: bool = False
+    say_text: bool = False
+
+
+def erase(
+    loaded: Loaded, order: EraseOrder, by: Service | None = None, clock: Clock | None = None
+) -> Receipt:
+    """Erase rows from a pipeline's tables, and say what was done.
+
+    Args:
+        loaded: The pipeline file.
+        order: What, and how.
+        by: The cluster of tables that have an owner.
+        clock: Time.
+
+    Raises:
+        BadExpression, UnknownColumn: The condition is none, or no table has its columns.
+        Refused: A table of mode append would stop; nothing was changed.
+        RayLakeError: Why it could not be ended; the same order goes on with it.
+    """
+    clock = clock or SystemClock()
+    found = subjects(loaded.config, order.where)
+    with (
+        RawSearch(order.where, columns_of(found, order.where)) as search,
+        Deletions(loaded.config, clock, by or Service()) as deletions,
+    ):
+        work = _Erasure(loaded, order, clock, search, deletions)
+        work.survey(found)
+        if order.dry_run:
+            work.look(found)
+        else:
+            work.run(found)
+        return work.receipt
+
+
+class _Erasure:
+    """One erasure under way."""
+
+    def __init__(
+        self, loaded: Loaded, order: EraseOrder, clock: Clock, search: RawSearch, by: Deletions
+    ) -> None:
+        self._loaded = loaded
+        self._config = loaded.config
+        self._order = order
+        self._clock = clock
+        self._search = search
+        self._by = by
+        self._graph: Graph = graph_of(loaded.config)
+        self._receipts = Receipts(normalise_table_address(loaded.config.lake), clock)
+        self.receipt = self._receipts.begin(
+            loaded.config.pipeline, order.where, say_text=order.say_text
+        )
+        self.receipt.dry_run = order.dry_run
+
+    def survey(self, found: Sequence[Subject]) -> None:
+        """Count what is to leave; a count of an erasure that was cut off before stands."""
+        for one in found:
+            rows = count(one, self._search)
+            self._of(one.name, one.path, rows, one.told)
+            if rows and one.kind == "bronze":
+                refuse_refusing(self._graph, one.name)
+            if one.gap:
+                self._left(f"{one.name}: {one.told}")
+        letters = self._letters(dry_run=True)
+        if letters:
+            path = dead_letter_path(self._config)
+            self._of(LETTERS, path, letters, "as JSON; others for the condition's values as words")
+
+    def look(self, found: Sequence[Subject]) -> None:
+        """Say which files would be deleted beside those that rows leave, and who is in the way."""
+        for name, at, columns, holds in self._places(found):
+            seen = holding_files(
+                at, columns, holds, self._clock.now(), break_holds=self._order.force
+            )
+            of = self.receipt.tables[name]
+            of.files_removed, of.bytes_removed = sorted(seen.free), sum(seen.free.values())
+            of.versions_lost = in_words(lost_versions(at, seen.free))
+            if seen.holders:
+                self._left(f"{name}: {seen.holders}")
+        self._say_what_stays(found)
+
+    def run(self, found: Sequence[Subject]) -> None:
+        """Do it."""
+        self._receipts.save(self.receipt)
+        faults.reach("erase.begun", erasure=self.receipt.erasure_id)
+        for one in found:
+            self._of_table(one)
+        self._letters(dry_run=False)
+        faults.reach("erase.letters", erasure=self.receipt.erasure_id)
+        for name, at, columns, holds in self._places(found):
+            self._delete_files(name, at, columns, holds)
+        for one in found:
+            if still := count(one, self._search):
+                self._left(f"{one.name}: {still} rows came while it ran: give the order again")
+        if still := self._letters(dry_run=True):
+            self._left(f"{LETTERS}: {still} came while it ran: give the order again")
+        self.receipt.complete = not self.receipt.left
+        self._say_what_stays(found)
+        faults.reach("erase.receipt", erasure=self.receipt.erasure_id)
+        self._receipts.end(self.receipt)
+
+    def _of_table(self, one: Subject) -> None:
+        said = f"erasure {self.receipt.erasure_id}"
+        if one.kind == "derived":
+            self._digest(one)
+        elif one.kind == QUARANTINE:
+            self._follow_up()
+        delete(one, self._order.where, self._search, self._by, said)
+        faults.reach("erase.deleted", erasure=self.receipt.erasure_id, table=one.name)
+
+    def _digest(self, one: Subject) -> None:
+        """Let a derived table take in what its sources lost, before their files are deleted."""
+        node = self._graph.node(one.name)
+        by = By(self._by.tables_of(one.path), self._clock)
+        table = DerivedTable(definition(self._config, self._graph, node, self._clock), by)
+        moved = 0
+        while True:
+            try:
+                if table.advance(ending=True) is None:
+                    return
+            except ProgressMoved:
+                moved += 1
+                if moved > _MOVED_AT_MOST:
+                    raise
+            except RayLakeError as error:
+                self._left(f"{one.name}: it did not take in what its source lost: {error.message}")
+                return
+
+    def _follow_up(self) -> None:
+        """What steps named for the quarantine is in it before rows leave it."""
+        side = quarantine.quarantine_table(quarantine_path(self._config))
+        for node in self._graph.derived:
+            if is_table(node.address):
+                target = Target(node.name, node.address, table_id(place(node.address)))
+                quarantine.follow_up(side, target, self._clock)
+
+    def _letters(self, *, dry_run: bool) -> int:
+        found = erase_letters(
+            self._loaded, self._search, self.receipt.erasure_id, self._clock, dry_run=dry_run
+        )
+        for one in found:
+            if one.unread and dry_run:
+                self._left(
+                    f"{LETTERS} of {one.table}: {one.unread} are no JSON, and the condition asks "
+                    "for no value to look for in them"
+                )
+            if one.letters and not one.known:
+                self._left(f"{LETTERS} of {one.table}: {one.letters}; no such table is declared")
+        return sum(one.letters for one in found if one.known)
+
+    def _places(self, found: Sequence[Subject]) -> Iterator[tuple[str, Place, pa.Schema, Holds]]:
+        """The folders that may have files with such rows: name, place, columns, and what tells."""
+        with Judge() as judge:
+            for one in found:
+                if one.columns.names:
+                    subject = one
+
+                    def holds(rows: pa.Table, subject: Subject = subject) -> bool:
+                        return bool(subject.mask(rows, self._search, judge).any())
+
+                    yield one.name, place(one.path), one.columns, holds
+            if LETTERS in self.receipt.tables:
+                columns = pa.schema([REPLAYED_SCHEMA.field("value")])
+                at = place(dead_letter_path(self._config))
+                yield LETTERS, at, columns, self._letter_holds
+
+    def _letter_holds(self, rows: pa.Table) -> bool:
+        return bool(self._search.search(rows["value"].to_pylist()).mask.any())
+
+    def _delete_files(self, name: str, at: Place, columns: pa.Schema, holds: Holds) -> None:
+        force = self._order.force
+        seen = holding_files(at, columns, holds, self._clock.now(), break_holds=force)
+        of = self.receipt.tables[name]
+        if seen.free:
+            # Said first: of who is killed between, the list is whole.
+            lost = in_words(lost_versions(at, seen.free))
+            of.versions_lost = ", ".join(filter(None, (of.versions_lost, lost)))
+            of.files_removed = sorted({*of.files_removed, *seen.free})
+            of.bytes_removed += sum(seen.free.values())
+            self._receipts.save(self.receipt)
+            faults.reach("erase.files", erasure=self.receipt.erasure_id, table=name)
+            if failed := deleted(at, seen.free).failed:
+                self._left(f"{name}: {failed}")
+        if seen.held:
+            self._left(
+                f"{name}: {len(seen.held)} files of older versions are held ({seen.holders}): give "
+                "the order again when they are not, or with --force"
+            )
+        elif force and seen.holders:
+            of.searched += f"; {seen.holders}"
+        for what, files in (
+            ("live files hold such rows behind deletion vectors: compact the table", seen.live),
+            ("files that no commit names yet hold such rows, and are too young", seen.young),
+            ("files could not be read", seen.unread),
+        ):
+            if files:
+                self._left(f"{name}: {len(files)} {what}: {', '.join(files[:3])}")
+
+    def _say_what_stays(self, found: Sequence[Subject]) -> None:
+        """What no erasure reaches: said, without the values."""
+        for one in found:
+            if entries := self._mentions(one):
+                self.receipt.tables[one.name].searched += (
+                    f"; {entries} entries of its log (bounds of columns, conditions, samples) have "
+                    "the condition's values until the log's clean-up takes them"
+                )
+        path = quality_path(self._config)
+        if is_table(path):
+            rows = DirectTables().read(path, Read()).read_all().to_pylist()
+            if some := sum(self._search.has_words(str(row)) for row in rows):
+                self._of(
+                    "quality",
+                    path,
+                    0,
+                    f"{some} results have the condition's values as "
+                    "samples; the history of rules is not erased",
+                )
+
+    def _mentions(self, one: Subject) -> int:
+        root = place(one.path)
+        found = 0
+        for version in log_files.commit_versions(root):
+            try:
+                text = log_files.commit_path(root, version).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                continue
+            found += self._search.has_words(text)
+        return found
+
+    def _of(self, name: str, path: str, rows: int, told: str) -> None:
+        of = self.receipt.tables.setdefault(name, OfTable(name, path))
+        of.rows, of.searched = max(of.rows, rows), told
+
+    def _left(self, what: str) -> None:
+        if what not in self.receipt.left:
+            self.receipt.left.append(what)
