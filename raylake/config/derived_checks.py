@@ -11,13 +11,17 @@ from typing import Any, Final
 from raylake.config.addresses import is_local, normalise_table_address
 from raylake.config.columns import METADATA_COLUMNS, parse_partition
 from raylake.config.findings import Finding, Invalid, Loc, did_you_mean
+from raylake.config.merge_checks import condition_columns, contradictions
 from raylake.config.sql import columns_of, names_in, tables_of
 from raylake.tables.table_properties import SPARK_ONLY
 
 Tables = Mapping[str, Mapping[str, Any]]
 LAYERS: Final = ("silver", "gold")
 _LAYER: Final = re.compile(r"(bronze|silver|gold)\.")
-_COLUMN_LISTS: Final = ("keys", "sequence_by", "track", "not_null", "zorder_by")
+_COLUMN_LISTS: Final = (
+    *("keys", "sequence_by", "track", "not_null", "zorder_by"),
+    *("update_columns", "insert_columns"),
+)
 _APPEND_ONLY: Final = "delta.appendOnly"
 _CHANGE_FEED: Final = "delta.enableChangeDataFeed"
 
@@ -44,6 +48,7 @@ def derived_findings(
     for name, table in tables.items():
         yield from _unknown(name, table, reads[name], known)
         yield from _lists(name, table)
+        yield from contradictions(place_of(name), table)
         yield from _properties(name, table, data.get("engine"))
         yield from _columns(name, table, tables, data)
     yield from _feeds(tables, reads)
@@ -199,6 +204,7 @@ def _columns(
             yield _absent((*at, "columns", key), column, came)
     yield from _condition_columns((*at, "where"), table.get("where"), came)
     made = _made(table, came)
+    yield from condition_columns(at, table, made)
     for where, column in _named(at, table):
         # A rule before the transformation speaks of the source's columns.
         if column not in made and column not in came:

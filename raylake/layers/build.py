@@ -31,6 +31,11 @@ _NOT_ROWS = {
     "widen_limit_bytes",
 }
 """What of a table's model does not decide its rows."""
+_LATER = {
+    *("insert_only", "delete_when", "update_when", "insert_when"),
+    *("update_columns", "insert_columns"),
+}
+"""Keys of later releases: where they are left out, a table is what it was before there were any."""
 
 
 def build(
@@ -128,6 +133,9 @@ def digest_of(table: AnyDerived) -> str:
     aliases = {name: field.alias or name for name, field in type(table).model_fields.items()}
     for name in _NOT_ROWS:
         said.pop(aliases.get(name, name), None)
+    for name in _LATER:
+        if not said.get(name):
+            said.pop(name, None)
     text = json.dumps(said, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
