@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from raylake.client.rows import Source
+from raylake.delta.ledger import OWNER_APP
 from raylake.delta.log_reader import LogReader
+from raylake.tables.fencing import refuse_accounted
 from raylake.tables.pins import schema_at
+from raylake.tables.requests import Restore
 from raylake.tables.versions import Versions
 
 
@@ -90,12 +93,16 @@ def restore_plan(source: Source, version: int | None, at: datetime | str | None)
     """What a restore to a version or a time would do; nothing is changed.
 
     Raises:
+        OwnerOnly: A pipeline feeds the table: it is rewound instead.
         TableError: There is no such version, or it is gone.
     """
     versions = Versions(source.root)
     wanted = versions.resolve(version, at)
     reader = LogReader(source.address)
-    now = set(reader.snapshot(versions.latest).files.column("path").to_pylist())
+    newest = reader.snapshot(versions.latest)
+    if OWNER_APP in newest.txns:
+        refuse_accounted(source.root, newest.metadata.configuration, Restore(wanted))
+    now = set(newest.files.column("path").to_pylist())
     then = set(reader.snapshot(wanted).files.column("path").to_pylist())
     versions.require_files(then - now, wanted)
     return RestorePlan(versions.latest, wanted, len(then - now), len(now - then))

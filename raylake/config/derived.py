@@ -15,7 +15,7 @@ from raylake.config.findings import Finding, Invalid
 from raylake.config.quality import Rule
 from raylake.config.sql import names_in, tables_of
 from raylake.config.units import DurationS, SizeBytes, kind_of
-from raylake.tables.errors import BadRequest
+from raylake.tables.errors import BadRequest, FeatureUnsupported
 from raylake.tables.table_properties import check_properties
 
 DAY_S = 86_400.0
@@ -103,7 +103,7 @@ def _check_properties(properties: dict[str, str]) -> dict[str, str]:
     for key, text in properties.items():
         try:
             check_properties({key: text}, "properties", spark=True)
-        except BadRequest as error:
+        except (BadRequest, FeatureUnsupported) as error:
             found.append(Finding((key,), error.message, error.hint, on_key=True))
     if found:
         raise Invalid("", findings=found)
@@ -161,6 +161,8 @@ class DerivedTable(Model):
         path: The table's address when it is not ``<lake>/<layer>/<name>``.
         partition_by: ``column``, ``date(column)`` or ``hour(column)``, as for bronze.
         zorder_by: One to four columns by which rows lie together, from the first write on.
+        optimize_after_write: After a step, where upkeep finds it worth it: ``compact`` makes small
+            files larger, ``zorder`` lays decayed regions along ``zorder_by`` as well.
         trigger: When the table is brought up to date: ``source_changed``; ``watermark``, once the
             source's watermark has passed the end of a day or an hour; or a schedule in UTC.
         types: Types that columns are converted to; what does not convert is quarantined.
@@ -175,6 +177,7 @@ class DerivedTable(Model):
     path: Address | None = None
     partition_by: tuple[Partition, ...] = ()
     zorder_by: Annotated[tuple[Column, ...], Field(max_length=4)] = ()
+    optimize_after_write: Literal["none", "compact", "zorder"] = "none"
     trigger: Trigger = "source_changed"
     types: dict[Column, ColumnType] = Field(default_factory=dict)
     quality: tuple[Rule, ...] = ()

@@ -23,6 +23,7 @@ _COLUMN_LISTS: Final = (
     *("update_columns", "insert_columns"),
 )
 _APPEND_ONLY: Final = "delta.appendOnly"
+_AUTO_COMPACT: Final = "delta.autoOptimize.autoCompact"
 _CHANGE_FEED: Final = "delta.enableChangeDataFeed"
 
 
@@ -50,6 +51,7 @@ def derived_findings(
         yield from _lists(name, table)
         yield from contradictions(place_of(name), table)
         yield from _properties(name, table, data.get("engine"))
+        yield from _after_write(name, table, data.get("maintenance"))
         yield from _columns(name, table, tables, data)
     yield from _feeds(tables, reads)
     yield from _circles(reads)
@@ -157,10 +159,22 @@ def _properties(name: str, table: Mapping[str, Any], engine: object) -> Iterator
     for key in properties if isinstance(properties, Mapping) else ():
         if key in SPARK_ONLY and engine != "spark":
             message = f"{key} ({SPARK_ONLY[key]}) is honoured by Spark alone"
-            yield Finding((*at, str(key)), message, "write engine: spark", on_key=True)
+            other = "write optimize_after_write: compact, or " if key == _AUTO_COMPACT else "write "
+            yield Finding((*at, str(key)), message, f"{other}engine: spark", on_key=True)
     if _is(table, _APPEND_ONLY, "true") and table.get("mode") not in ("append", None):
         message = f"mode {table['mode']} changes rows, and an append-only table's may not change"
         yield Finding((*at, _APPEND_ONLY), message)
+
+
+def _after_write(name: str, table: Mapping[str, Any], upkeep: object) -> Iterator[Finding]:
+    if table.get("optimize_after_write") != "zorder" or table.get("zorder_by"):
+        return
+    zorder = upkeep.get("zorder") if isinstance(upkeep, Mapping) else None
+    if not isinstance(zorder, Mapping) or name not in zorder:
+        message = "nothing says by which columns"
+        yield Finding(
+            (*place_of(name), "optimize_after_write"), message, "write zorder_by: [COLUMN]"
+        )
 
 
 def _feeds(tables: Tables, reads: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
@@ -293,7 +307,7 @@ def _bronze_columns(name: str, data: Mapping[str, Any]) -> frozenset[str] | None
 def _made(table: Mapping[str, Any], came: Collection[str]) -> frozenset[str]:
     """A row-wise table's own columns; those by which ties are told stay whatever it takes."""
     renamed = table.get("columns")
-    if isinstance(renamed, Mapping):
+    if isinstance(renamed, Mapping) and renamed:
         own = set(map(str, renamed))
     else:
         own = set(_texts(renamed)) or set(came)

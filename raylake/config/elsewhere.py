@@ -23,8 +23,8 @@ _UNMATCHED: Final = Elsewhere(
     "not_matched_by_source=…)",
 )
 _CLUSTERED: Final = Elsewhere(
-    "liquid clustering is not written here: its domain metadata is a feature that delta-rs cannot "
-    "write, and every step and every upkeep of the table would be refused",
+    "liquid clustering is not set up here: delta-rs cannot write its domain metadata, so the table "
+    "would be Spark's alone, and nothing here compacts or rewrites such a table",
     "zorder_by lays rows together, optimize_after_write: zorder keeps them so",
 )
 _BLOOM: Final = Elsewhere(

@@ -91,7 +91,6 @@ class ShapePlan:
         """The column of flat rows that a column of shaped ones is; empty: a value."""
         return next((one.column for one in self.outputs if one.field.name == name), "")
 
-
     def only(self, rows: pa.Table, names: Sequence[str]) -> pa.Table:
         """Shaped rows of which only some columns have values."""
         columns = [

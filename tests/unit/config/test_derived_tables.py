@@ -196,6 +196,18 @@ def test_what_is_left_out_has_the_defaults() -> None:
             "a row that it does not name is not gone",
         ),
         ("mode: upsert, keys: [id], cluster_by: [id]", "cluster_by", "liquid clustering is not"),
+        (
+            "mode: append, properties: {delta.bloomFilter.enabled: true}",
+            "properties.delta.bloomFilter.enabled",
+            "nothing here sets up bloom filters",
+        ),
+        (
+            "mode: append, properties: {delta.autoOptimize.autoCompact: true}",
+            "properties.delta.autoOptimize.autoCompact",
+            "Spark alone",
+        ),
+        ("mode: append, optimize_after_write: zorder", "optimize_after_write", "by which columns"),
+        ("mode: append, optimize_after_write: always", "optimize_after_write", "not one of none"),
         ("mode: append, bloom_filter_columns: [id]", "bloom_filter_columns", "bloom filters are"),
         ("mode: append, tombstones: delete", "tombstones", "no key"),
         ("mode: append, resolve: latest", "resolve", "unknown key"),
