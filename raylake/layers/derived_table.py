@@ -197,8 +197,7 @@ class DerivedTable:
         self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
         one.gate.past = one.gate.past.then(stepped.results)
         self._resting.stepped(stepped.results)
-        if one.after_write is not None:
-            one.after_write(self._by.tables, one.address, one.engine)
+        _put_in_order(one, self._by)
         return stepped
 
     def rest(self) -> tuple[Standing, ...]:
@@ -368,6 +367,11 @@ class DerivedTable:
             return table_id(place(self.definition.source_address))
         except NotOurTable:
             return None
+
+
+def _put_in_order(one: Definition, by: By) -> None:
+    if one.after_write is not None:
+        one.after_write(by.tables, one.address, one.engine)
 
 
 def _at_rest(one: Definition, handle: DeltaTable) -> Rest:

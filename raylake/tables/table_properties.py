@@ -93,8 +93,7 @@ SPARK_ONLY: Final[Mapping[str, str]] = {
 _NOWHERE: Final = (
     (
         ("clustering", "clusterby", "liquid"),
-        "liquid clustering (delta-rs cannot write its domain metadata, and nothing here compacts or "
-        "rewrites such a table)",
+        "liquid clustering (delta-rs cannot write its domain metadata, nothing here compacts it)",
         "use a Z-order: zorder_by, or ZOrder(columns)",
     ),
     (

@@ -210,7 +210,7 @@ def test_what_does_not_fit_the_source_is_refused_before_anything_is_made(
     tmp_path: Path, keys: dict[str, Any], message: str
 ) -> None:
     made = lake(tmp_path, ENGINE, **keys)
-    with pytest.raises(TransformRefused, match="silver.s") as refused:
+    with pytest.raises(TransformRefused, match=r"silver\.s") as refused:
         made.step([row(1, 0, "new", 1)])
     assert message in refused.value.message
     assert not made.path("silver.s").exists()

@@ -42,22 +42,23 @@ class StepLake:
         self.lake = folder / "lake"
         self.file = folder / "steps.yaml"
         self._payload = payload
-        self._by = DirectTables({engine.name: engine})
         self._document: dict[str, Any] = {
             "pipeline": "steps",
             "lake": str(self.lake),
-            "engine": engine.name,
             "kafka": {"bootstrap": "localhost:1"},
             "bronze": {"t": {"topics": ["t"]}},
+            **tables,
         }
-        self.write(tables)
+        self.by(engine)
         self._offset = 0
         bronze(self.lake / "bronze" / "t", payload)
 
-    def write(self, tables: Mapping[str, Any]) -> None:
-        """Write the file with these tables."""
+    def by(self, engine: TableEngine) -> None:
+        """From now on this engine writes."""
+        self._by = DirectTables({engine.name: engine})
+        self._document["engine"] = engine.name
         self.lake.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(yaml.safe_dump({**self._document, **tables}, sort_keys=False))
+        self.file.write_text(yaml.safe_dump(self._document, sort_keys=False))
 
     def put(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """One more version of bronze."""
