@@ -9,6 +9,7 @@ from datetime import datetime
 from raylake.client.rows import Source
 from raylake.delta.ledger import OWNER_APP
 from raylake.delta.log_reader import LogReader
+from raylake.layers.ownership import OWNER
 from raylake.tables.fencing import refuse_accounted
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import Restore
@@ -55,12 +56,14 @@ class RestorePlan:
         restored_version: The version that the table would be again.
         files_added: Data files that would come back.
         files_removed: Data files that would leave; they stay in older versions until vacuum.
+        note: What follows from it; empty: nothing.
     """
 
     version: int
     restored_version: int
     files_added: int
     files_removed: int
+    note: str = ""
 
 
 def described(source: Source) -> TableDescription:
@@ -105,4 +108,22 @@ def restore_plan(source: Source, version: int | None, at: datetime | str | None)
     now = set(newest.files.column("path").to_pylist())
     then = set(reader.snapshot(wanted).files.column("path").to_pylist())
     versions.require_files(then - now, wanted)
-    return RestorePlan(versions.latest, wanted, len(then - now), len(now - then))
+    note = after_restore(source, newest.metadata.configuration)
+    return RestorePlan(versions.latest, wanted, len(then - now), len(now - then), note)
+
+
+def after_restore(source: Source, configuration: Mapping[str, str]) -> str:
+    """What a restore means for a table that a pipeline's steps write; empty for others.
+
+    Args:
+        source: The table.
+        configuration: Its properties.
+    """
+    pipeline = configuration.get(OWNER)
+    if pipeline is None:
+        return ""
+    return (
+        f"pipeline {pipeline!r} makes this table, and its progress is not taken back: its next "
+        f"step refuses to go on until `raylake transform run FILE --full-refresh {source.name}` "
+        "makes the table anew of its source"
+    )

@@ -9,10 +9,12 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import pyarrow as pa
 
+from raylake.client.descriptions import after_restore
 from raylake.client.incoming import as_arrow
 from raylake.client.rows import Source
 from raylake.config.addresses import normalise_table_address
 from raylake.config.findings import Invalid
+from raylake.delta.log_reader import LogReader
 from raylake.maintenance.after_write import AfterWrite
 from raylake.tables.errors import BadRequest
 from raylake.tables.pins import schema_at
@@ -223,7 +225,11 @@ class TableWrites:
             version: What it was at this version.
             at: What it was at this time, with a zone.
         """
-        return self.run(Restore(version, at))
+        source = self._source
+        done = self.run(Restore(version, at))
+        now = LogReader(source.address).snapshot(done.version_after).metadata.configuration
+        told = after_restore(source, now) if done.changed else ""
+        return replace(done, note="; ".join(filter(None, (done.note, told))))
 
     def clone(
         self,
