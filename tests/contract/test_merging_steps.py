@@ -175,6 +175,7 @@ def test_a_later_table_follows_what_was_merged(engine: TableEngine, tmp_path: Pa
 
 
 @pytest.mark.spec("C5")
+@NO_ENGINE
 def test_files_are_put_in_order_after_steps(engine: TableEngine, tmp_path: Path) -> None:
     log = {"from": "bronze.t", "mode": "append", "optimize_after_write": "compact"}
     last = {"from": "silver.s", "mode": "upsert", "keys": ["id"], "sequence_by": "at"}
