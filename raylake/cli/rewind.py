@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -10,7 +11,15 @@ from raylake.cli.files import load_file, placed
 from raylake.cli.output import FileArgument, Output, OutputOption, SetOption
 from raylake.cli.positions import DryRunOption, TableName, offsets_of, tell
 from raylake.cli.watermark import milliseconds
-from raylake.client.rewind_orders import HowFar, Target, ToEarliest, ToMoment, ToOffsets, rewind
+from raylake.client.rewind_orders import (
+    HowFar,
+    Target,
+    ToEarliest,
+    ToMoment,
+    ToOffsets,
+    ToVersion,
+    rewind,
+)
 from raylake.clock import SystemClock
 from raylake.errors import ConfigError
 
@@ -26,7 +35,8 @@ def command(
         typer.Option(
             "--to",
             metavar="WHERE",
-            help="earliest; a moment, 2026-01-31T12:00:00Z; or TOPIC[P]=OFFSET, repeated.",
+            help="earliest; a moment, 2026-01-31T12:00:00Z; version:N, where the table stood at "
+            "its version N; or TOPIC[P]=OFFSET, repeated.",
         ),
     ],
     replace: Annotated[
@@ -59,10 +69,13 @@ def target_of(to: list[str]) -> Target:
     """Where to read from.
 
     Raises:
-        ConfigError: It is none of the three.
+        ConfigError: It is none of the four.
     """
     if any("=" in one for one in to):
         return ToOffsets(offsets_of(to))
     if len(to) != 1:
-        raise ConfigError("--to takes one moment, or positions", hint="see --help")
+        raise ConfigError("--to takes one moment or version, or positions", hint="see --help")
+    version = re.fullmatch(r"version:(\d+)", to[0])
+    if version is not None:
+        return ToVersion(int(version[1]))
     return ToEarliest() if to[0] == "earliest" else ToMoment(milliseconds(to[0]))

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from raylake.client.rows import Source
+from raylake.delta.ledger import OWNER_APP
 from raylake.delta.log_reader import LogReader
+from raylake.layers.ownership import OWNER
+from raylake.tables.fencing import refuse_accounted
 from raylake.tables.pins import schema_at
+from raylake.tables.requests import Restore
 from raylake.tables.versions import Versions
 
 
@@ -52,12 +56,14 @@ class RestorePlan:
         restored_version: The version that the table would be again.
         files_added: Data files that would come back.
         files_removed: Data files that would leave; they stay in older versions until vacuum.
+        note: What follows from it; empty: nothing.
     """
 
     version: int
     restored_version: int
     files_added: int
     files_removed: int
+    note: str = ""
 
 
 def described(source: Source) -> TableDescription:
@@ -90,12 +96,34 @@ def restore_plan(source: Source, version: int | None, at: datetime | str | None)
     """What a restore to a version or a time would do; nothing is changed.
 
     Raises:
+        OwnerOnly: A pipeline feeds the table: it is rewound instead.
         TableError: There is no such version, or it is gone.
     """
     versions = Versions(source.root)
     wanted = versions.resolve(version, at)
     reader = LogReader(source.address)
-    now = set(reader.snapshot(versions.latest).files.column("path").to_pylist())
+    newest = reader.snapshot(versions.latest)
+    if OWNER_APP in newest.txns:
+        refuse_accounted(source.root, newest.metadata.configuration, Restore(wanted))
+    now = set(newest.files.column("path").to_pylist())
     then = set(reader.snapshot(wanted).files.column("path").to_pylist())
     versions.require_files(then - now, wanted)
-    return RestorePlan(versions.latest, wanted, len(then - now), len(now - then))
+    note = after_restore(source, newest.metadata.configuration)
+    return RestorePlan(versions.latest, wanted, len(then - now), len(now - then), note)
+
+
+def after_restore(source: Source, configuration: Mapping[str, str]) -> str:
+    """What a restore means for a table that a pipeline's steps write; empty for others.
+
+    Args:
+        source: The table.
+        configuration: Its properties.
+    """
+    pipeline = configuration.get(OWNER)
+    if pipeline is None:
+        return ""
+    return (
+        f"pipeline {pipeline!r} makes this table, and its progress is not taken back: its next "
+        f"step refuses to go on until `raylake transform run FILE --full-refresh {source.name}` "
+        "makes the table anew of its source"
+    )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 
 import pyarrow as pa
 
+from raylake.client.descriptions import after_restore
 from raylake.client.incoming import as_arrow
 from raylake.client.rows import Source
 from raylake.config.addresses import normalise_table_address
 from raylake.config.findings import Invalid
+from raylake.delta.log_reader import LogReader
+from raylake.maintenance.after_write import AfterWrite
 from raylake.tables.errors import BadRequest
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import (
@@ -30,7 +34,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.results import OperationResult
 from raylake.tables.service import Route
-from raylake.tables.upkeep_requests import Clone
+from raylake.tables.upkeep_requests import Clone, Rearrange
 from raylake.tables.versions import Versions
 
 
@@ -46,6 +50,7 @@ class MergeOptions(TypedDict, total=False):
     not_matched_by_source: DeleteUnmatched | UpdateUnmatched | None
     sequence_by: str | Sequence[str]
     schema: SchemaMode
+    optimize_after_write: Rearrange | None
 
 
 class VersionOptions(TypedDict, total=False):
@@ -57,6 +62,7 @@ class VersionOptions(TypedDict, total=False):
     valid_to: str
     is_current: str
     kept_changes: str
+    optimize_after_write: Rearrange | None
 
 
 class TableWrites:
@@ -121,14 +127,21 @@ class TableWrites:
         wanted = names_of(partition_by, "partition_by") or ()
         return self.run(Create(schema, wanted, properties or {}, constraints or {}, description))
 
-    def append(self, rows: Any, *, schema: SchemaMode = "strict") -> OperationResult:
+    def append(
+        self,
+        rows: Any,
+        *,
+        schema: SchemaMode = "strict",
+        optimize_after_write: Rearrange | None = None,
+    ) -> OperationResult:
         """Add rows: an Arrow table, a frame of pandas or polars, dicts, a DuckDB relation.
 
         Args:
             rows: The rows.
             schema: ``merge``: new columns are added to the table.
+            optimize_after_write: As for :meth:`run`.
         """
-        return self.run(Append(self._arrow(rows, "append"), schema))
+        return self.run(Append(self._arrow(rows, "append"), schema), optimize_after_write)
 
     def overwrite(
         self,
@@ -136,6 +149,7 @@ class TableWrites:
         *,
         where: str | None = None,
         schema: Literal["strict", "merge", "overwrite"] = "strict",
+        optimize_after_write: Rearrange | None = None,
     ) -> OperationResult:
         """Replace all rows, or those that a condition holds for.
 
@@ -144,8 +158,10 @@ class TableWrites:
             where: The rows that are replaced.
             schema: ``merge``: new columns are added; ``overwrite``: the rows' columns are the
                 table's.
+            optimize_after_write: As for :meth:`run`.
         """
-        return self.run(Overwrite(self._arrow(rows, "overwrite"), where, schema))
+        request = Overwrite(self._arrow(rows, "overwrite"), where, schema)
+        return self.run(request, optimize_after_write)
 
     def merge(
         self, rows: Any, keys: str | Sequence[str], **how: Unpack[MergeOptions]
@@ -156,13 +172,15 @@ class TableWrites:
             rows: The source.
             keys: Columns of both sides by which rows match.
             **how: Conditions, columns and ``sequence_by`` of
-                :class:`~raylake.tables.requests.Upsert`.
+                :class:`~raylake.tables.requests.Upsert`; ``optimize_after_write`` as for
+                :meth:`run`.
         """
         options: dict[str, Any] = dict(how)
+        after = options.pop("optimize_after_write", None)
         for name in ("columns", "insert_columns"):
             options[name] = names_of(options.get(name), name)
         options["sequence_by"] = listed(how.get("sequence_by", ()))
-        return self.run(Upsert(self._arrow(rows, "merge"), listed(keys), **options))
+        return self.run(Upsert(self._arrow(rows, "merge"), listed(keys), **options), after)
 
     def scd2(
         self,
@@ -177,11 +195,13 @@ class TableWrites:
             rows: The changes, in any order, some of them perhaps known already.
             keys: What a thing is known by.
             sequence_by: The time of a change; further columns tell changes of one time apart.
-            **how: The rest of :class:`~raylake.tables.requests.Scd2`.
+            **how: The rest of :class:`~raylake.tables.requests.Scd2`, and ``optimize_after_write``
+                as for :meth:`run`.
         """
         options: dict[str, Any] = {**how, "track": names_of(how.get("track"), "track")}
+        after = options.pop("optimize_after_write", None)
         changes = self._arrow(rows, "scd2")
-        return self.run(Scd2(changes, listed(keys), listed(sequence_by), **options))
+        return self.run(Scd2(changes, listed(keys), listed(sequence_by), **options), after)
 
     def delete(self, where: str) -> OperationResult:
         """Take away the rows that a condition holds for; ``true`` is every row."""
@@ -205,7 +225,11 @@ class TableWrites:
             version: What it was at this version.
             at: What it was at this time, with a zone.
         """
-        return self.run(Restore(version, at))
+        source = self._source
+        done = self.run(Restore(version, at))
+        now = LogReader(source.address).snapshot(done.version_after).metadata.configuration
+        told = after_restore(source, now) if done.changed else ""
+        return replace(done, note="; ".join(filter(None, (done.note, told))))
 
     def clone(
         self,
@@ -232,14 +256,24 @@ class TableWrites:
         request = Clone(source.address, version, at, deep, take_over)
         return source.tables.execute(where, request, engine=source.engine)
 
-    def run(self, operation: Write) -> OperationResult:
+    def run(
+        self, operation: Write, optimize_after_write: Rearrange | None = None
+    ) -> OperationResult:
         """Run an operation of :mod:`raylake.tables.requests`, as the other methods do.
 
         Args:
             operation: What to do.
+            optimize_after_write: ``Compact()`` or ``ZOrder((column, …))``, which then follows, as
+                a version of its own, where upkeep's measures find it worth it; the result's
+                ``note`` says what was done and what was let be. The write is done, whatever becomes
+                of that.
         """
         source = self._source
-        return source.tables.execute(source.address, operation, engine=source.engine)
+        done = source.tables.execute(source.address, operation, engine=source.engine)
+        if optimize_after_write is None or not done.changed:
+            return done
+        told = AfterWrite.of(optimize_after_write)(source.tables, source.address, source.engine)
+        return replace(done, note="; ".join(filter(None, (done.note, f"after it: {told}"))))
 
     def explain(self, operation: Write) -> Route:
         """Which engine would run an operation, and why; nothing is run.

@@ -12,12 +12,14 @@ from raylake.client.settled_letters import settle_letters
 from raylake.clock import Clock
 from raylake.config import Loaded, dead_letter_path
 from raylake.delta.log_reader import LogReader
+from raylake.delta.positions_then import positions_at
 from raylake.delta.prepared import write_kept
 from raylake.delta.rewinding import Rewind, Survey, survey
 from raylake.delta.tables_there import is_table
 from raylake.errors import ConfigError, OffsetsLost, RayLakeError, Refused, TopicRecreated
 from raylake.ingest.unit import SourcePartition
 from raylake.storage import place as storage
+from raylake.tables.versions import Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,14 @@ class ToOffsets:
     ends: Ends
 
 
-Target = ToEarliest | ToMoment | ToOffsets
+@dataclass(frozen=True, slots=True)
+class ToVersion:
+    """Every partition to where it stood at a version of the table."""
+
+    version: int
+
+
+Target = ToEarliest | ToMoment | ToOffsets | ToVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +155,31 @@ def _ends(at: Place, target: Target) -> dict[SourcePartition, int]:
             wanted = at.named(ends)
             _refuse_gone(wanted, at)
             return wanted
+        case ToVersion(version=version):
+            return _ends_at(at, version)
         case ToMoment(timestamp_ms=moment):
             found = at.cluster.at_timestamp(current, moment)
         case ToEarliest():
             found = at.cluster.earliest(current)
     return {s: end for s, end in found.items() if end < at.states[s].next}
+
+
+def _ends_at(at: Place, version: int) -> dict[SourcePartition, int]:
+    """Where partitions stood at a version; all of them go, or none."""
+    known = Versions(at.root).known(version)
+    wanted = positions_at(str(at.root), known).back
+    others = sorted(set(wanted) - set(at.plan.sources))
+    if others:
+        raise Refused(
+            f"{at.plan.name}: since version {version} it has read {others[0]}, which this file "
+            "does not read, or not that topic of the name: it cannot be read again",
+            hint="name the partitions that are to go back: --to 'TOPIC[P]=OFFSET'; nothing was "
+            "changed",
+            topic=others[0].topic,
+            partition=others[0].partition,
+        )
+    _refuse_gone(wanted, at)
+    return wanted
 
 
 def _refuse_gone(wanted: Mapping[SourcePartition, int], at: Place) -> None:

@@ -15,7 +15,7 @@ from raylake.config.findings import Finding, Invalid
 from raylake.config.quality import Rule
 from raylake.config.sql import names_in, tables_of
 from raylake.config.units import DurationS, SizeBytes, kind_of
-from raylake.tables.errors import BadRequest
+from raylake.tables.errors import BadRequest, FeatureUnsupported
 from raylake.tables.table_properties import check_properties
 
 DAY_S = 86_400.0
@@ -39,16 +39,36 @@ def _check_condition(text: str) -> str:
     return text
 
 
+def _check_of_row(text: str) -> str:
+    for parts in names_in(text):
+        if len(parts) > 1 and parts[0].lower() == "target":
+            raise Invalid(
+                f"{'.'.join(parts)!r} is of the table's row, and this asks the row that comes",
+                "write COLUMN or source.COLUMN; update_when and resolve ask both",
+            )
+    return text
+
+
 def _check_resolve(text: str) -> str:
     if text in ("latest", "source", "target"):
         return text
+    return _of_both(
+        text,
+        "write latest, source or target, or a condition on source.COLUMN and "
+        "target.COLUMN that holds where the row of the source wins",
+    )
+
+
+def _check_both_sides(text: str) -> str:
+    return _of_both(
+        text, "write source.COLUMN of the row that comes, target.COLUMN of the table's row"
+    )
+
+
+def _of_both(text: str, hint: str) -> str:
     for parts in names_in(text):
         if len(parts) < 2 or parts[0].lower() not in ("source", "target"):
-            raise Invalid(
-                f"{'.'.join(parts)!r} is a column of neither side",
-                "write latest, source or target, or a condition on source.COLUMN and "
-                "target.COLUMN that holds where the row of the source wins",
-            )
+            raise Invalid(f"{'.'.join(parts)!r} is a column of neither side", hint)
     return text
 
 
@@ -83,7 +103,7 @@ def _check_properties(properties: dict[str, str]) -> dict[str, str]:
     for key, text in properties.items():
         try:
             check_properties({key: text}, "properties", spark=True)
-        except BadRequest as error:
+        except (BadRequest, FeatureUnsupported) as error:
             found.append(Finding((key,), error.message, error.hint, on_key=True))
     if found:
         raise Invalid("", findings=found)
@@ -95,6 +115,10 @@ Trigger = Annotated[str, AfterValidator(_check_trigger)]
 Partition = Annotated[str, AfterValidator(_check_partition)]
 Condition = Annotated[str, Field(min_length=1), AfterValidator(_check_condition)]
 Resolve = Annotated[str, Field(min_length=1), AfterValidator(_check_resolve)]
+OfRow = Annotated[str, Field(min_length=1), AfterValidator(_check_of_row)]
+"""A condition on the columns of the row that comes."""
+BothSides = Annotated[str, Field(min_length=1), AfterValidator(_check_both_sides)]
+"""A condition on ``source.COLUMN`` and ``target.COLUMN``."""
 SequenceBy = Annotated[
     tuple[Column, ...],
     BeforeValidator(_one_or_more),
@@ -137,6 +161,8 @@ class DerivedTable(Model):
         path: The table's address when it is not ``<lake>/<layer>/<name>``.
         partition_by: ``column``, ``date(column)`` or ``hour(column)``, as for bronze.
         zorder_by: One to four columns by which rows lie together, from the first write on.
+        optimize_after_write: After a step, where upkeep finds it worth it: ``compact`` makes small
+            files larger, ``zorder`` lays decayed regions along ``zorder_by`` as well.
         trigger: When the table is brought up to date: ``source_changed``; ``watermark``, once the
             source's watermark has passed the end of a day or an hour; or a schedule in UTC.
         types: Types that columns are converted to; what does not convert is quarantined.
@@ -153,6 +179,7 @@ class DerivedTable(Model):
     path: Address | None = None
     partition_by: tuple[Partition, ...] = ()
     zorder_by: Annotated[tuple[Column, ...], Field(max_length=4)] = ()
+    optimize_after_write: Literal["none", "compact", "zorder"] = "none"
     trigger: Trigger = "source_changed"
     types: dict[Column, ColumnType] = Field(default_factory=dict)
     quality: tuple[Rule, ...] = ()
@@ -197,10 +224,37 @@ class KeyedTable(RowTable):
         keys: The columns that tell rows apart; rows without a value in one are quarantined.
         sequence_by: What says which of two rows is the later one; ties by ``_timestamp``, topic,
             partition and offset.
+        delete_when: A row for which this condition on its columns holds deletes its key.
     """
 
     keys: Columns
     sequence_by: SequenceBy = ()
+    delete_when: OfRow | None = None
+
+
+class MergedTable(KeyedTable):
+    """A table with one row a key.
+
+    Attributes:
+        resolve: Which row stays of the table's and the one that comes: the ``latest``, always the
+            ``source``'s, always the ``target``'s, or by a condition on ``source.COLUMN`` and
+            ``target.COLUMN`` that holds where the row of the source wins.
+        insert_only: Rows that are there stay as they are, whatever their source says later.
+        update_when: A condition on ``source.COLUMN`` and ``target.COLUMN``: a row that is there is
+            changed only where it holds as well.
+        insert_when: A condition on the columns of the row that comes: one of a new key is
+            inserted only where it holds.
+        update_columns: The columns that a change of a row writes, beside those that order rows;
+            left out: all.
+        insert_columns: The columns that a new row has, beside its keys and those; left out: all.
+    """
+
+    resolve: Resolve = "latest"
+    insert_only: bool = False
+    update_when: BothSides | None = None
+    insert_when: OfRow | None = None
+    update_columns: Columns | None = None
+    insert_columns: Columns | None = None
 
 
 class AppendTable(RowTable):
@@ -223,28 +277,16 @@ class AppendTable(RowTable):
         return value
 
 
-class UpsertTable(KeyedTable):
-    """One row a key: the one with the greatest ``sequence_by``.
-
-    Attributes:
-        resolve: Which row stays of the table's and the one that comes: the ``latest``, always the
-            ``source``'s, always the ``target``'s, or by a condition on ``source.COLUMN`` and
-            ``target.COLUMN`` that holds where the row of the source wins.
-    """
+class UpsertTable(MergedTable):
+    """One row a key: the one with the greatest ``sequence_by``."""
 
     mode: Literal["upsert"]
-    resolve: Resolve = "latest"
 
 
-class Scd1Table(KeyedTable):
-    """A dimension without history: one row a key, changed in place.
-
-    Attributes:
-        resolve: As for :class:`UpsertTable`.
-    """
+class Scd1Table(MergedTable):
+    """A dimension without history: one row a key, changed in place."""
 
     mode: Literal["scd1"]
-    resolve: Resolve = "latest"
 
 
 class Scd2Table(KeyedTable):

@@ -11,14 +11,19 @@ from typing import Any, Final
 from raylake.config.addresses import is_local, normalise_table_address
 from raylake.config.columns import METADATA_COLUMNS, parse_partition
 from raylake.config.findings import Finding, Invalid, Loc, did_you_mean
+from raylake.config.merge_checks import condition_columns, contradictions
 from raylake.config.sql import columns_of, names_in, tables_of
 from raylake.tables.table_properties import SPARK_ONLY
 
 Tables = Mapping[str, Mapping[str, Any]]
 LAYERS: Final = ("silver", "gold")
 _LAYER: Final = re.compile(r"(bronze|silver|gold)\.")
-_COLUMN_LISTS: Final = ("keys", "sequence_by", "track", "not_null", "zorder_by")
+_COLUMN_LISTS: Final = (
+    *("keys", "sequence_by", "track", "not_null", "zorder_by"),
+    *("update_columns", "insert_columns"),
+)
 _APPEND_ONLY: Final = "delta.appendOnly"
+_AUTO_COMPACT: Final = "delta.autoOptimize.autoCompact"
 _CHANGE_FEED: Final = "delta.enableChangeDataFeed"
 
 
@@ -44,7 +49,9 @@ def derived_findings(
     for name, table in tables.items():
         yield from _unknown(name, table, reads[name], known)
         yield from _lists(name, table)
+        yield from contradictions(place_of(name), table)
         yield from _properties(name, table, data.get("engine"))
+        yield from _after_write(name, table, data.get("maintenance"))
         yield from _columns(name, table, tables, data)
     yield from _feeds(tables, reads)
     yield from _circles(reads)
@@ -152,10 +159,22 @@ def _properties(name: str, table: Mapping[str, Any], engine: object) -> Iterator
     for key in properties if isinstance(properties, Mapping) else ():
         if key in SPARK_ONLY and engine != "spark":
             message = f"{key} ({SPARK_ONLY[key]}) is honoured by Spark alone"
-            yield Finding((*at, str(key)), message, "write engine: spark", on_key=True)
+            other = "write optimize_after_write: compact, or " if key == _AUTO_COMPACT else "write "
+            yield Finding((*at, str(key)), message, f"{other}engine: spark", on_key=True)
     if _is(table, _APPEND_ONLY, "true") and table.get("mode") not in ("append", None):
         message = f"mode {table['mode']} changes rows, and an append-only table's may not change"
         yield Finding((*at, _APPEND_ONLY), message)
+
+
+def _after_write(name: str, table: Mapping[str, Any], upkeep: object) -> Iterator[Finding]:
+    if table.get("optimize_after_write") != "zorder" or table.get("zorder_by"):
+        return
+    zorder = upkeep.get("zorder") if isinstance(upkeep, Mapping) else None
+    if not isinstance(zorder, Mapping) or name not in zorder:
+        message = "nothing says by which columns"
+        yield Finding(
+            (*place_of(name), "optimize_after_write"), message, "write zorder_by: [COLUMN]"
+        )
 
 
 def _feeds(tables: Tables, reads: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
@@ -199,6 +218,7 @@ def _columns(
             yield _absent((*at, "columns", key), column, came)
     yield from _condition_columns((*at, "where"), table.get("where"), came)
     made = _made(table, came)
+    yield from condition_columns(at, table, made)
     for where, column in _named(at, table):
         # A rule before the transformation speaks of the source's columns.
         if column not in made and column not in came:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from raylake.config.base import keys_of
+from raylake.config.elsewhere import elsewhere
 from raylake.config.findings import Finding, Invalid, Loc, did_you_mean
 from raylake.config.models import Pipeline
 from raylake.config.problems import is_secret
@@ -55,8 +56,7 @@ def _finding(detail: ErrorDetails) -> Iterator[Finding]:
             key = on_key or finding.on_key
             yield Finding((*loc, *finding.at), finding.message, finding.hint, key)
     elif kind == "extra_forbidden":
-        known = known_keys(raw_loc[:-1])
-        yield Finding(loc, f"unknown key {loc[-1]!r}", did_you_mean(loc[-1], known), on_key=True)
+        yield _unknown(raw_loc, loc)
     elif kind == "missing":
         yield Finding(loc, "this key is required")
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -81,6 +81,14 @@ def _finding(detail: ErrorDetails) -> Iterator[Finding]:
         yield Finding(loc, said, "" if given is None and wanted == "text" else hint, on_key)
     else:
         yield Finding(loc, _plain(detail), "", on_key)
+
+
+def _unknown(raw_loc: Loc, loc: Loc) -> Finding:
+    told = elsewhere(loc)
+    if told is not None:
+        return Finding(loc, told.why, told.hint, on_key=True)
+    hint = did_you_mean(loc[-1], known_keys(raw_loc[:-1]))
+    return Finding(loc, f"unknown key {loc[-1]!r}", hint, on_key=True)
 
 
 def _plain(detail: ErrorDetails) -> str:

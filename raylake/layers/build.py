@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from raylake.clock import Clock
 from raylake.config import Pipeline
@@ -23,14 +24,21 @@ from raylake.layers.step import By
 from raylake.layers.transform_run import TransformRun
 from raylake.layers.transforming import TransformPlan
 from raylake.layers.triggers import Trigger, interval_of
+from raylake.maintenance.after_write import AfterWrite
+from raylake.maintenance.policy import policy_of
 from raylake.quality.rules import RuleSet
 from raylake.tables.service import TableService
 
 _NOT_ROWS = {
     *("path", "quality", "trigger", "target_file_bytes", "max_hold_s", "zorder_by"),
-    *("widen_limit_bytes", "retain_s", "retain_by"),
+    *("widen_limit_bytes", "retain_s", "retain_by", "optimize_after_write"),
 }
 """What of a table's model does not decide its rows."""
+_LATER = {
+    *("insert_only", "delete_when", "update_when", "insert_when"),
+    *("update_columns", "insert_columns"),
+}
+"""Keys of later releases: where they are left out, a table is what it was before there were any."""
 
 
 def build(
@@ -104,7 +112,17 @@ def definition(config: Pipeline, graph: Graph, node: Node, clock: Clock) -> Defi
         max_hold_s=table.max_hold_s,
         whole=hashlib.sha256(table.model_dump_json(by_alias=True).encode()).hexdigest(),
         widen_limit_bytes=table.widen_limit_bytes,
+        after_write=_after_write(config, node.name, table),
     )
+
+
+def _after_write(config: Pipeline, name: str, table: AnyDerived) -> AfterWrite | None:
+    if table.optimize_after_write == "none":
+        return None
+    policy = policy_of(config.maintenance, name, table.zorder_by)
+    if "target_file_bytes" in table.model_fields_set:
+        policy = replace(policy, target_file_bytes=table.target_file_bytes)
+    return AfterWrite(table.optimize_after_write, policy)
 
 
 def _derivation(graph: Graph, node: Node, source: Node, rules: RuleSet) -> Derivation:
@@ -128,6 +146,9 @@ def digest_of(table: AnyDerived) -> str:
     aliases = {name: field.alias or name for name, field in type(table).model_fields.items()}
     for name in _NOT_ROWS:
         said.pop(aliases.get(name, name), None)
+    for name in _LATER:
+        if not said.get(name):
+            said.pop(name, None)
     text = json.dumps(said, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

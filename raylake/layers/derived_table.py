@@ -37,6 +37,7 @@ from raylake.layers.step import By, Stepped, step
 from raylake.layers.step_look import StepLook, Target
 from raylake.layers.table_ids import table_id
 from raylake.layers.triggers import Fired, Trigger
+from raylake.maintenance.after_write import AfterWrite
 from raylake.quality.freshness_watch import Standing
 from raylake.storage.place import Place, place
 from raylake.tables.delta_rs_open import opened
@@ -64,6 +65,7 @@ class Definition:
         source_address: Where that lies.
         digest: Of what decides the table's rows.
         whole: Of all that the file says of it, its rules too.
+        after_write: What follows a step; None: nothing.
         derivation: How its rows come to be.
         gate: Its rules.
         aside: Its quarantine and its rules' history.
@@ -101,6 +103,7 @@ class Definition:
     widen_limit_bytes: int = WIDEN_LIMIT_BYTES
     max_step_rows: int = MAX_STEP_ROWS
     whole: str = ""
+    after_write: AfterWrite | None = None
 
     @property
     def own_properties(self) -> dict[str, str]:
@@ -194,6 +197,7 @@ class DerivedTable:
         self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
         one.gate.past = one.gate.past.then(stepped.results)
         self._resting.stepped(stepped.results)
+        _put_in_order(one, self._by)
         return stepped
 
     def rest(self) -> tuple[Standing, ...]:
@@ -232,7 +236,8 @@ class DerivedTable:
         return done
 
     def _fill(self, address: str, sides: str, aside: Gathered) -> Stepped | None:
-        staged = replace(self.definition, address=address, sides=sides, aside=aside, feeds=False)
+        one = replace(self.definition, feeds=False, after_write=None)
+        staged = replace(one, address=address, sides=sides, aside=aside)
         table = DerivedTable(staged, self._by)
         last: Stepped | None = None
         while (stepped := table.advance(ending=True)) is not None:
@@ -362,6 +367,11 @@ class DerivedTable:
             return table_id(place(self.definition.source_address))
         except NotOurTable:
             return None
+
+
+def _put_in_order(one: Definition, by: By) -> None:
+    if one.after_write is not None:
+        one.after_write(by.tables, one.address, one.engine)
 
 
 def _at_rest(one: Definition, handle: DeltaTable) -> Rest:

@@ -282,5 +282,7 @@ def _strategy(table: AnyDerived) -> str:
     if isinstance(table, Scd2Table):
         return f"history by {keys}: a row for each change of {', '.join(table.track)}, by {order}"
     what = "one row a key" if isinstance(table, UpsertTable) else "one row a key, changed in place"
+    if table.insert_only:
+        return f"{what} ({keys}), the first that comes; rows that are there stay"
     wins = f"the latest by {order}" if table.resolve == "latest" else f"resolve: {table.resolve}"
     return f"{what} ({keys}), {wins}"

@@ -12,11 +12,17 @@ have no single origin.
 Only with ``resolve: latest`` does the table not depend on the order in which rows arrive. With
 ``source`` each step's greatest row counts, with ``target`` the first step's; deletes follow that.
 With a condition, rows follow it, and deletes follow the order.
+
+``delete_when`` makes deletes of rows before any of this. ``update_when``, ``insert_when`` and the
+lists of columns (:mod:`raylake.layers.merging`) hold back what a step would write: what is held
+back is not remembered, so there too the order of arrival counts. ``insert_only`` is ``target`` with
+a source that is not followed where its rows change or leave.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -31,7 +37,6 @@ from raylake.layers.affected import (
     without,
 )
 from raylake.layers.derived import Deed, Look, Shaped, SideWrite, SourceRows
-from raylake.layers.errors import TransformRefused
 from raylake.layers.folding import (
     DELETED,
     distinct,
@@ -40,11 +45,11 @@ from raylake.layers.folding import (
     held_against,
     of_keys,
 )
+from raylake.layers.merging import check_merge, parted, written
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.shape_plan import ShapePlan, table_of
 from raylake.layers.shaping import Shaper
-from raylake.tables.errors import BadRequest
-from raylake.tables.expressions import Scope, condition, quoted
+from raylake.tables.expressions import quoted
 from raylake.tables.requests import Create, Read, Upsert
 from raylake.tables.scd1 import is_greater
 
@@ -63,19 +68,14 @@ class KeyedRows:
     """
 
     def __init__(self, spec: RowWiseSpec) -> None:
-        self.spec = spec
+        self.spec = replace(spec, resolve="target") if spec.insert_only else spec
         self._shaper = Shaper(spec)
         self._affected = Affected(spec, self._shaper)
 
     def table(self, source: pa.Schema) -> Create:
         """See :meth:`raylake.layers.derived.Derivation.table`."""
         create = table_of(self.spec, self._shaper.plan(source))
-        if self.spec.resolve not in ("latest", "source", "target"):
-            sides = {"source": create.schema, "target": create.schema}
-            try:
-                condition(self.spec.resolve, Scope(sides, f"{self.spec.name}: resolve"))
-            except BadRequest as error:
-                raise TransformRefused(error.message, hint=error.hint, **error.context) from None
+        check_merge(self.spec, create.schema)
         return create
 
     def columns(self, source: pa.Schema) -> tuple[str, ...]:
@@ -96,7 +96,10 @@ class KeyedRows:
         """See :meth:`raylake.layers.derived.Derivation.deed`."""
         spec, plan = self.spec, self._shaper.plan(changes.came.schema)
         brought = self._affected.brought(changes, look)
-        events = events_of(rows, self._deletes(brought))
+        rows, deleting = parted(spec, rows)
+        gone = plan.only(deleting, (*spec.keys, *plan.order))
+        deletes = pa.concat_tables([brought.deletes, gone])
+        events = events_of(rows, self._deletes(deletes, brought.affected))
         counting = greatest(events, spec.keys, plan.order)
         counts = {"events": events.num_rows, "recomputed_keys": brought.affected.num_rows}
         memory = Memory(spec, plan, look)
@@ -106,17 +109,16 @@ class KeyedRows:
         if not self._told_apart(plan, chosen):
             chosen, anyway = self._against_the_table(plan, chosen, anyway, look)
         lost = self._without_events(plan, brought, counting)
-        written = pa.concat_tables([chosen, lost])
         anyway = np.append(anyway, np.ones(lost.num_rows, dtype=bool))
-        last = self._upsert(plan, written.append_column(ANYWAY, pa.array(anyway)))
+        both = pa.concat_tables([chosen, lost])
+        last = self._upsert(plan, both.append_column(ANYWAY, pa.array(anyway)))
         return Deed(first=memory.writes(), last=last, counts=counts)
 
-    def _deletes(self, brought: Brought) -> pa.Table:
+    def _deletes(self, deletes: pa.Table, affected: pa.Table) -> pa.Table:
         if self.spec.resolve != "target":
-            return brought.deletes
+            return deletes
         # What the table has stays; of affected keys the source has the say.
-        mine = of_keys(brought.deletes, brought.affected, self.spec.keys)
-        return brought.deletes.filter(pa.array(mine))
+        return deletes.filter(pa.array(of_keys(deletes, affected, self.spec.keys)))
 
     def _told_apart(self, plan: ShapePlan, events: pa.Table) -> bool:
         """Whether what orders events and rows of the table tells them all apart."""
@@ -149,13 +151,7 @@ class KeyedRows:
     def _without_events(self, plan: ShapePlan, brought: Brought, counting: pa.Table) -> pa.Table:
         """Deletes of affected keys of which the source says nothing any more."""
         lost = without(brought.affected, counting, self.spec.keys)
-        columns = [
-            lost.column(one.name)
-            if one.name in self.spec.keys
-            else pa.nulls(lost.num_rows, one.type)
-            for one in plan.schema
-        ]
-        gone = pa.table(columns, schema=plan.schema)
+        gone = plan.only(lost, self.spec.keys)
         return events_of(gone.slice(0, 0), gone)
 
     def _upsert(self, plan: ShapePlan, rows: pa.Table) -> Upsert | None:
@@ -168,13 +164,16 @@ class KeyedRows:
         )
         if any_anyway:
             newer, as_new = f"{anyway} OR {newer}", f"{anyway} OR {as_new}"
+        no_delete = [f"NOT {deleted}"] if any_delete else []
+        updates, inserts = written(self.spec, plan)
         return Upsert(
             rows,
             self.spec.keys,
-            update_when=newer,
+            update_when=_all(newer, self.spec.update_when, *no_delete),
             delete_when=f"{deleted} AND ({as_new})" if any_delete else None,
-            insert_when=f"NOT {deleted}" if any_delete else None,
-            columns=tuple(plan.schema.names),
+            insert_when=_all(self.spec.insert_when, *no_delete) or None,
+            columns=updates,
+            insert_columns=inserts,
             schema="merge",
         )
 
@@ -187,6 +186,11 @@ class KeyedRows:
             return "FALSE", "FALSE"
         as_new = is_greater(plan.order, or_equal=True)
         return (is_greater(plan.order) if resolve == "latest" else f"({resolve})"), as_new
+
+
+def _all(*conditions: str | None) -> str:
+    """That all of some conditions hold; empty where there is none."""
+    return " AND ".join(f"({one})" for one in conditions if one)
 
 
 class Memory:

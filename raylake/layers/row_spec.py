@@ -38,6 +38,15 @@ class RowWiseSpec:
             ``target`` the one that the table has; or a condition on ``source`` and ``target`` by
             which an arriving row takes the place of the table's. Only with ``latest`` does the
             table not depend on the order in which rows arrive.
+        insert_only: Rows that are there stay as they are, whatever the source says later.
+        delete_when: An arriving row that this condition on the table's columns holds for deletes
+            its key, as a delete at the row's place in the order.
+        update_when: A row of the table is changed only where this condition on ``source`` and
+            ``target`` holds as well; None: always.
+        insert_when: A row of a key that is not there is inserted only where this condition on the
+            arriving row holds; None: always.
+        update_columns: The columns that a change writes, beside those that order rows; None: all.
+        insert_columns: The columns that a new row has, beside keys and those; None: all.
         on_source_delete: What becomes of rows that leave the source: ``follow`` them (not with
             ``append``), ``ignore`` it, or ``refuse`` the step; None: follow, or refuse with
             ``append``.
@@ -58,6 +67,12 @@ class RowWiseSpec:
     envelope: Literal["none", "debezium"] = "none"
     tombstones: Literal["delete", "ignore"] | None = None
     resolve: str = "latest"
+    insert_only: bool = False
+    delete_when: str | None = None
+    update_when: str | None = None
+    insert_when: str | None = None
+    update_columns: tuple[str, ...] | None = None
+    insert_columns: tuple[str, ...] | None = None
     on_source_delete: Literal["follow", "ignore", "refuse"] | None = None
     source_keys: tuple[str, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +92,8 @@ class RowWiseSpec:
     @property
     def when_rows_leave(self) -> str:
         """``follow``, ``ignore`` or ``refuse``."""
+        if self.insert_only:
+            return "ignore"
         return self.on_source_delete or ("follow" if self.keyed else "refuse")
 
     @classmethod

@@ -35,6 +35,7 @@ from raylake.layers.affected import (
 from raylake.layers.derived import SOURCE_VERSION, Deed, Look, Shaped, SourceRows
 from raylake.layers.errors import TransformRefused
 from raylake.layers.folding import DELETED, distinct, events_of, greatest, of_keys
+from raylake.layers.merging import check_merge, parted
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.shape_plan import ShapePlan
 from raylake.layers.shaping import Shaper
@@ -63,6 +64,7 @@ class VersionedRows:
     def table(self, source: pa.Schema) -> Create:
         """See :meth:`raylake.layers.derived.Derivation.table`."""
         found = self._shaper.plan(source)
+        check_merge(self.spec, found.schema)
         none = found.schema.empty_table()
         request = self._request(found, events_of(none, none))
         create = table_for(request, self._values(found))
@@ -92,7 +94,9 @@ class VersionedRows:
         """See :meth:`raylake.layers.derived.Derivation.deed`."""
         found = self._shaper.plan(changes.came.schema)
         brought = self._affected.brought(changes, look)
-        deletes = [brought.deletes, self._closed(found, changes, look)]
+        rows, deleting = parted(self.spec, rows)
+        gone = found.only(deleting, (*self.spec.keys, *found.order))
+        deletes = [brought.deletes, gone, self._closed(found, changes, look)]
         events = events_of(rows, pa.concat_tables(deletes))
         counts = {"events": events.num_rows, "recomputed_keys": brought.affected.num_rows}
         request = self._request(found, events)

@@ -91,6 +91,14 @@ class ShapePlan:
         """The column of flat rows that a column of shaped ones is; empty: a value."""
         return next((one.column for one in self.outputs if one.field.name == name), "")
 
+    def only(self, rows: pa.Table, names: Sequence[str]) -> pa.Table:
+        """Shaped rows of which only some columns have values."""
+        columns = [
+            rows.column(one.name) if one.name in names else pa.nulls(rows.num_rows, one.type)
+            for one in self.schema
+        ]
+        return pa.table(columns, schema=self.schema)
+
 
 def plan_of(spec: RowWiseSpec, source: pa.Schema) -> ShapePlan:
     """How rows of a source are shaped.

@@ -17,6 +17,7 @@ from raylake.storage.place import Place
 from raylake.tables.errors import OwnerOnly, SlotClosed
 from raylake.tables.port import Fence
 from raylake.tables.requests import Restore, Write
+from raylake.tables.rewind_instead import refuse_restore
 from raylake.tables.upkeep_requests import Rearrange
 
 _DEAD_LETTERS: Final = "dead letters of other tables"
@@ -71,11 +72,7 @@ def refuse_accounted(root: Place, configuration: Mapping[str, str], operation: W
     if not what:
         return
     if isinstance(operation, Restore):
-        raise OwnerOnly(
-            f"{root}: the table's log counts {what}: a restore would bring rows back, or take "
-            "them away, that the positions in its log count",
-            hint="`raylake rewind` moves rows and positions back together, in one commit",
-        )
+        raise refuse_restore(root, operation, what)
     raise OwnerOnly(
         f"{root}: the table's log counts {what}: rows that come or leave otherwise would break "
         "the account",

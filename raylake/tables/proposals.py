@@ -39,8 +39,9 @@ from raylake.tables.errors import (
     WriteFailed,
 )
 from raylake.tables.feeds import CHANGE_FEED
-from raylake.tables.requests import Delete, Update, Upsert, Write
+from raylake.tables.requests import Delete, Restore, Update, Upsert, Write
 from raylake.tables.results import FileCounts, OperationResult, RowCounts
+from raylake.tables.rewind_instead import refuse_restore
 from raylake.tables.running import Order
 from raylake.tables.touched import surely_untouched
 from raylake.tables.upkeep_requests import (
@@ -128,6 +129,8 @@ def refuse_unproposable(root: Place, operation: Write, alongside: Alongside | No
             "progress alone",
             hint="nothing was changed; keep other progress in a table of its own",
         )
+    if isinstance(operation, Restore):
+        raise refuse_restore(root, operation, "what its pipeline brings")
     if isinstance(operation, Checkpoint) and operation.repair:
         raise OwnerOnly(
             f"{root}: checkpoints of a table that a pipeline feeds are put aside by hand, while "

@@ -90,6 +90,19 @@ SPARK_ONLY: Final[Mapping[str, str]] = {
 }
 """What Spark alone goes by."""
 
+_NOWHERE: Final = (
+    (
+        ("clustering", "clusterby", "liquid"),
+        "liquid clustering (delta-rs cannot write its domain metadata, nothing here compacts it)",
+        "use a Z-order: zorder_by, or ZOrder(columns)",
+    ),
+    (
+        ("bloom",),
+        "bloom filters (neither delta-rs nor the open Delta for Spark writes Delta's index)",
+        "use a Z-order: it sharpens the values by which files are left out",
+    ),
+)
+"""Parts of keys for what no engine here can do safely, what it is, and what to use instead."""
 _RESERVED: Final[Mapping[str, str]] = {
     "delta.minReaderVersion": "the protocol follows from what a table uses",
     "delta.minWriterVersion": "the protocol follows from what a table uses",
@@ -111,6 +124,7 @@ def check_properties(wanted: Mapping[str, str], where: str, *, spark: bool = Fal
         BadRequest: The key is unknown or reserved, or the value is none of its.
     """
     for key, text in wanted.items():
+        _refuse_nowhere(key, where)
         refuse_reserved(key, where)
         if not key.startswith("delta."):
             continue
@@ -131,6 +145,15 @@ def check_properties(wanted: Mapping[str, str], where: str, *, spark: bool = Fal
         wrong = HONOURED[key](text)
         if wrong:
             raise BadRequest(f"{where}: {key} = {text!r}", hint=wrong, property=key)
+
+
+def _refuse_nowhere(key: str, where: str) -> None:
+    folded = key.lower().replace("_", "")
+    for parts, what, instead in _NOWHERE:
+        if folded.startswith("delta.") and any(part in folded for part in parts):
+            raise FeatureUnsupported(
+                f"{where}: {key}: nothing here sets up {what}", hint=instead, feature=key
+            )
 
 
 def refuse_reserved(key: str, where: str) -> None:

@@ -180,6 +180,22 @@ def test_unknown_and_reserved_properties_are_refused_by_name(hundred: Table) -> 
 
 
 @pytest.mark.spec("C5")
+@NO_ENGINE
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("delta.clusteringColumns", "liquid clustering"),
+        ("delta.feature.clustering", "liquid clustering"),
+        ("delta.bloomFilter.enabled", "bloom filters"),
+    ],
+)
+def test_what_no_engine_writes_is_refused_by_name(hundred: Table, key: str, what: str) -> None:
+    error = refused(hundred, errors.FeatureUnsupported, SetProperties({key: "true"}))
+    assert f"nothing here sets up {what}" in error.message
+    assert "Z-order" in error.hint
+
+
+@pytest.mark.spec("C5")
 def test_properties_that_only_spark_honours_are_spark_s(hundred: Table) -> None:
     wanted = {"delta.autoOptimize.optimizeWrite": "true"}
     if hundred.engine.name == "spark":

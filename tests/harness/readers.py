@@ -57,7 +57,8 @@ def by_duckdb(table: Path) -> pa.Table:
     """What DuckDB reads of the log's live files, with its own Parquet reader.
 
     DuckDB's own Delta extension is a download; ``raylake demo`` prints this way, too. Partition
-    values come from the folders' names.
+    values come from the folders' names. What a file has and the table has not is passed over, as
+    every reader does: where the change feed is on, Spark's files have ``_change_type``.
     """
     delta = DeltaTable(table)
     types = {field.name: field.type for field in delta.schema().fields}
@@ -68,7 +69,8 @@ def by_duckdb(table: Path) -> pa.Table:
     files = [str(table / unquote(path)) for path in paths]
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        query = f"SELECT * FROM read_parquet(?, union_by_name=true{options})"
+        names = ", ".join('"' + name.replace('"', '""') + '"' for name in types)
+        query = f"SELECT {names} FROM read_parquet(?, union_by_name=true{options})"
         return connection.sql(query, params=[files]).to_arrow_table()
 
 

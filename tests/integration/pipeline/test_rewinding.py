@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,9 +15,11 @@ import pytest
 from deltalake import DeltaTable
 from kafka import TopicPartition
 
+import raylake
 from raylake import faults
 from raylake.config import dead_letter_path, load
 from raylake.delta.verify import TableToVerify, verify_pipeline
+from raylake.tables.errors import OwnerOnly
 from tests.harness.broker import LiveBroker
 from tests.harness.waiting import until
 from tests.integration.pipeline.conftest import ROOT, Bench, MakeBench
@@ -108,6 +112,45 @@ def test_a_rewind_that_was_killed_after_its_commit_is_finished_by_whoever_comes_
     bench.verify()
     configuration = DeltaTable(bench.table("t")).metadata().configuration
     assert configuration["delta.appendOnly"] == "true"
+
+
+@pytest.mark.spec("C4", "A13")
+def test_a_table_goes_back_to_one_of_its_versions(
+    make_bench: MakeBench, broker: LiveBroker
+) -> None:
+    bench, topic = made(make_bench, broker)
+    version = DeltaTable(bench.table("t")).version()
+    produce(broker, topic, [b"{no", *({"id": n} for n in range(COUNT, COUNT + 5))])
+    bench.drain()
+    table = raylake.connect(str(bench.lake)).table("bronze.t")
+    for refused in (table.restore, table.plan_restore):
+        with pytest.raises(OwnerOnly) as caught:
+            refused(version)
+        said = re.search("`(raylake rewind FILE [^`]+)`", caught.value.hint)
+        assert said is not None, caught.value.hint
+    # As it stands there, with the file's name in it.
+    words = shlex.split(said[1])
+    assert words[:4] == ["raylake", "rewind", "FILE", "bronze.t"]
+    code, done = Rewinding(bench, *words[4:]).ends()
+    assert code == 0, done
+    then = table.read(version=version).to_arrow().column("_offset")
+    assert offsets(bench.rows("t")) == sorted(then.to_pylist())
+    assert letters(bench) == [*POISON]
+    bench.verify()
+
+    bench.drain()
+    assert len(bench.rows("t")) == COUNT + 5 - len(POISON)
+    to_version = ("--to", f"version:{version}", "--replace")
+    code, done = Rewinding(bench, *to_version).ends()
+    assert code == 0, done
+    assert offsets(bench.rows("t")) == sorted(then.to_pylist())
+    bench.verify()
+    # It stands there: nothing is to be done, and there is no such version.
+    assert Rewinding(bench, *to_version).ends()[1]["partitions"] == []
+    assert Rewinding(bench, "--to", "version:99").ends()[1]["code"] == "version_unknown"
+    # Forward is no rewind.
+    newer = Rewinding(bench, "--to", f"version:{version + 2}", "--replace").ends()
+    assert (newer[0], newer[1]["code"]) == (5, "refused"), newer
 
 
 @pytest.mark.spec("A13")

@@ -158,6 +158,7 @@ def test_a_restore_and_what_it_would_do(run: Run, hundred: Table) -> None:
         "restored_version": 1,
         "files_added": 1,
         "files_removed": 2,
+        "note": "",
         "dry_run": True,
     }
     assert hundred.version == 2

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+import raylake
 from raylake.layers.errors import TargetReplaced
 from raylake.tables.requests import Delete
 from raylake.tables.service import DirectTables
@@ -65,7 +66,10 @@ def test_failure_41_a_table_that_was_put_back_is_refused_until_it_is_made_anew(
     lake.run()
     handle = DeltaTable(str(lake.lake / "silver" / "orders"))
     if how == "restore":
-        handle.restore(early)
+        table = raylake.connect(lake.lake).table("silver.orders")
+        what_follows = "`raylake transform run FILE --full-refresh silver.orders`"
+        assert what_follows in table.plan_restore(early).note
+        assert what_follows in table.restore(early).note
     else:
         write_deltalake(handle, handle.to_pyarrow_table().slice(0, 5), mode="overwrite")
     lake.feed(20)

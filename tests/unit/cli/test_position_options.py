@@ -22,6 +22,7 @@ from raylake.client.rewind_orders import (
     ToEarliest,
     ToMoment,
     ToOffsets,
+    ToVersion,
     refuse_compacted,
     taken_topics,
 )
@@ -100,9 +101,12 @@ def test_a_rewind_goes_to_the_beginning_a_moment_or_offsets() -> None:
     assert target_of(["earliest"]) == ToEarliest()
     assert target_of(["1970-01-01T00:00:01Z"]) == ToMoment(1000)
     assert target_of(["a[0]=1", "a[1]=2"]) == ToOffsets({"a": {0: 1, 1: 2}})
+    assert target_of(["version:12"]) == ToVersion(12)
 
 
-@pytest.mark.parametrize("to", [[], ["latest"], ["earliest", "earliest"], ["2026-01-31T12:00:00"]])
+@pytest.mark.parametrize(
+    "to", [[], ["latest"], ["earliest", "earliest"], ["version:-1"], ["2026-01-31T12:00:00"]]
+)
 def test_a_rewind_to_anything_else_is_refused(to: list[str]) -> None:
     with pytest.raises(ConfigError):
         target_of(to)

@@ -105,6 +105,14 @@ def test_bronze_tables_are_found_by_every_name_they_have(tmp_path: Path) -> None
     assert graph.outside == ()
 
 
+def test_a_table_of_first_rows_says_so() -> None:
+    text = bronze("topics: [x]") + (
+        "silver: {s: {from: bronze.t, mode: upsert, keys: [id], insert_only: true}}\n"
+    )
+    node = graph_of(load_text(text).config).node("silver.s")
+    assert node.strategy == "one row a key (id), the first that comes; rows that are there stay"
+
+
 def test_the_tree_tells_each_table_whole_once(config: Pipeline) -> None:
     lines = graph_of(config).tree()
     assert lines[0] == "bronze.t (Kafka)"

@@ -121,3 +121,45 @@ def test_what_a_log_counts_is_not_written_under_a_slot_either(
         DeltaRsEngine().execute(table, Restore(version=0), fence=fence)
     assert "raylake rewind" in caught.value.hint
     assert ids(table) == [1, 2, 3]
+
+
+def positions(partition: int, next_: int, origin: int = 0) -> dict[str, int]:
+    base = f"raylake/shop/orders/topic-id/{partition}"
+    return {f"{base}/next": next_, f"{base}/origin": origin}
+
+
+@pytest.mark.spec("C4")
+def test_a_refused_restore_names_the_rewind_that_does_it(table: str) -> None:
+    """Partition 2 was not there yet, and partition 1 has not moved since."""
+    own(table, FIRST + 1, **positions(0, 40), **positions(1, 7))
+    version = DeltaTable(table).version()
+    own(table, FIRST + 2, **positions(0, 55), **positions(2, 12, origin=5))
+
+    def hint(version: int) -> str:
+        with pytest.raises(errors.OwnerOnly) as caught:
+            DeltaRsEngine().execute(table, Restore(version), fence=Fence(OWNER_APP, FIRST + 3))
+        return caught.value.hint
+
+    command = "raylake rewind FILE bronze.t --to 'orders[0]=40' --to 'orders[2]=5' --replace"
+    assert f"`{command}`" in hint(version)
+    assert "'shop'" in hint(version)
+    # Before anything was read: each partition to its first offset.
+    assert "--to 'orders[0]=0' --to 'orders[1]=0' --to 'orders[2]=5'" in hint(version - 1)
+    assert "there is nothing to do" in hint(version + 1)
+    assert "there is no version 99" in hint(99)
+    own(table, FIRST + 3, **positions(0, 30))
+    with pytest.raises(errors.OwnerOnly) as caught:
+        DeltaRsEngine().execute(table, Restore(version), fence=Fence(OWNER_APP, FIRST + 4))
+    assert "stood at 40, and it stands at 30 now" in caught.value.hint
+    assert ids(table) == [1, 2, 3]
+
+
+@pytest.mark.spec("C4")
+def test_positions_that_are_many_are_named_by_their_version(table: str) -> None:
+    own(table, FIRST + 1)
+    version = DeltaTable(table).version()
+    txns = {k: v for n in range(21) for k, v in positions(n, 9).items()}
+    own(table, FIRST + 2, **txns)
+    with pytest.raises(errors.OwnerOnly) as caught:
+        DeltaRsEngine().execute(table, Restore(version), fence=Fence(OWNER_APP, FIRST + 3))
+    assert f"raylake rewind FILE bronze.t --to version:{version} --replace" in caught.value.hint
