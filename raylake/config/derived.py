@@ -14,7 +14,7 @@ from raylake.config.cron import check_cron
 from raylake.config.findings import Finding, Invalid
 from raylake.config.quality import Rule
 from raylake.config.sql import names_in, tables_of
-from raylake.config.units import DurationS, SizeBytes, kind_of
+from raylake.config.units import Count, DurationS, SizeBytes, kind_of
 from raylake.tables.errors import BadRequest
 from raylake.tables.table_properties import check_properties
 
@@ -145,6 +145,9 @@ class DerivedTable(Model):
         max_hold_s: How long versions of the source are kept for this table when it stands still.
         widen_limit_bytes: Up to this size the table is rewritten by itself where a column of its
             source has become wider; a larger one is refused, with the command that does it.
+        max_rows_per_trigger: A step takes no more rows of its source, by the log's statistics,
+            where that can be cut; what is beyond comes with the next step.
+        max_bytes_per_trigger: Nor more bytes of its data files.
         properties: Delta table properties.
     """
 
@@ -157,6 +160,8 @@ class DerivedTable(Model):
     target_file_bytes: SizeBytes = Field(default=128 * 2**20, alias="target_file_size")
     max_hold_s: DurationS = Field(default=7 * DAY_S, alias="max_hold")
     widen_limit_bytes: SizeBytes = Field(default=2**30, alias="widen_limit")
+    max_rows_per_trigger: Count = 1_000_000
+    max_bytes_per_trigger: SizeBytes = 256 * 2**20
     properties: Properties = Field(default_factory=dict)
 
     @property

@@ -82,6 +82,19 @@ class KeyedRows:
         """See :meth:`raylake.layers.derived.Derivation.columns`."""
         return self._shaper.plan(source).read
 
+    def in_parts(self, source: pa.Schema) -> bool:
+        """See :meth:`raylake.layers.derived.Derivation.in_parts`.
+
+        Where the order decides in which steps come, a version is one step.
+        """
+        del source
+        return self.spec.resolve == "latest"
+
+    def streams(self, source: pa.Schema, share: float) -> bool:
+        """See :meth:`raylake.layers.derived.Derivation.streams`."""
+        del source, share
+        return False
+
     def shape(self, changes: SourceRows, look: Look) -> Shaped:
         """See :meth:`raylake.layers.derived.Derivation.shape`.
 

@@ -30,6 +30,7 @@ from raylake.layers.derived import (
     SideWrite,
     SourceRows,
     Span,
+    part_apps,
     progress_app,
     replays_app,
 )
@@ -206,10 +207,12 @@ def step(
     result = _written(target, look, deed, said, by.tables)
     faults.reach("transform.after_commit", table=target.name)
     work.aside.follow_up(target.aside)
+    if not changes.span.whole:
+        faults.reach("transform.between_parts", table=target.name)
     return Stepped(
         span=changes.span,
         version=result.version_after,
-        came=changes.came.num_rows,
+        came=changes.brought,
         left=changes.left.num_rows,
         rejected=turned_away,
         counts=said[STEP],
@@ -239,7 +242,7 @@ def _record(aside: Aside, target: Target, made: Made, span: Span) -> None:
 
 def _told(results: Sequence[RuleResult], changes: SourceRows) -> Sequence[RuleResult]:
     """The results that leave a line: of a step without rows failures, and what is of the table."""
-    if changes.came.num_rows or changes.left.num_rows:
+    if changes.brought or changes.left.num_rows:
         return results
     return [one for one in results if one.failed or (one.by_rule and one.rows)]
 
@@ -308,13 +311,16 @@ def _said(changes: SourceRows, deed: Deed, look: StepLook, turned_away: int) -> 
             "source_id": span.table_id,
             "after": span.after,
             "last": span.last,
-            "came": changes.came.num_rows,
+            "came": changes.brought,
             "left": changes.left.num_rows,
             "rejected": turned_away,
             "read": look.pinned,
             **deed.counts,
         }
     }
+    if span.part is not None:
+        part = span.part
+        found[STEP]["part"] = {"begin": part.begin, "end": part.end, "of": part.total}
     if changes.watermark_ms is not None:
         found["watermark_ms"] = changes.watermark_ms
     return found
@@ -328,16 +334,31 @@ def _written(
             _write_side(f"{target.sides}/{one.name}", one, tables)
         else:
             tables.execute(target.address, one, engine=target.engine)
-    span = look.span
-    moves = {**look.others.progress, progress_app(span.table_id): (span.last, span.after)}
-    txns = {app: to for app, (to, _) in moves.items()}
-    expected = {app: None if seen == NEVER else seen for app, (_, seen) in moves.items()}
+    txns, expected = _progress(target, look)
     if "replay" in said[STEP]:
         txns[replays_app(target.id)] = said[STEP]["replay"]
     expected[replays_app(target.id)] = target.replays or None
     alongside = Alongside(txns, expected, said)
     last = deed.last if deed.last is not None else Advance()
     return tables.execute(target.address, last, engine=target.engine, alongside=alongside)
+
+
+def _progress(target: Target, look: StepLook) -> tuple[dict[str, int], dict[str, int | None]]:
+    """The txns of a step's commit, and those that the log must have for it."""
+    span, begun = look.span, target.begun
+    moves = {**look.others.progress, progress_app(span.table_id): (span.last, span.after)}
+    txns = {app: to for app, (to, _) in moves.items()}
+    expected = {app: None if seen == NEVER else seen for app, (_, seen) in moves.items()}
+    version, rows = part_apps(span.table_id)
+    expected |= {
+        version: None if begun is None else begun.version,
+        rows: None if begun is None else begun.rows,
+    }
+    if span.part is not None:
+        txns |= {version: span.last, rows: span.part.end}
+    if not span.whole:
+        del txns[progress_app(span.table_id)]
+    return txns, expected
 
 
 def _write_side(address: str, one: SideWrite, tables: TableService) -> None:

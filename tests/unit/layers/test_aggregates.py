@@ -56,6 +56,9 @@ class Tables:
         assert self._target is not None
         return self._target.select(list(request.columns or ())).to_reader()
 
+    def target_rows(self) -> int | None:
+        return None if self._target is None else self._target.num_rows
+
     def other(self, table: str, request: Read) -> pa.RecordBatchReader:
         assert table == "silver.countries"
         rows = [{"code": "NO", "area": "north"}, {"code": "DE", "area": "south"}]
