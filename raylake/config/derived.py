@@ -231,10 +231,13 @@ class UpsertTable(KeyedTable):
         resolve: Which row stays of the table's and the one that comes: the ``latest``, always the
             ``source``'s, always the ``target``'s, or by a condition on ``source.COLUMN`` and
             ``target.COLUMN`` that holds where the row of the source wins.
+        remember_deletes_s: How long deleted keys are remembered, since they were deleted here: a
+            row that comes later than that brings its key back, though it is older than the delete.
     """
 
     mode: Literal["upsert"]
     resolve: Resolve = "latest"
+    remember_deletes_s: DurationS = Field(default=30 * DAY_S, alias="remember_deletes")
 
 
 class Scd1Table(KeyedTable):
@@ -242,10 +245,12 @@ class Scd1Table(KeyedTable):
 
     Attributes:
         resolve: As for :class:`UpsertTable`.
+        remember_deletes_s: Likewise.
     """
 
     mode: Literal["scd1"]
     resolve: Resolve = "latest"
+    remember_deletes_s: DurationS = Field(default=30 * DAY_S, alias="remember_deletes")
 
 
 class Scd2Table(KeyedTable):

@@ -30,6 +30,7 @@ from raylake.tables.service import TableService
 _NOT_ROWS = {
     *("path", "quality", "trigger", "target_file_bytes", "max_hold_s", "zorder_by"),
     *("widen_limit_bytes", "max_rows_per_trigger", "max_bytes_per_trigger"),
+    "remember_deletes_s",
 }
 """What of a table's model does not decide its rows."""
 

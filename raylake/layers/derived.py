@@ -234,11 +234,13 @@ class SideWrite:
         name: Tells it from others that the derivation keeps (:meth:`Look.side`).
         create: Makes it, where it is not there.
         write: What is then written.
+        keep_s: How long its rows are kept, in seconds; None: for good.
     """
 
     name: str
     create: Create
     write: Write
+    keep_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

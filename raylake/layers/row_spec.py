@@ -42,6 +42,7 @@ class RowWiseSpec:
             ``append``), ``ignore`` it, or ``refuse`` the step; None: follow, or refuse with
             ``append``.
         source_keys: Columns of the source of which no two of its rows are equal; empty: none.
+        remember_deletes_s: How long deleted keys are remembered, in seconds; None: for good.
         properties: Delta table properties.
     """
 
@@ -60,6 +61,7 @@ class RowWiseSpec:
     resolve: str = "latest"
     on_source_delete: Literal["follow", "ignore", "refuse"] | None = None
     source_keys: tuple[str, ...] = ()
+    remember_deletes_s: float | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -12,7 +12,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -20,7 +19,6 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.clock import Clock
-from raylake.delta.tables_there import is_table
 from raylake.errors import RayLakeError
 from raylake.layers.derived import (
     NEVER,
@@ -35,13 +33,13 @@ from raylake.layers.derived import (
     replays_app,
 )
 from raylake.layers.screened import Screen, ScreenedLook, narrowed
+from raylake.layers.side_writes import write_side
 from raylake.layers.step_look import StepLook, Target
 from raylake.quality.errors import QualityAbort
 from raylake.quality.quarantine import Taken
 from raylake.quality.results import RuleResult
 from raylake.quality.side_table import Target as SideTarget
 from raylake.tables.alongside import Alongside
-from raylake.tables.errors import TableExists
 from raylake.tables.requests import Advance
 from raylake.tables.results import OperationResult
 from raylake.tables.service import TableService
@@ -204,7 +202,7 @@ def step(
     said |= {**aside, "at_ms": by.now_ms()}
     if taken is not None:
         said[STEP] |= {"replay": taken.replay, "replayed": taken.rows.num_rows}
-    result = _written(target, look, deed, said, by.tables)
+    result = _written(target, look, deed, said, by)
     faults.reach("transform.after_commit", table=target.name)
     work.aside.follow_up(target.aside)
     if not changes.span.whole:
@@ -327,20 +325,20 @@ def _said(changes: SourceRows, deed: Deed, look: StepLook, turned_away: int) -> 
 
 
 def _written(
-    target: Target, look: StepLook, deed: Deed, said: Mapping[str, Any], tables: TableService
+    target: Target, look: StepLook, deed: Deed, said: Mapping[str, Any], by: By
 ) -> OperationResult:
     for one in deed.first:
         if isinstance(one, SideWrite):
-            _write_side(f"{target.sides}/{one.name}", one, tables)
+            write_side(f"{target.sides}/{one.name}", one, by.tables, by.clock.now())
         else:
-            tables.execute(target.address, one, engine=target.engine)
+            by.tables.execute(target.address, one, engine=target.engine)
     txns, expected = _progress(target, look)
     if "replay" in said[STEP]:
         txns[replays_app(target.id)] = said[STEP]["replay"]
     expected[replays_app(target.id)] = target.replays or None
     alongside = Alongside(txns, expected, said)
     last = deed.last if deed.last is not None else Advance()
-    return tables.execute(target.address, last, engine=target.engine, alongside=alongside)
+    return by.tables.execute(target.address, last, engine=target.engine, alongside=alongside)
 
 
 def _progress(target: Target, look: StepLook) -> tuple[dict[str, int], dict[str, int | None]]:
@@ -359,10 +357,3 @@ def _progress(target: Target, look: StepLook) -> tuple[dict[str, int], dict[str,
     if not span.whole:
         del txns[progress_app(span.table_id)]
     return txns, expected
-
-
-def _write_side(address: str, one: SideWrite, tables: TableService) -> None:
-    if not is_table(address):
-        with suppress(TableExists):
-            tables.execute(address, one.create)
-    tables.execute(address, one.write)

@@ -15,12 +15,14 @@ from raylake.layers.bronze import METADATA
 from raylake.layers.derived import NEVER, Begun, Deed, Rejected, Shaped, SideWrite, SourceRows
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.row_wise import derivation_of
+from raylake.layers.side_writes import write_side
 from raylake.layers.source_changes import look_for, read
 from raylake.layers.source_parts import NO_LIMIT, Limit
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import Append, Create, Read, Write
 from raylake.tables.results import OperationResult
+from raylake.tables.service import DirectTables
 
 ENGINE = DeltaRsEngine()
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -67,6 +69,7 @@ class Stepper:
     after: int = NEVER
     table_id: str | None = None
     begun: Begun | None = None
+    now_s: float = NOON.timestamp()
     handed: list[int] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     results: list[OperationResult] = field(default_factory=list)
@@ -106,10 +109,7 @@ class Stepper:
 
     def _first(self, one: Write | SideWrite, sides: Path) -> None:
         assert isinstance(one, SideWrite)
-        path = sides / one.name
-        if not path.exists():
-            ENGINE.execute(str(path), one.create)
-        ENGINE.execute(str(path), one.write)
+        write_side(str(sides / one.name), one, DirectTables(), self.now_s)
 
     def run(self, limit: Limit = NO_LIMIT) -> Stepper:
         while self.step(limit=limit):

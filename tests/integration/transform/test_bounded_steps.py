@@ -60,6 +60,7 @@ def test_memory_of_a_step_is_bounded_whatever_a_version_holds(
     parts = [one for one in handed if one.span.source == "bronze.orders"]
     assert [one.came.num_rows for one in parts] == [64] * 6 + [16] + [64, 64, 22]
     assert {one.span.whole for one in parts} == {True, False}
+    (tmp_path / "single").mkdir()
     single = SmallLake(tmp_path / "single")
     single.feed(400)
     single.run("silver.orders")
