@@ -31,10 +31,11 @@ from deltalake import DeltaTable, write_deltalake
 
 from raylake.layers import source_changes
 from raylake.layers.aggregates import Aggregates, AggregateSpec
+from raylake.layers.asked_of_logs import newest_version
 from raylake.layers.derived import NEVER, SourceRows
+from raylake.layers.source_logs import live_rows, schema_at
 from raylake.storage.place import place
 from raylake.tables.delta_rs import DeltaRsEngine
-from raylake.tables.pins import schema_at
 from raylake.tables.requests import Delete, Read, Upsert
 
 AIM = 20.0
@@ -135,6 +136,11 @@ class Follower:
     def target(self, request: Read) -> pa.RecordBatchReader:
         """See :class:`raylake.layers.derived.Look`."""
         return ENGINE.read(str(self._target), request)
+
+    def target_rows(self) -> int | None:
+        """See :class:`raylake.layers.derived.Look`."""
+        root = place(str(self._target))
+        return live_rows(root, newest_version(str(root)))
 
     def other(self, name: str, request: Read) -> pa.RecordBatchReader:
         """See :class:`raylake.layers.derived.Look`."""

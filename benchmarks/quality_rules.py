@@ -76,6 +76,10 @@ class Look:
         """The table, which is empty."""
         return self._nothing.select(list(request.columns or ())).to_reader()
 
+    def target_rows(self) -> int | None:
+        """See :class:`raylake.layers.derived.Look`."""
+        return None
+
     def other(self, table: str, request: Read) -> pa.RecordBatchReader:
         """The customers."""
         del table, request

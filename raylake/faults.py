@@ -58,6 +58,7 @@ COMMAND_POINTS = (
     "transform.before_files",
     "transform.before_commit",
     "transform.after_commit",
+    "transform.between_parts",
     "quality.written",
     "quality.before_commit",
     "quality.after_commit",

@@ -13,8 +13,8 @@ from raylake.config import Pipeline
 from raylake.delta.tables_there import is_table
 from raylake.layers.asked_of_logs import OtherSources
 from raylake.layers.build import definition
+from raylake.layers.definition import Definition
 from raylake.layers.derived import NEVER, Rejected, SourceRows, Span
-from raylake.layers.derived_table import Definition
 from raylake.layers.graph import graph_of
 from raylake.layers.screened import read_for
 from raylake.layers.step import judged

@@ -14,7 +14,7 @@ from raylake.config.cron import check_cron
 from raylake.config.findings import Finding, Invalid
 from raylake.config.quality import Rule
 from raylake.config.sql import names_in, tables_of
-from raylake.config.units import DurationS, SizeBytes, kind_of
+from raylake.config.units import Count, DurationS, SizeBytes, kind_of
 from raylake.tables.errors import BadRequest, FeatureUnsupported
 from raylake.tables.table_properties import check_properties
 
@@ -171,6 +171,9 @@ class DerivedTable(Model):
         max_hold_s: How long versions of the source are kept for this table when it stands still.
         widen_limit_bytes: Up to this size the table is rewritten by itself where a column of its
             source has become wider; a larger one is refused, with the command that does it.
+        max_rows_per_trigger: A step takes no more rows of its source, by the log's statistics,
+            where that can be cut; what is beyond comes with the next step.
+        max_bytes_per_trigger: Nor more bytes of its data files.
         properties: Delta table properties.
         retain_s: Rows older than this leave (``raylake retain``); None: they stay.
         retain_by: The column of times or dates that says how old a row is.
@@ -186,6 +189,8 @@ class DerivedTable(Model):
     target_file_bytes: SizeBytes = Field(default=128 * 2**20, alias="target_file_size")
     max_hold_s: DurationS = Field(default=7 * DAY_S, alias="max_hold")
     widen_limit_bytes: SizeBytes = Field(default=2**30, alias="widen_limit")
+    max_rows_per_trigger: Count = 1_000_000
+    max_bytes_per_trigger: SizeBytes = 256 * 2**20
     properties: Properties = Field(default_factory=dict)
     retain_s: DurationS | None = Field(default=None, alias="retain")
     retain_by: Column = "_timestamp"
@@ -239,6 +244,8 @@ class MergedTable(KeyedTable):
         resolve: Which row stays of the table's and the one that comes: the ``latest``, always the
             ``source``'s, always the ``target``'s, or by a condition on ``source.COLUMN`` and
             ``target.COLUMN`` that holds where the row of the source wins.
+        remember_deletes_s: How long deleted keys are remembered, since they were deleted here: a
+            row that comes later than that brings its key back, though it is older than the delete.
         insert_only: Rows that are there stay as they are, whatever their source says later.
         update_when: A condition on ``source.COLUMN`` and ``target.COLUMN``: a row that is there is
             changed only where it holds as well.
@@ -250,6 +257,7 @@ class MergedTable(KeyedTable):
     """
 
     resolve: Resolve = "latest"
+    remember_deletes_s: DurationS = Field(default=30 * DAY_S, alias="remember_deletes")
     insert_only: bool = False
     update_when: BothSides | None = None
     insert_when: OfRow | None = None

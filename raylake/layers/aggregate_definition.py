@@ -80,6 +80,7 @@ class AggregateDefinition:
         self.query: Final = parse_query(spec.sql, tables)
         self.partition_by: Final = tuple(self._partition(text) for text in spec.partition_by)
         self.others: Mapping[str, pa.Schema] = {}
+        self._named: Final = _named(self.query.tree)
         self._known: Planned | None = None
 
     def create(self, source: pa.Schema) -> Create:
@@ -97,11 +98,7 @@ class AggregateDefinition:
 
     def columns(self, source: pa.Schema) -> tuple[str, ...]:
         """The columns of a table that the query names; its first one where it names none."""
-        tree = self.query.tree
-        named = {part.name.lower() for one in tree.find_all(exp.Column) for part in one.parts}
-        for join in tree.find_all(exp.Join):
-            named |= {one.name.lower() for one in join.args.get("using") or []}
-        found = tuple(name for name in source.names if name.lower() in named)
+        found = tuple(name for name in source.names if name.lower() in self._named)
         # A count of rows alone reads no column, and something must be read to count.
         return found or tuple(source.names[:1])
 
@@ -208,6 +205,14 @@ class AggregateDefinition:
     def sandbox(self) -> Sandbox:
         """Where the table's queries run."""
         return Sandbox(self.spec.limits, self.name)
+
+
+def _named(tree: exp.Query) -> frozenset[str]:
+    """What a query calls columns, in small letters."""
+    found = {part.name.lower() for one in tree.find_all(exp.Column) for part in one.parts}
+    for join in tree.find_all(exp.Join):
+        found |= {one.name.lower() for one in join.args.get("using") or []}
+    return frozenset(found)
 
 
 def _kept_by_delta(kind: pa.DataType) -> bool:

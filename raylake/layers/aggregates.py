@@ -32,6 +32,12 @@ from raylake.tables.requests import Create, Overwrite, Read, Upsert
 __all__ = ["AggregateSpec", "Aggregates"]
 
 GONE: Final = f"{OWN}gone"
+_MOSTLY: Final = 0.25
+"""Where so many of the source's rows change, beyond a step's limit, all of them are read anew."""
+_MANY: Final = 0.25
+"""From so many of a table's groups on to choose rows by their groups costs more than it saves."""
+_NEARLY_ALL: Final = 0.75
+"""From so many on no files are left out either; whole versions are read faster."""
 _MOST_PARTITIONS: Final = 200
 """Partitions that are replaced by name; of more, the table is recomputed whole."""
 
@@ -51,6 +57,7 @@ class Aggregates:
     def __init__(self, name: str, spec: AggregateSpec, tables: Iterable[str]) -> None:
         self._of = AggregateDefinition(name, spec, tables)
         self._affected: tuple[SourceRows, pa.Table] | None = None
+        self._how: dict[str, str] = {}
 
     @property
     def query(self) -> Query:
@@ -64,7 +71,10 @@ class Aggregates:
     def explain(self, source: pa.Schema) -> str:
         """How the table is kept up to date, and why, in words."""
         plan = self._of.planned(source).plan
-        return f"{plan.strategy}: {plan.reason}"
+        told = f"{plan.strategy}: {plan.reason}"
+        if plan.grouped is None:
+            return told
+        return f"{told}; from {_MANY:.0%} of the table's groups on all of them, in one pass"
 
     def table(self, source: pa.Schema) -> Create:
         """See :meth:`raylake.layers.derived.Derivation.table`."""
@@ -73,6 +83,22 @@ class Aggregates:
     def columns(self, source: pa.Schema) -> tuple[str, ...]:
         """See :meth:`raylake.layers.derived.Derivation.columns`."""
         return self._of.columns(source)
+
+    def in_parts(self, source: pa.Schema) -> bool:
+        """See :meth:`raylake.layers.derived.Derivation.in_parts`.
+
+        A group that is computed from the source has the rows of later parts as well: computed again
+        with them it is the same, but nothing may be added to it then. That happens to rows that
+        only come where rules keep groups out of the table.
+        """
+        return self._of.planned(source).plan.strategy != "whole" and not self._of.spec.rejects
+
+    def streams(self, source: pa.Schema, share: float) -> bool:
+        """See :meth:`raylake.layers.derived.Derivation.streams`."""
+        if self._of.planned(source).plan.strategy == "whole" or share >= 1:
+            return True
+        # Groups that rules keep out would be told anew.
+        return share >= _MOSTLY and not self._of.spec.rejects
 
     def shape(self, changes: SourceRows, look: Look) -> Shaped:
         """See :meth:`raylake.layers.derived.Derivation.shape`.
@@ -83,21 +109,17 @@ class Aggregates:
             QueryFailed: The query fails on the rows.
         """
         planned = self._planned(changes, look)
+        self._how = {}
         with self._of.sandbox() as box:
-            first = changes.span.after == NEVER
-            if not first:
-                box.give(sql.CAME, changes.came)
-                box.give(sql.LEFT, changes.left)
             if planned.texts is None:
-                rows = self._not_grouped(box, planned, look, first=first)
-            elif first:
+                rows = self._not_grouped(box, planned, changes, look)
+            elif _anew(changes):
                 box.give(sql.SOURCE, self._everything(planned, changes, look))
                 rows = box.rows(planned.texts.anew)
             elif planned.plan.strategy == "maintain":
                 rows = self._moved(box, planned, changes, look)
             else:
-                affected = self._groups(box, planned, changes)
-                rows = self._recomputed(box, planned, look, affected)
+                rows = self._recomputed(box, planned, look, self._affected_by(planned, changes))
         return Shaped(_fitted(rows, planned.schema, self._of.name), pa.nulls(len(rows), pa.int64()))
 
     def deed(self, rows: pa.Table, changes: SourceRows, look: Look) -> Deed:
@@ -106,17 +128,17 @@ class Aggregates:
         plan = planned.plan
         counts: dict[str, Any] = {"strategy": plan.strategy, "reason": plan.reason}
         rows = along_the_curve(rows, self._of.spec.zorder_by)
-        if changes.span.after == NEVER or plan.strategy == "whole":
+        counts |= self._how
+        if _anew(changes) or plan.strategy == "whole":
+            if changes.unread and changes.span.after != NEVER:
+                counts["how"] = f"a version of {changes.span.over} rows: the source is read anew"
             return Deed(last=Overwrite(rows), counts={**counts, "rows": rows.num_rows})
-        with self._of.sandbox() as box:
-            box.give(sql.CAME, changes.came)
-            box.give(sql.LEFT, changes.left)
-            if plan.grouped is None:
-                counts["rows"] = rows.num_rows
-                affected = box.rows(sql.partitions(plan))
-                replaced = Overwrite(rows, self._where(affected))
-                return Deed(last=replaced if affected.num_rows else None, counts=counts)
-            affected = self._groups(box, planned, changes).column(GROUP)
+        found = self._affected_by(planned, changes)
+        if plan.grouped is None:
+            counts["rows"] = rows.num_rows
+            replaced = Overwrite(rows, self._where(found))
+            return Deed(last=replaced if found.num_rows else None, counts=counts)
+        affected = found.column(GROUP)
         gone = affected.filter(pc.invert(pc.is_in(affected, value_set=rows.column(GROUP))))
         counts |= {"groups": rows.num_rows, "groups_deleted": len(gone)}
         return Deed(last=_upsert(rows, gone), counts=counts)
@@ -126,20 +148,28 @@ class Aggregates:
     ) -> pa.Table | pa.RecordBatchReader:
         """All rows of the source; as a stream where nobody has read them yet."""
         names = self.columns(planned.source)
-        if changes.came.num_rows:
+        if changes.came.num_rows or changes.span.part is not None:
             return changes.came.select(list(names))
         return look.source(Read(columns=names))
 
-    def _groups(self, box: Sandbox, planned: Planned, changes: SourceRows) -> pa.Table:
-        """The groups that rows came to or left, found once for a step; and what they changed."""
+    def _affected_by(self, planned: Planned, changes: SourceRows) -> pa.Table:
+        """The groups or partitions that rows came to or left, found once for a step.
+
+        Of groups whose states are kept also what changed in these.
+        """
         if self._affected is None or self._affected[0] is not changes:
-            self._affected = (changes, box.rows(_grouped(planned)[1].groups))
+            texts = planned.texts
+            text = sql.partitions(planned.plan) if texts is None else texts.groups
+            with self._of.sandbox() as box:
+                box.give(sql.CAME, changes.came)
+                box.give(sql.LEFT, changes.left)
+                self._affected = (changes, box.rows(text))
         return self._affected[1]
 
     def _moved(self, box: Sandbox, planned: Planned, changes: SourceRows, look: Look) -> pa.Table:
         """Rows of groups whose states go on; those of stale ones from the source."""
         grouped, texts = _grouped(planned)
-        change = self._groups(box, planned, changes)
+        change = self._affected_by(planned, changes)
         if not change.num_rows:
             return planned.schema.empty_table()
         names = (GROUP, *(state.name for state in grouped.states))
@@ -159,21 +189,32 @@ class Aggregates:
     def _recomputed(
         self, box: Sandbox, planned: Planned, look: Look, affected: pa.Table
     ) -> pa.Table:
-        """Rows of some groups, from the source."""
+        """Rows of some groups, from the source.
+
+        Where these are many of the table's, groups are computed as they come and those that are not
+        asked for left out: to ask of each row whether its group is one of them costs more.
+        """
         grouped, texts = _grouped(planned)
         if not affected.num_rows:
             return planned.schema.empty_table()
+        share = _share(affected.num_rows, look.target_rows())
         keys = [(key.tree, affected.column(key.name)) for key in grouped.keys]
-        where = rows_of_groups(keys, planned.source)
-        box.give(sql.AFFECTED, affected.select([key.name for key in grouped.keys] or [GROUP]))
+        where = rows_of_groups(keys, planned.source) if share < _NEARLY_ALL else None
         request = Read(where=where, columns=self.columns(planned.source))
         box.give(sql.SOURCE, look.source(request))
+        self._how = {"how": _in_words(affected.num_rows, share)}
+        if share >= _MANY:
+            rows = box.rows(texts.anew)
+            return rows.filter(pc.is_in(rows.column(GROUP), value_set=affected.column(GROUP)))
+        box.give(sql.AFFECTED, affected.select([key.name for key in grouped.keys] or [GROUP]))
         return box.rows(texts.again)
 
-    def _not_grouped(self, box: Sandbox, planned: Planned, look: Look, *, first: bool) -> pa.Table:
+    def _not_grouped(
+        self, box: Sandbox, planned: Planned, changes: SourceRows, look: Look
+    ) -> pa.Table:
         where, plan = None, Plan("whole", planned.plan.reason)
-        if planned.plan.strategy == "partitions" and not first:
-            affected = box.rows(sql.partitions(planned.plan))
+        if planned.plan.strategy == "partitions" and not _anew(changes):
+            affected = self._affected_by(planned, changes)
             if not affected.num_rows:
                 return planned.schema.empty_table()
             if self._where(affected) is not None:
@@ -211,6 +252,24 @@ class Aggregates:
                 return None
             parts.append(" AND ".join(f"({one})" for one in named))
         return " OR ".join(f"({one})" for one in parts)
+
+
+def _anew(changes: SourceRows) -> bool:
+    """Whether the table is computed of all that its source has."""
+    part = changes.span.part
+    first = changes.span.after == NEVER and (part is None or part.begin == 0)
+    return first or changes.unread
+
+
+def _share(groups: int, table: int | None) -> float:
+    """How many of a table's groups some are, from 0 to 1; one that is not there yet has none."""
+    return min(1.0, groups / max(1, table)) if table is not None else 0.0
+
+
+def _in_words(groups: int, share: float) -> str:
+    if share >= _MANY:
+        return f"{groups} groups, {share:.0%} of the table's: all groups are computed at once"
+    return f"{groups} groups, {share:.0%} of the table's: rows of these alone are grouped"
 
 
 def _grouped(planned: Planned) -> tuple[Grouped, sql.Texts]:

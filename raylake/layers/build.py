@@ -13,8 +13,9 @@ from raylake.config.addresses import quality_path, quarantine_path
 from raylake.config.derived import AggregateTable, AnyDerived, KeyedTable
 from raylake.errors import ConfigError
 from raylake.layers.aggregates import Aggregates, AggregateSpec
+from raylake.layers.definition import Definition
 from raylake.layers.derived import Derivation
-from raylake.layers.derived_table import Definition, DerivedTable
+from raylake.layers.derived_table import DerivedTable
 from raylake.layers.gate import RuleGate, SideTables
 from raylake.layers.graph import Graph, Node, graph_of
 from raylake.layers.replay import Asked, Replayed, replay
@@ -32,6 +33,7 @@ from raylake.tables.service import TableService
 _NOT_ROWS = {
     *("path", "quality", "trigger", "target_file_bytes", "max_hold_s", "zorder_by"),
     *("widen_limit_bytes", "retain_s", "retain_by", "optimize_after_write"),
+    *("max_rows_per_trigger", "max_bytes_per_trigger", "remember_deletes_s"),
 }
 """What of a table's model does not decide its rows."""
 _LATER = {
@@ -113,6 +115,8 @@ def definition(config: Pipeline, graph: Graph, node: Node, clock: Clock) -> Defi
         whole=hashlib.sha256(table.model_dump_json(by_alias=True).encode()).hexdigest(),
         widen_limit_bytes=table.widen_limit_bytes,
         after_write=_after_write(config, node.name, table),
+        max_step_rows=table.max_rows_per_trigger,
+        max_step_bytes=table.max_bytes_per_trigger,
     )
 
 

@@ -43,6 +43,70 @@ def replays_app(table_id: str) -> str:
     return f"raylake/replays/{table_id}"
 
 
+def part_apps(source_id: str) -> tuple[str, str]:
+    """The txns of a derived table that say which part of a version of a source it holds.
+
+    The first one is a version, the second one how many of its rows are in the table
+    (:class:`Part`). They count while that version is later than the one of :func:`progress_app`.
+
+    Args:
+        source_id: As there.
+    """
+    return f"raylake/part-of/{source_id}", f"raylake/part/{source_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a table's log says of a part of a version; see :func:`part_apps`.
+
+    Attributes:
+        version: The version.
+        rows: How many of its rows are in the table.
+    """
+
+    version: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some rows of a file.
+
+    Attributes:
+        action: The file, as an ``add`` of the log.
+        begin: Its first row.
+        end: The row after the last one; None: up to the file's end.
+    """
+
+    action: Mapping[str, Any]
+    begin: int
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a version that has too many for one step, by their places in it.
+
+    See :mod:`raylake.layers.source_parts`.
+
+    Attributes:
+        begin: The first one.
+        end: The one after the last one.
+        total: How many the version has.
+        slices: In which files they lie.
+    """
+
+    begin: int
+    end: int
+    total: int
+    slices: tuple[Slice, ...] = field(default=(), compare=False)
+
+    @property
+    def ends(self) -> bool:
+        """Whether the version is whole with it."""
+        return self.end >= self.total
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Versions of a source: those after one, up to another.
@@ -53,6 +117,11 @@ class Span:
         table_id: Its id.
         after: The last version that is processed; :data:`NEVER`: none, all rows of ``last`` come.
         last: The last version of the span.
+        part: Which rows of ``last`` are brought in, which alone of these versions has rows; None:
+            all that the versions brought.
+        over: Rows, by the log, of a version that has more than a step is to take and is not cut; 0:
+            it is within the limit.
+        share: How many of the source's rows these are, from 0 to 1.
     """
 
     source: str
@@ -60,6 +129,14 @@ class Span:
     table_id: str
     after: int
     last: int
+    part: Part | None = None
+    over: int = 0
+    share: float = 0.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether its versions are processed with it."""
+        return self.part is None or self.part.ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +149,7 @@ class SourceRows:
         left: Rows that left; the same columns.
         watermark_ms: The source's watermark at ``span.last``; None: it has none.
         beside: Columns that are read for rules alone; a derivation does not get to see them.
+        unread: The rows are too many to be here: the derivation reads the source as a stream.
     """
 
     span: Span
@@ -79,6 +157,12 @@ class SourceRows:
     left: pa.Table
     watermark_ms: int | None = None
     beside: tuple[str, ...] = ()
+    unread: bool = False
+
+    @property
+    def brought(self) -> int:
+        """How many rows came; where they are not here, by the log."""
+        return self.span.over if self.unread else self.came.num_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +213,10 @@ class Look(Protocol):
         """Rows of the table itself, at the version that the step began with."""
         ...
 
+    def target_rows(self) -> int | None:
+        """How many rows the table itself has, by its log; None: it does not say."""
+        ...
+
     def side(self, name: str, request: Read) -> pa.RecordBatchReader | None:
         """Rows of a table that the derivation keeps beside its own; None: it is not there yet."""
         ...
@@ -146,11 +234,13 @@ class SideWrite:
         name: Tells it from others that the derivation keeps (:meth:`Look.side`).
         create: Makes it, where it is not there.
         write: What is then written.
+        keep_s: How long its rows are kept, in seconds; None: for good.
     """
 
     name: str
     create: Create
     write: Write
+    keep_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +272,19 @@ class Derivation(Protocol):
 
     def columns(self, source: pa.Schema) -> tuple[str, ...]:
         """The source's columns that it reads."""
+        ...
+
+    def in_parts(self, source: pa.Schema) -> bool:
+        """Whether rows of one version may come in several steps: the table is the same then."""
+        ...
+
+    def streams(self, source: pa.Schema, share: float) -> bool:
+        """Whether it computes the table from the source as a stream, in the place of its changes.
+
+        Args:
+            source: The source's columns.
+            share: How many of the source's rows come or leave, from 0 to 1.
+        """
         ...
 
     def shape(self, changes: SourceRows, look: Look) -> Shaped:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Final
 
 from deltalake import DeltaTable
 
 from raylake.delta import log_files
-from raylake.delta.leases import DEFAULT_MAX_HOLD_S
 from raylake.delta.tables_there import is_table
 from raylake.delta.txn_listing import list_txns
 from raylake.errors import NotOurTable
@@ -23,98 +21,31 @@ from raylake.layers.asked_of_logs import (
     newest_version,
     refuse_replaced,
 )
-from raylake.layers.derived import NEVER, Derivation, Span, progress_app, replays_app
+from raylake.layers.definition import Definition
+from raylake.layers.derived import NEVER, Span, replays_app
 from raylake.layers.errors import SourceReplaced
 from raylake.layers.fitting import Fitting
-from raylake.layers.gate import RuleGate, SideTables, side_target
+from raylake.layers.gate import SideTables, side_target
 from raylake.layers.holding import Hold
 from raylake.layers.keyed_rows import DELETES
-from raylake.layers.ownership import DEFINITION, OWNER, refuse_changed, refuse_others
+from raylake.layers.ownership import refuse_changed, refuse_others
+from raylake.layers.progress import begun, follows_any, processed
 from raylake.layers.refresh import Anew, Gathered, refreshed
 from raylake.layers.resting import Rest, Resting
-from raylake.layers.screened import read_for
+from raylake.layers.screened import read_for, reads_a_stream
+from raylake.layers.source_logs import schema_at, watermark_of
+from raylake.layers.source_parts import Limit
 from raylake.layers.step import By, Stepped, step
 from raylake.layers.step_look import StepLook, Target
 from raylake.layers.table_ids import table_id
-from raylake.layers.triggers import Fired, Trigger
-from raylake.maintenance.after_write import AfterWrite
+from raylake.layers.triggers import Fired
 from raylake.quality.freshness_watch import Standing
 from raylake.storage.place import Place, place
 from raylake.tables.delta_rs_open import opened
 from raylake.tables.errors import TableExists, TableMissing
 from raylake.tables.feeds import CHANGE_FEED
-from raylake.tables.pins import schema_at
 from raylake.tables.requests import Create
-from raylake.tables.routing import EngineChoice
 from raylake.tables.upkeep_requests import SetProperties
-
-MAX_STEP_ROWS: Final = 1_000_000
-WIDEN_LIMIT_BYTES: Final = 2**30
-SOURCE_CHANGED: Final = Trigger("source_changed")
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A derived table of a pipeline file, ready to run.
-
-    Attributes:
-        name: ``layer.name``.
-        address: Where it lies.
-        pipeline: Who writes it.
-        source: ``layer.name`` of its source.
-        source_address: Where that lies.
-        digest: Of what decides the table's rows.
-        whole: Of all that the file says of it, its rules too.
-        after_write: What follows a step; None: nothing.
-        derivation: How its rows come to be.
-        gate: Its rules.
-        aside: Its quarantine and its rules' history.
-        trigger: When it is brought up to date.
-        feeds: A later table reads what changes in it.
-        others: Further tables that it reads, ``layer.name``.
-        foreign: Addresses of the sources that other processes write: bronze, and others' tables.
-        sides: The folder of the tables that its derivation keeps beside it.
-        max_hold_s: How long versions of its sources are kept for it when it stands still.
-        properties: Delta properties that a new table gets.
-        places: Addresses of the lake's tables by name.
-        engine: Who writes it.
-        widen_limit_bytes: A larger table is not rewritten where a column becomes wider.
-        max_step_rows: A step ends with the version that reaches so many rows.
-    """
-
-    name: str
-    address: str
-    pipeline: str
-    source: str
-    source_address: str
-    digest: str
-    derivation: Derivation
-    gate: RuleGate
-    aside: SideTables | Gathered
-    sides: str
-    trigger: Trigger = SOURCE_CHANGED
-    feeds: bool = False
-    properties: Mapping[str, str] = field(default_factory=dict)
-    others: tuple[str, ...] = ()
-    foreign: tuple[str, ...] = ()
-    places: Mapping[str, str] = field(default_factory=dict)
-    max_hold_s: float = DEFAULT_MAX_HOLD_S
-    engine: EngineChoice = "auto"
-    widen_limit_bytes: int = WIDEN_LIMIT_BYTES
-    max_step_rows: int = MAX_STEP_ROWS
-    whole: str = ""
-    after_write: AfterWrite | None = None
-
-    @property
-    def own_properties(self) -> dict[str, str]:
-        """The properties that a table of this definition has."""
-        found = {**self.properties, OWNER: self.pipeline, DEFINITION: self.digest}
-        return found | ({CHANGE_FEED: "true"} if self.feeds else {})
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The addresses of all tables that it follows."""
-        return (self.source_address, *(self.places[name] for name in self.others))
 
 
 class DerivedTable:
@@ -158,47 +89,74 @@ class DerivedTable:
         if not ending and self._rests():
             self._hold.again()
             return None
-        source_id = self._source_id()
+        source_id = _source_id(self.definition)
         if source_id is None:
             return None
         newest = {at: newest_version(at) for at in one.sources}
         if ending:
             self._ends = {at: newest[at] for at in one.foreign} | self._ends
         handle = self._opened() or self._created()
-        after = self._after(handle, source_id)
+        after = _after(one, handle, source_id)
         root = place(one.source_address)
         self._hold(root, source_id, after)
-        span = source_changes.look_for(
-            root,
-            one.source,
-            after,
-            table_id=source_id,
-            limit_rows=one.max_step_rows,
-            until=self._ends.get(one.source_address),
-        )
-        others = self._others(handle)
+        others = _others(one, handle, self._ends)
+        self._tell_others()
+        span = self._span(handle, source_id, after)
         if span is None and others.moved:
             span = Span(one.source, str(root), source_id, after, after)
-        if span is None or not self._due(root, ending=ending):
+        if span is None or not self._due(root, span, ending=ending):
             # A schedule's moment comes without a version.
             self._rested = newest if span is None or one.trigger.cron is None else {}
             return None
-        schema = schema_at(root, span.last)
-        self._tell_others()
-        self._fit(one.derivation.table(schema).schema, (one.address, f"{one.sides}/{DELETES}"))
-        handle.update_incremental()
-        changes = read_for(one.derivation, one.gate, span, schema)
-        version, own = int(handle.version()), str(handle.metadata().id)
-        replays = handle.transaction_version(replays_app(own)) or 0
-        target = Target(one.name, one.address, own, version, one.sides, one.engine, replays)
-        look = StepLook(self._by.tables, target, span, one.places, others)
-        stepped = step(one, target, changes, look, self._by)
-        self._hold(root, source_id, span.last)
-        self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
+        stepped = self._stepped(handle, span, others)
+        if span.whole:
+            self._hold(root, source_id, span.last)
+            self._fired = Fired(self._by.now_ms(), stepped.watermark_ms)
         one.gate.past = one.gate.past.then(stepped.results)
         self._resting.stepped(stepped.results)
         _put_in_order(one, self._by)
         return stepped
+
+    def _span(self, handle: DeltaTable, source_id: str, after: int) -> Span | None:
+        """The versions, or the part of one, that come next."""
+        one = self.definition
+        limit = Limit(one.max_step_rows, one.max_step_bytes, cuts=self._cuts)
+        return source_changes.look_for(
+            place(one.source_address),
+            one.source,
+            after,
+            table_id=source_id,
+            limit=limit,
+            until=self._ends.get(one.source_address),
+            begun=begun(handle.transaction_version, source_id),
+        )
+
+    def _cuts(self, version: int, *, first: bool) -> bool:
+        one = self.definition
+        schema = schema_at(place(one.source_address), version)
+        if first and reads_a_stream(one.derivation, one.gate, schema, 1.0):
+            return False
+        return one.derivation.in_parts(schema)
+
+    def _stepped(self, handle: DeltaTable, span: Span, others: OtherSources) -> Stepped:
+        one = self.definition
+        schema = schema_at(place(one.source_address), span.last)
+        self._fit(one.derivation.table(schema).schema, (one.address, f"{one.sides}/{DELETES}"))
+        handle.update_incremental()
+        changes = read_for(one.derivation, one.gate, span, schema)
+        own, said = str(handle.metadata().id), handle.transaction_version
+        target = Target(
+            one.name,
+            one.address,
+            own,
+            int(handle.version()),
+            one.sides,
+            one.engine,
+            said(replays_app(own)) or 0,
+            begun(said, span.table_id),
+        )
+        look = StepLook(self._by.tables, target, span, one.places, others)
+        return step(one, target, changes, look, self._by)
 
     def rest(self) -> tuple[Standing, ...]:
         """How its freshness rules stand while nothing comes; none where it is not there yet.
@@ -218,22 +176,22 @@ class DerivedTable:
             RayLakeError: As :func:`raylake.layers.refresh.refreshed`.
         """
         one = self.definition
-        source_id = self._source_id()
+        source_id = _source_id(self.definition)
         if source_id is None or not is_table(one.address):
             return self.advance(ending=True)
         handle = self._opened(anew=True)
         if handle is None:
             return None
         target = side_target(one.name, one.address, str(handle.metadata().id))
-        processed = {source_id: _processed(handle, source_id)}
+        done = {source_id: processed(handle.transaction_version, source_id)}
         replays = handle.transaction_version(replays_app(target.table_id)) or 0
-        anew = Anew(target, one.sides, processed, one.engine, replays)
+        anew = Anew(target, one.sides, done, one.engine, replays)
         if not isinstance(one.aside, SideTables):
             raise TypeError("a table that is being made anew is not made anew")
-        done = refreshed(anew, one.aside, self._by, self._fill)
+        made = refreshed(anew, one.aside, self._by, self._fill)
         self._by.tables.execute(one.address, SetProperties(one.own_properties))
         self._handle = None
-        return done
+        return made
 
     def _fill(self, address: str, sides: str, aside: Gathered) -> Stepped | None:
         one = replace(self.definition, feeds=False, after_write=None)
@@ -244,15 +202,16 @@ class DerivedTable:
             last = stepped
         return last
 
-    def _due(self, source: Place, *, ending: bool) -> bool:
+    def _due(self, source: Place, span: Span, *, ending: bool) -> bool:
         trigger = self.definition.trigger
-        if trigger.kind == "source_changed":
+        goes_on = span.part is not None and span.part.begin > 0
+        if trigger.kind == "source_changed" or goes_on:
             return True
         if self._fired is None:
             self._fired = Fired.of(last_said(place(self.definition.address)))
         watermark_ms = None
         if trigger.kind == "watermark":
-            watermark_ms = source_changes.watermark_of(source, newest_version(str(source)))
+            watermark_ms = watermark_of(source, newest_version(str(source)))
         return trigger.due(
             self._fired,
             self._by.now_ms(),
@@ -260,24 +219,6 @@ class DerivedTable:
             watermark_ms=watermark_ms,
             ending=ending,
         )
-
-    def _after(self, handle: DeltaTable, source_id: str) -> int:
-        found = _processed(handle, source_id)
-        if found != NEVER:
-            return found
-        others = [app for app in list_txns(place(self.definition.address)) if _follows(app)]
-        if others:
-            one = self.definition
-            raise SourceReplaced(
-                f"{one.name} ({one.address}) follows another table than the one that lies at "
-                f"{one.source_address} now ({one.source}, table id {source_id})",
-                hint=f"`raylake transform run FILE --full-refresh {one.name}` makes it anew from "
-                "what is there",
-                first=0,
-                last=0,
-                oldest=0,
-            )
-        return NEVER
 
     def _opened(self, *, anew: bool = False) -> DeltaTable | None:
         """The newest version of the table; None where there is none yet."""
@@ -336,17 +277,6 @@ class DerivedTable:
             raise NotOurTable(f"{one.address}: the table was made and is not there")
         return handle
 
-    def _others(self, handle: DeltaTable) -> OtherSources:
-        one = self.definition
-        found = {}
-        for name in one.others:
-            address = one.places[name]
-            own = table_id(place(address))
-            seen = _processed(handle, own)
-            end = self._ends.get(address, newest_version(address))
-            found[name] = (own, max(end, seen), seen)
-        return OtherSources(found)
-
     def _tell_others(self) -> None:
         one = self.definition
         if one.others and isinstance(one.derivation, Aggregates):
@@ -362,12 +292,6 @@ class DerivedTable:
             for at, version in self._rested.items()
         )
 
-    def _source_id(self) -> str | None:
-        try:
-            return table_id(place(self.definition.source_address))
-        except NotOurTable:
-            return None
-
 
 def _put_in_order(one: Definition, by: By) -> None:
     if one.after_write is not None:
@@ -378,14 +302,43 @@ def _at_rest(one: Definition, handle: DeltaTable) -> Rest:
     target = side_target(one.name, one.address, str(handle.metadata().id))
     root = place(one.source_address)
     source_id = table_id(root)
-    done = _processed(handle, source_id)
+    done = processed(handle.transaction_version, source_id)
     return Rest(target, int(handle.version()), Span(one.source, str(root), source_id, done, done))
 
 
-def _processed(handle: DeltaTable, source_id: str) -> int:
-    found = handle.transaction_version(progress_app(source_id))
-    return NEVER if found is None else int(found)
+def _source_id(one: Definition) -> str | None:
+    try:
+        return table_id(place(one.source_address))
+    except NotOurTable:
+        return None
 
 
-def _follows(app: str) -> bool:
-    return app.startswith(progress_app(""))
+def _after(one: Definition, handle: DeltaTable, source_id: str) -> int:
+    """The last version of the source that is processed."""
+    said = handle.transaction_version
+    found = processed(said, source_id)
+    if found != NEVER or begun(said, source_id) is not None:
+        return found
+    if follows_any(list_txns(place(one.address))):
+        raise SourceReplaced(
+            f"{one.name} ({one.address}) follows another table than the one that lies at "
+            f"{one.source_address} now ({one.source}, table id {source_id})",
+            hint=f"`raylake transform run FILE --full-refresh {one.name}` makes it anew from "
+            "what is there",
+            first=0,
+            last=0,
+            oldest=0,
+        )
+    return NEVER
+
+
+def _others(one: Definition, handle: DeltaTable, ends: Mapping[str, int]) -> OtherSources:
+    """How far the further tables are that it reads; none later than they are to be followed."""
+    found = {}
+    for name in one.others:
+        address = one.places[name]
+        own = table_id(place(address))
+        seen = processed(handle.transaction_version, own)
+        end = ends.get(address, newest_version(address))
+        found[name] = (own, max(end, seen), seen)
+    return OtherSources(found)

@@ -3,7 +3,8 @@
 The table is a fold: of each key the greatest event counts, by :mod:`raylake.layers.folding`,
 whatever order events come in and however they are cut into steps. A
 delete that counts leaves no row; so that an older row that comes later does not bring its key back,
-deletes are remembered in a table beside (:data:`DELETES`). A newer row does.
+deletes are remembered in a table beside (:data:`DELETES`). A newer row does. They may be remembered
+for a time only: a row that comes later than that is taken for a new one.
 
 Where rows left the source (it was updated, restored, or rows were deleted), their keys are read
 from it anew, and what it says of them now takes the place of what the table has. Rows of such keys
@@ -81,6 +82,19 @@ class KeyedRows:
     def columns(self, source: pa.Schema) -> tuple[str, ...]:
         """See :meth:`raylake.layers.derived.Derivation.columns`."""
         return self._shaper.plan(source).read
+
+    def in_parts(self, source: pa.Schema) -> bool:
+        """See :meth:`raylake.layers.derived.Derivation.in_parts`.
+
+        Where the order decides in which steps come, a version is one step.
+        """
+        del source
+        return self.spec.resolve == "latest" and not self.spec.holds_back
+
+    def streams(self, source: pa.Schema, share: float) -> bool:
+        """See :meth:`raylake.layers.derived.Derivation.streams`."""
+        del source, share
+        return False
 
     def shape(self, changes: SourceRows, look: Look) -> Shaped:
         """See :meth:`raylake.layers.derived.Derivation.shape`.
@@ -271,4 +285,4 @@ class Memory:
             pa.schema([one.remove_metadata() for one in fields]),
             description=f"Deletes of {spec.name}, for late rows of the keys",
         )
-        return SideWrite(DELETES, create, write)
+        return SideWrite(DELETES, create, write, spec.remember_deletes_s)

@@ -24,6 +24,7 @@ from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.tables_there import is_table
 from raylake.layers.aggregates import Aggregates
 from raylake.layers.asked_of_logs import OtherSources
+from raylake.layers.definition import Definition
 from raylake.layers.derived import (
     SOURCE_VERSION,
     Derivation,
@@ -32,11 +33,11 @@ from raylake.layers.derived import (
     progress_app,
     replays_app,
 )
-from raylake.layers.derived_table import Definition
 from raylake.layers.errors import SourceReplaced, TransformRefused
 from raylake.layers.gate import SideTables, side_target
 from raylake.layers.keyed_rows import KeyedRows
 from raylake.layers.ownership import refuse_changed, refuse_others
+from raylake.layers.progress import begun
 from raylake.layers.row_wise import derivation_of
 from raylake.layers.step import By, judged, reasons_of, step
 from raylake.layers.step_look import StepLook, Target
@@ -63,7 +64,7 @@ class Asked:
     Attributes:
         where: A condition on the quarantine's columns; None: all that is open of the table.
         preview: Only say what would happen.
-        whole: The :attr:`~raylake.layers.derived_table.Definition.whole` of who asks; None: who
+        whole: The :attr:`~raylake.layers.definition.Definition.whole` of who asks; None: who
             replays has the same file.
     """
 
@@ -170,6 +171,7 @@ class _Replay:
             one.sides,
             one.engine,
             own.txns.get(replays_app(own.metadata.id), 0),
+            begun(own.txns.get, table_id(place(one.source_address))),
         )
         self._span = _processed(one, own)
         self._look = StepLook(by.tables, self._target, self._span, one.places, OtherSources())

@@ -51,6 +51,7 @@ class RowWiseSpec:
             ``append``), ``ignore`` it, or ``refuse`` the step; None: follow, or refuse with
             ``append``.
         source_keys: Columns of the source of which no two of its rows are equal; empty: none.
+        remember_deletes_s: How long deleted keys are remembered, in seconds; None: for good.
         properties: Delta table properties.
     """
 
@@ -75,6 +76,7 @@ class RowWiseSpec:
     insert_columns: tuple[str, ...] | None = None
     on_source_delete: Literal["follow", "ignore", "refuse"] | None = None
     source_keys: tuple[str, ...] = ()
+    remember_deletes_s: float | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -88,6 +90,12 @@ class RowWiseSpec:
         if self.tombstones is not None:
             return self.tombstones == "delete" and self.keyed
         return self.keyed and self.envelope == "none"
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether conditions or lists of columns make the order of arrival count."""
+        held = (self.update_when, self.insert_when, self.update_columns, self.insert_columns)
+        return any(one is not None for one in held)
 
     @property
     def when_rows_leave(self) -> str:

@@ -80,6 +80,16 @@ class VersionedRows:
         """See :meth:`raylake.layers.derived.Derivation.columns`."""
         return self._shaper.plan(source).read
 
+    def in_parts(self, source: pa.Schema) -> bool:
+        """See :meth:`raylake.layers.derived.Derivation.in_parts`."""
+        del source
+        return True
+
+    def streams(self, source: pa.Schema, share: float) -> bool:
+        """See :meth:`raylake.layers.derived.Derivation.streams`."""
+        del source, share
+        return False
+
     def shape(self, changes: SourceRows, look: Look) -> Shaped:
         """See :meth:`raylake.layers.derived.Derivation.shape`.
 

@@ -14,7 +14,9 @@ from typing import Protocol
 import pyarrow as pa
 
 from raylake.layers import source_changes
-from raylake.layers.derived import Derivation, Look, SourceRows, Span
+from raylake.layers.derived import SOURCE_VERSION, Derivation, Look, SourceRows, Span
+from raylake.layers.source_logs import watermark_of
+from raylake.storage.place import place
 from raylake.tables.requests import Read
 
 
@@ -42,9 +44,22 @@ def read_for(derivation: Derivation, screen: Screen, span: Span, schema: pa.Sche
         RayLakeError: As :func:`raylake.layers.source_changes.read`.
     """
     columns = derivation.columns(schema)
+    if span.over and reads_a_stream(derivation, screen, schema, span.share):
+        none = pa.schema([schema.field(name) for name in columns])
+        none = none.append(pa.field(SOURCE_VERSION, pa.int64())).empty_table()
+        watermark_ms = watermark_of(place(span.address), span.last)
+        return SourceRows(span, none, none, watermark_ms, unread=True)
     beside = tuple(name for name in screen.reads(schema) if name not in columns)
     found = source_changes.read(span, (*columns, *beside))
     return replace(found, beside=beside)
+
+
+def reads_a_stream(derivation: Derivation, screen: Screen, source: pa.Schema, share: float) -> bool:
+    """Whether a step needs none of its rows; see :meth:`Derivation.streams`.
+
+    Rules on the source's rows are asked of those that came.
+    """
+    return not screen.screens and derivation.streams(source, share)
 
 
 def narrowed(changes: SourceRows, came: pa.Table, screen: Screen, look: Look) -> SourceRows:
@@ -92,6 +107,10 @@ class ScreenedLook:
     def target(self, request: Read) -> pa.RecordBatchReader:
         """See :meth:`raylake.layers.derived.Look.target`."""
         return self._look.target(request)
+
+    def target_rows(self) -> int | None:
+        """See :meth:`raylake.layers.derived.Look.target_rows`."""
+        return self._look.target_rows()
 
     def side(self, name: str, request: Read) -> pa.RecordBatchReader | None:
         """See :meth:`raylake.layers.derived.Look.side`."""

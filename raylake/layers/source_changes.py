@@ -9,7 +9,7 @@ files are written anew around others that changed, did neither.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -19,22 +19,21 @@ from raylake.config.findings import did_you_mean
 from raylake.delta import log_files
 from raylake.delta.log_reader import LogReader
 from raylake.errors import LogDamaged
-from raylake.layers import table_ids
-from raylake.layers.derived import NEVER, SOURCE_VERSION, SourceRows, Span
+from raylake.layers import source_parts, table_ids
+from raylake.layers.derived import NEVER, SOURCE_VERSION, Begun, SourceRows, Span
 from raylake.layers.errors import SourceGap, SourceReplaced
 from raylake.layers.sandbox import Limits, Sandbox
 from raylake.layers.source_files import CHANGE, SourceColumns, SourceFiles
+from raylake.layers.source_logs import metadata_at, watermark_of
+from raylake.layers.source_parts import NO_LIMIT, Limit, Size
 from raylake.storage.place import Place, place
 from raylake.tables import delta_rs_reads
 from raylake.tables.errors import UnknownColumn, VersionGone
-from raylake.tables.landing import operation_metadata
 from raylake.tables.requests import Read
 from raylake.tables.versions import Versions
 
 IDLE_VERSIONS: Final = 64
 """So many versions without rows are a span of their own: they are not looked at again then."""
-_LOOK_BACK: Final = 256
-"""In so many versions a watermark is looked for; every commit of ingestion says it."""
 _CAME: Final = ("insert", "update_postimage")
 _LEFT: Final = ("delete", "update_preimage")
 
@@ -45,9 +44,9 @@ def look_for(
     after: int,
     *,
     table_id: str | None = None,
-    limit_rows: int | None = None,
-    limit_versions: int | None = None,
+    limit: Limit = NO_LIMIT,
     until: int | None = None,
+    begun: Begun | None = None,
 ) -> Span | None:
     """The next versions to process; None when there is nothing new.
 
@@ -59,11 +58,12 @@ def look_for(
         source: ``layer.name``.
         after: The last version that is processed; :data:`~raylake.layers.derived.NEVER`: none.
         table_id: The source's id when that was; None: not known.
-        limit_rows: A span ends before the version with which it would have more rows, by the
-            log's statistics; it has at least one version. The whole table, which the first step
-            takes, is cut so where its older versions are there and rows were only added.
-        limit_versions: So many versions at most.
+        limit: A span ends before the version with which it would have more, by the log's
+            statistics; of one that has more by itself it has a part, or all of it. The whole
+            table, which the first step takes, is cut so, too, at an older version where these are
+            there and rows were only added, else into parts.
         until: No version after this one; None: up to the newest.
+        begun: The version of which a part is processed already, where there is one: it goes on.
 
     Raises:
         SourceGap: The log no longer has a version that is needed.
@@ -81,12 +81,20 @@ def look_for(
     if after > latest:
         raise _replaced(root, source, after, latest, "commits were taken away")
     end = latest if until is None else min(until, latest)
+    span = Span(source, str(root), found, after, end)
+    if begun is not None and begun.version > after:
+        if begun.version > latest:
+            raise _replaced(root, source, after, latest, f"version {begun.version} was taken away")
+        return _cut(root, replace(span, last=begun.version), limit, begun.rows)
     if after == NEVER:
-        return Span(source, str(root), found, NEVER, _first_cut(root, versions, limit_rows, end))
-    if limit_versions is not None:
-        end = min(end, after + max(1, limit_versions))
-    last = _last(root, source, versions, (after, end), limit_rows)
-    return None if last is None else Span(source, str(root), found, after, last)
+        last = _first_cut(root, versions, limit, end)
+        return _cut(root, replace(span, last=last), limit, 0)
+    if limit.versions is not None:
+        end = min(end, after + max(1, limit.versions))
+    one, size = _last(root, source, versions, (after, end), limit)
+    if one is None or limit.holds(size):
+        return None if one is None else replace(span, last=one)
+    return _cut(root, replace(span, last=one), limit, 0)
 
 
 def read(span: Span, columns: Sequence[str] | None = None) -> SourceRows:
@@ -102,12 +110,10 @@ def read(span: Span, columns: Sequence[str] | None = None) -> SourceRows:
         LogDamaged: A file does not hold what it should.
     """
     root = place(span.address)
-    reader = LogReader(str(root))
     try:
-        snapshot = reader.snapshot(span.last)
+        every = SourceColumns.of(metadata_at(root, span.last))
     except LogDamaged as error:
         raise _gap_or(error, root, span) from error
-    every = SourceColumns.of(snapshot.metadata)
     names = list(every.logical.names) if columns is None else list(columns)
     for name in names:
         if name not in every.logical.names:
@@ -130,24 +136,9 @@ def read(span: Span, columns: Sequence[str] | None = None) -> SourceRows:
             path=span.address,
         ) from error
     wanted = [*names, SOURCE_VERSION]
-    return SourceRows(span, came.select(wanted), left.select(wanted), watermark_of(root, span.last))
-
-
-def watermark_of(root: Place, version: int) -> int | None:
-    """A table's watermark at a version, ms since the epoch; None: it has none.
-
-    It is in the newest commit that says one: of ingestion, or of a derived table.
-    """
-    for one in range(version, max(-1, version - _LOOK_BACK), -1):
-        actions = log_files.read_commit(root, one)
-        if actions is None:
-            return None
-        ours = log_files.our_metadata(actions) or {}
-        said = {**ours, **operation_metadata(log_files.commit_info(actions))}
-        if "watermark_ms" in said:
-            found = said["watermark_ms"]
-            return None if found is None else int(found)
-    return None
+    # Rows before a watermark may still be missing while a version is not whole.
+    watermark_ms = watermark_of(root, span.last) if span.whole else None
+    return SourceRows(span, came.select(wanted), left.select(wanted), watermark_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +170,24 @@ class _Commit:
         return bool(self.added or self.removed or self.feed)
 
     @property
-    def rows(self) -> int:
-        """How many rows it brought, by the log; those that it copied count too."""
-        return sum(_count(one) for one in self.added)
+    def size(self) -> Size:
+        """How much it brought, by the log; without a feed rows that it copied count too."""
+        added = sum((source_parts.size_of(one) for one in self.added), Size())
+        if not self.feed:
+            return added
+        nbytes = sum(int(one.get("size") or 0) for one in self.feed)
+        # A file of the feed says no rows; it has the table's columns, so they are as wide.
+        rows = nbytes * added.rows // added.nbytes if added.nbytes else nbytes
+        return Size(max(1, rows), nbytes)
 
 
 def _rows(root: Place, span: Span, columns: SourceColumns) -> tuple[pa.Table, pa.Table]:
     schema = pa.schema([*columns.logical, (SOURCE_VERSION, pa.int64())])
+    if span.part is not None:
+        files = SourceFiles(root, columns)
+        some = [files.some(one, span.last) for one in span.part.slices]
+        stamped = [_stamped(one, schema, span.last) for one in some]
+        return pa.concat_tables([schema.empty_table(), *stamped]), schema.empty_table()
     if span.after == NEVER:
         request = Read(columns=tuple(columns.logical.names), version=span.last)
         whole = delta_rs_reads.read(root, request).read_all()
@@ -257,39 +259,73 @@ def _last(
     source: str,
     versions: Versions,
     between: tuple[int, int],
-    limit_rows: int | None,
-) -> int | None:
-    """The last version of the span after one, up to another; None when nothing is new."""
+    limit: Limit,
+) -> tuple[int | None, Size]:
+    """The last version of the span after one, up to another, and how much it brought.
+
+    Of a span that has more than the limit it is the only version with rows. None when nothing is
+    new.
+    """
     after, end = between
-    rows, found = 0, False
+    size, found = Size(), False
     for version in range(after + 1, end + 1):
         actions = log_files.read_commit(root, version)
         if actions is None:
             oldest = versions.with_commits()[0]
             raise _gap_at(str(root), source, (after + 1, max(version, oldest - 1)), oldest)
         commit = _Commit.of(actions)
-        rows += commit.rows
-        if limit_rows is not None and rows > limit_rows and found:
-            return version - 1
+        if not limit.holds(size + commit.size):
+            return (version - 1, size) if found else (version, commit.size)
+        size += commit.size
         found = found or commit.has_rows
-    return end if found or end - after >= IDLE_VERSIONS else None
+    return (end if found or end - after >= IDLE_VERSIONS else None), size
 
 
-def _first_cut(root: Place, versions: Versions, limit_rows: int | None, latest: int) -> int:
+def _first_cut(root: Place, versions: Versions, limit: Limit, latest: int) -> int:
     """The version that the first step takes whole, ``latest`` at most."""
-    if limit_rows is None or versions.with_commits()[0] != 0:
+    if limit.rows is None or versions.with_commits()[0] != 0:
         return latest
-    rows, cut = 0, latest
+    size, cut = Size(), latest
     for version in range(latest + 1):
         commit = _Commit.of(log_files.read_commit(root, version) or [])
         if commit.removed or commit.feed:
             return latest
-        rows += commit.rows
-        if rows > limit_rows and cut == latest:
+        size += commit.size
+        if not limit.holds(size) and cut == latest:
             cut = max(0, version - 1)
     if cut < latest and not _is_there(root, versions, cut):
         return latest
     return cut
+
+
+def _cut(root: Place, span: Span, limit: Limit, begin: int) -> Span:
+    """Of a span with one version that has rows what a step takes of them, from one row on."""
+    first = span.after == NEVER
+    try:
+        if first:
+            pieces = source_parts.of_table(root, LogReader(str(root)).snapshot(span.last))
+        else:
+            commit = _Commit.of(log_files.read_commit(root, span.last) or [])
+            if commit.removed or commit.feed:
+                return _over(root, span, commit.size)
+            pieces = source_parts.of_commit(root, commit.added)
+        size = sum((one.size for one in pieces), Size())
+        if begin == 0 and limit.holds(size):
+            return span
+        if begin == 0 and not limit.cuts(span.last, first=first):
+            return replace(span, over=size.rows, share=1.0) if first else _over(root, span, size)
+        return replace(span, part=source_parts.part_of(pieces, begin, limit))
+    except LogDamaged as error:
+        raise _gap_or(error, root, span) from error
+    except FileNotFoundError as error:
+        raise _gap(root, span, str(error)) from error
+
+
+def _over(root: Place, span: Span, size: Size) -> Span:
+    """A span that is not cut, though it has more than a step is to take."""
+    pieces = source_parts.of_table(root, LogReader(str(root)).snapshot(span.last))
+    total = sum((one.size for one in pieces), Size())
+    return replace(span, over=size.rows, share=min(1.0, size.rows / max(1, total.rows)))
 
 
 def _is_there(root: Place, versions: Versions, version: int) -> bool:
@@ -303,18 +339,6 @@ def _is_there(root: Place, versions: Versions, version: int) -> bool:
     except VersionGone:
         return False
     return True
-
-
-def _count(add: dict[str, Any]) -> int:
-    """A file's rows by its statistics; without any, as many as could be in it."""
-    stats = add.get("stats")
-    if isinstance(stats, str):
-        at = stats.find('"numRecords"')
-        text = stats[at + len('"numRecords"') :].lstrip(" :") if at >= 0 else ""
-        digits = text[: len(text) - len(text.lstrip("0123456789"))]
-        if digits:
-            return int(digits)
-    return int(add.get("size") or 0)
 
 
 def _gap_or(error: LogDamaged, root: Place, span: Span) -> Exception:

@@ -20,6 +20,7 @@ from raylake.delta.live_rows import alive_rows
 from raylake.delta.log_reader import TableMetadata
 from raylake.delta.schema import arrow_schema
 from raylake.delta.verify_offsets import Mask
+from raylake.layers.derived import Slice
 from raylake.storage.place import Place
 from raylake.tables.data_files import FileScan, LiveFile, read_file
 from raylake.tables.delta_rs_open import opened
@@ -98,6 +99,15 @@ class SourceFiles:
             found = found.filter(self._alive(str(action["path"]), version, found.num_rows))
         return self._columns.renamed(found)
 
+    def some(self, wanted: Slice, version: int) -> pa.Table:
+        """Of some rows of a data file those that are alive; raises as :meth:`rows`."""
+        action = wanted.action
+        found = self._read(action, self._columns.physical, wanted)
+        if action.get("deletionVector"):
+            alive = self._alive(str(action["path"]), version, wanted.begin + found.num_rows)
+            found = found.filter(alive.slice(wanted.begin))
+        return self._columns.renamed(found)
+
     def changes(self, action: Mapping[str, Any]) -> pa.Table:
         """The rows of a file of the change feed, and :data:`CHANGE`.
 
@@ -108,11 +118,16 @@ class SourceFiles:
         schema = pa.schema([*self._columns.physical, (CHANGE, pa.string())])
         return self._columns.renamed(self._read(action, schema))
 
-    def _read(self, action: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    def _read(
+        self, action: Mapping[str, Any], schema: pa.Schema, wanted: Slice | None = None
+    ) -> pa.Table:
         values = dict(action.get("partitionValues") or {})
         file = LiveFile(str(action["path"]), int(action.get("size") or 0), None, values)
         scan = FileScan(str(self._root), -1, schema, tuple(schema.names))
-        return pa.Table.from_batches(_all(scan, file), schema)
+        batches = _all(scan, file)
+        if wanted is not None:
+            batches = _between(batches, wanted)
+        return pa.Table.from_batches(batches, schema)
 
     def _alive(self, path: str, version: int, rows: int) -> pa.Array:
         if version not in self._vectors:
@@ -130,6 +145,19 @@ class SourceFiles:
 def _all(scan: FileScan, file: LiveFile) -> Iterator[pa.RecordBatch]:
     for batch in read_file(scan, file):
         yield batch.cast(scan.wanted)
+
+
+def _between(batches: Iterator[pa.RecordBatch], wanted: Slice) -> Iterator[pa.RecordBatch]:
+    """Of a file's rows some; what comes after them is not read."""
+    at = 0
+    for batch in batches:
+        begin = max(0, wanted.begin - at)
+        end = batch.num_rows if wanted.end is None else min(batch.num_rows, wanted.end - at)
+        if begin < end:
+            yield batch.slice(begin, end - begin)
+        at += batch.num_rows
+        if wanted.end is not None and at >= wanted.end:
+            return
 
 
 def _physical(node: Any) -> Any:

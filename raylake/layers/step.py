@@ -12,7 +12,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -20,7 +19,6 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.clock import Clock
-from raylake.delta.tables_there import is_table
 from raylake.errors import RayLakeError
 from raylake.layers.derived import (
     NEVER,
@@ -30,17 +28,18 @@ from raylake.layers.derived import (
     SideWrite,
     SourceRows,
     Span,
+    part_apps,
     progress_app,
     replays_app,
 )
 from raylake.layers.screened import Screen, ScreenedLook, narrowed
+from raylake.layers.side_writes import write_side
 from raylake.layers.step_look import StepLook, Target
 from raylake.quality.errors import QualityAbort
 from raylake.quality.quarantine import Taken
 from raylake.quality.results import RuleResult
 from raylake.quality.side_table import Target as SideTarget
 from raylake.tables.alongside import Alongside
-from raylake.tables.errors import TableExists
 from raylake.tables.requests import Advance
 from raylake.tables.results import OperationResult
 from raylake.tables.service import TableService
@@ -203,13 +202,15 @@ def step(
     said |= {**aside, "at_ms": by.now_ms()}
     if taken is not None:
         said[STEP] |= {"replay": taken.replay, "replayed": taken.rows.num_rows}
-    result = _written(target, look, deed, said, by.tables)
+    result = _written(target, look, deed, said, by)
     faults.reach("transform.after_commit", table=target.name)
     work.aside.follow_up(target.aside)
+    if not changes.span.whole:
+        faults.reach("transform.between_parts", table=target.name)
     return Stepped(
         span=changes.span,
         version=result.version_after,
-        came=changes.came.num_rows,
+        came=changes.brought,
         left=changes.left.num_rows,
         rejected=turned_away,
         counts=said[STEP],
@@ -239,7 +240,7 @@ def _record(aside: Aside, target: Target, made: Made, span: Span) -> None:
 
 def _told(results: Sequence[RuleResult], changes: SourceRows) -> Sequence[RuleResult]:
     """The results that leave a line: of a step without rows failures, and what is of the table."""
-    if changes.came.num_rows or changes.left.num_rows:
+    if changes.brought or changes.left.num_rows:
         return results
     return [one for one in results if one.failed or (one.by_rule and one.rows)]
 
@@ -308,40 +309,51 @@ def _said(changes: SourceRows, deed: Deed, look: StepLook, turned_away: int) -> 
             "source_id": span.table_id,
             "after": span.after,
             "last": span.last,
-            "came": changes.came.num_rows,
+            "came": changes.brought,
             "left": changes.left.num_rows,
             "rejected": turned_away,
             "read": look.pinned,
             **deed.counts,
         }
     }
+    if span.part is not None:
+        part = span.part
+        found[STEP]["part"] = {"begin": part.begin, "end": part.end, "of": part.total}
     if changes.watermark_ms is not None:
         found["watermark_ms"] = changes.watermark_ms
     return found
 
 
 def _written(
-    target: Target, look: StepLook, deed: Deed, said: Mapping[str, Any], tables: TableService
+    target: Target, look: StepLook, deed: Deed, said: Mapping[str, Any], by: By
 ) -> OperationResult:
     for one in deed.first:
         if isinstance(one, SideWrite):
-            _write_side(f"{target.sides}/{one.name}", one, tables)
+            write_side(f"{target.sides}/{one.name}", one, by.tables, by.clock.now())
         else:
-            tables.execute(target.address, one, engine=target.engine)
-    span = look.span
-    moves = {**look.others.progress, progress_app(span.table_id): (span.last, span.after)}
-    txns = {app: to for app, (to, _) in moves.items()}
-    expected = {app: None if seen == NEVER else seen for app, (_, seen) in moves.items()}
+            by.tables.execute(target.address, one, engine=target.engine)
+    txns, expected = _progress(target, look)
     if "replay" in said[STEP]:
         txns[replays_app(target.id)] = said[STEP]["replay"]
     expected[replays_app(target.id)] = target.replays or None
     alongside = Alongside(txns, expected, said)
     last = deed.last if deed.last is not None else Advance()
-    return tables.execute(target.address, last, engine=target.engine, alongside=alongside)
+    return by.tables.execute(target.address, last, engine=target.engine, alongside=alongside)
 
 
-def _write_side(address: str, one: SideWrite, tables: TableService) -> None:
-    if not is_table(address):
-        with suppress(TableExists):
-            tables.execute(address, one.create)
-    tables.execute(address, one.write)
+def _progress(target: Target, look: StepLook) -> tuple[dict[str, int], dict[str, int | None]]:
+    """The txns of a step's commit, and those that the log must have for it."""
+    span, begun = look.span, target.begun
+    moves = {**look.others.progress, progress_app(span.table_id): (span.last, span.after)}
+    txns = {app: to for app, (to, _) in moves.items()}
+    expected = {app: None if seen == NEVER else seen for app, (_, seen) in moves.items()}
+    version, rows = part_apps(span.table_id)
+    expected |= {
+        version: None if begun is None else begun.version,
+        rows: None if begun is None else begun.rows,
+    }
+    if span.part is not None:
+        txns |= {version: span.last, rows: span.part.end}
+    if not span.whole:
+        del txns[progress_app(span.table_id)]
+    return txns, expected

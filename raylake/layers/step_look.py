@@ -8,8 +8,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from raylake.layers.derived import Span
+from raylake.layers.derived import Begun, Span
+from raylake.layers.source_logs import live_rows
 from raylake.quality.side_table import Target as SideTarget
+from raylake.storage.place import place
 from raylake.tables.errors import TableMissing
 from raylake.tables.requests import Read
 from raylake.tables.routing import EngineChoice
@@ -28,6 +30,7 @@ class Target:
         sides: The folder of the tables that its derivation keeps beside it.
         engine: Who is to write.
         replays: The number of the last replay into it; 0: there was none.
+        begun: What its log says of a part of a version of its source, also of an earlier version.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Target:
     sides: str
     engine: EngineChoice = "auto"
     replays: int = 0
+    begun: Begun | None = None
 
     @property
     def aside(self) -> SideTarget:
@@ -84,6 +88,10 @@ class StepLook:
         return self._tables.read(
             self._target.address, replace(request, version=self._target.version)
         )
+
+    def target_rows(self) -> int | None:
+        """See :class:`~raylake.layers.derived.Look`."""
+        return live_rows(place(self._target.address), self._target.version)
 
     def other(self, table: str, request: Read) -> pa.RecordBatchReader:
         """See :class:`~raylake.layers.derived.Look`."""

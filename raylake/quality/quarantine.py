@@ -231,6 +231,7 @@ def _letters(origin: Origin, one: Rejected, counts: Counter[str]) -> pa.Table:
     versions = _column(rows, SOURCE_VERSION)
     known = pc.fill_null(versions, span.last)
     about = f"{target.table_id}\x1f{span.table_id}\x1f{one.rule}"
+    begin = 0 if span.part is None else span.part.begin
     return (
         pa.table(
             {
@@ -246,7 +247,9 @@ def _letters(origin: Origin, one: Rejected, counts: Counter[str]) -> pa.Table:
                 "target_table_id": pa.repeat(target.table_id, count),
                 "row": pa.array(texts, pa.string()),
                 **place,
-                "quarantine_id": pa.array(_ids(about, texts, known, place, counts), pa.string()),
+                "quarantine_id": pa.array(
+                    _ids(_Told(about, begin, counts), texts, known, place), pa.string()
+                ),
                 "quarantined_at": pa.repeat(
                     pa.scalar(now, SCHEMA.field("quarantined_at").type), count
                 ),
@@ -260,24 +263,39 @@ def _letters(origin: Origin, one: Rejected, counts: Counter[str]) -> pa.Table:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What tells rows of a step apart, beside themselves.
+
+    Attributes:
+        about: Table, source and rule.
+        begin: Where the step's part of a version begins.
+        counts: How often a row was there.
+    """
+
+    about: str
+    begin: int
+    counts: Counter[str]
+
+
 def _ids(
-    about: str,
-    texts: Sequence[str],
-    versions: pa.Array,
-    place: Mapping[str, pa.Array],
-    counts: Counter[str],
+    told: _Told, texts: Sequence[str], versions: pa.Array, place: Mapping[str, pa.Array]
 ) -> list[str]:
     """A row's id: by its coordinates, else by what it is and the version that brought it.
 
-    Rows that agree in all that are told apart by their number in the step.
+    Rows that agree in all that are told apart by the part of the version that they are of, and by
+    their number in the step.
     """
     found = []
     coordinates = zip(*(place[name].to_pylist() for name in COORDINATES), strict=True)
     for text, version, at in zip(texts, versions.to_pylist(), coordinates, strict=True):
-        known = [str(part) for part in at] if None not in at else [str(version), text]
-        what = "\x1f".join((about, *known))
-        digest = hashlib.sha256(f"{what}\x1f{counts[what]}".encode()).hexdigest()
-        counts[what] += 1
+        if None not in at:
+            known = [str(one) for one in at]
+        else:
+            known = [str(version), text, *([str(told.begin)] if told.begin else [])]
+        what = "\x1f".join((told.about, *known))
+        digest = hashlib.sha256(f"{what}\x1f{told.counts[what]}".encode()).hexdigest()
+        told.counts[what] += 1
         found.append(digest[:32])
     return found
 

@@ -59,6 +59,9 @@ class CountingLook:
     def target(self, request: Read) -> pa.RecordBatchReader:
         return self._engine.read(str(self._target), request)
 
+    def target_rows(self) -> int | None:
+        return self.target(Read()).read_all().num_rows
+
     def other(self, table: str, request: Read) -> pa.RecordBatchReader:
         return self._engine.read(str(self._source.parent / table), request)
 
@@ -232,6 +235,10 @@ class InMemory:
     def target(self, request: Read) -> pa.RecordBatchReader:
         """Rows of the aggregate table."""
         return _read(pa.Table.from_pylist(self._target, schema=self._columns), request)
+
+    def target_rows(self) -> int | None:
+        """How many groups there are."""
+        return len(self._target)
 
     def other(self, table: str, request: Read) -> pa.RecordBatchReader:
         """There is none."""

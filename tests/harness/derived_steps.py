@@ -12,14 +12,17 @@ from typing import Any
 import pyarrow as pa
 
 from raylake.layers.bronze import METADATA
-from raylake.layers.derived import NEVER, Deed, Rejected, Shaped, SideWrite, SourceRows
+from raylake.layers.derived import NEVER, Begun, Deed, Rejected, Shaped, SideWrite, SourceRows
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.row_wise import derivation_of
+from raylake.layers.side_writes import write_side
 from raylake.layers.source_changes import look_for, read
+from raylake.layers.source_parts import NO_LIMIT, Limit
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.pins import schema_at
 from raylake.tables.requests import Append, Create, Read, Write
 from raylake.tables.results import OperationResult
+from raylake.tables.service import DirectTables
 
 ENGINE = DeltaRsEngine()
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -44,6 +47,9 @@ class LookAt:
     def target(self, request: Read) -> pa.RecordBatchReader:
         return ENGINE.read(str(self.table), request)
 
+    def target_rows(self) -> int | None:
+        return self.target(Read()).read_all().num_rows
+
     def side(self, name: str, request: Read) -> pa.RecordBatchReader | None:
         path = self.sides / name
         return ENGINE.read(str(path), request) if path.exists() else None
@@ -62,13 +68,18 @@ class Stepper:
     good: Callable[[dict[str, Any]], bool] | None = None
     after: int = NEVER
     table_id: str | None = None
+    begun: Begun | None = None
+    now_s: float = NOON.timestamp()
+    handed: list[int] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     results: list[OperationResult] = field(default_factory=list)
 
-    def step(self, *, twice: bool = False, **limits: Any) -> bool:
+    def step(self, *, twice: bool = False, limit: Limit = NO_LIMIT) -> bool:
         """One span; ``twice``: its first writes are done, then it is done anew."""
         root = self.source
-        span = look_for(root, "bronze.t", self.after, table_id=self.table_id, **limits)
+        span = look_for(
+            root, "bronze.t", self.after, table_id=self.table_id, limit=limit, begun=self.begun
+        )
         if span is None:
             return False
         derivation = derivation_of(self.spec)
@@ -89,18 +100,19 @@ class Stepper:
                 self._first(one, look.sides)
         if deed.last is not None:
             self.results.append(ENGINE.execute(str(self.target), deed.last))
-        self.after, self.table_id = span.last, span.table_id
+        self.handed.append(changes.came.num_rows)
+        self.table_id = span.table_id
+        self.begun = None if span.part is None else Begun(span.last, span.part.end)
+        if span.whole:
+            self.after = span.last
         return True
 
     def _first(self, one: Write | SideWrite, sides: Path) -> None:
         assert isinstance(one, SideWrite)
-        path = sides / one.name
-        if not path.exists():
-            ENGINE.execute(str(path), one.create)
-        ENGINE.execute(str(path), one.write)
+        write_side(str(sides / one.name), one, DirectTables(), self.now_s)
 
-    def run(self, **limits: Any) -> Stepper:
-        while self.step(**limits):
+    def run(self, limit: Limit = NO_LIMIT) -> Stepper:
+        while self.step(limit=limit):
             pass
         return self
 

@@ -44,6 +44,9 @@ class Look:
     def target(self, request: Read) -> pa.RecordBatchReader:
         return self._read(self._target, request)
 
+    def target_rows(self) -> int | None:
+        return None
+
     def other(self, table: str, request: Read) -> pa.RecordBatchReader:
         return self._read(self._others.get(table.replace(".", "_")), request)
 

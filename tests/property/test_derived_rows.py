@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raylake.layers.row_spec import RowWiseSpec
+from raylake.layers.source_parts import Limit
 from raylake.tables.requests import Append, Create, Delete, Read, Restore, Scd2, Update, Upsert
 from raylake.tables.scd2 import no_tombstones
 from raylake.tables.upkeep_requests import AddColumns, Compact, Vacuum
@@ -392,7 +393,7 @@ class Histories:
         self.oldest = len(self.states) - 1
 
     def _step(self, events: list[Event], a: int, b: int) -> None:
-        self.table.step(limit_versions=a % 3 + 1)
+        self.table.step(limit=Limit(versions=a % 3 + 1))
 
     def _latest(self) -> int:
         return ENGINE.history(str(self.source), 1)[0].version
@@ -421,7 +422,7 @@ def _play(spec: RowWiseSpec, ops: Sequence[tuple[str, int, int]], feed: bool) ->
         history = Histories(folder, spec, feed)
         for op in ops:
             history.play(*op)
-        history.table.run(limit_versions=2)
+        history.table.run(Limit(versions=2))
         return history, history.table.rows(), history.at_once().rows(), history.states[-1]
     finally:
         shutil.rmtree(folder)
@@ -503,10 +504,10 @@ def test_property_33_batch_equals_streaming_of_a_source_that_is_updated(
         table = Stepper(spec, source, Path(folder, "gold"))
         for op, a, b in changes:
             if op == "step":
-                table.step(limit_versions=a % 3 + 1)
+                table.step(limit=Limit(versions=a % 3 + 1))
             else:
                 _change(source, op, a, b)
-        table.run(limit_versions=2)
+        table.run(Limit(versions=2))
         batch = Stepper(spec, source, Path(folder, "batch")).run()
         assert shown(table.rows(), *STATES.names) == shown(batch.rows(), *STATES.names)
         states = ENGINE.read(str(source), Read()).read_all().to_pylist()

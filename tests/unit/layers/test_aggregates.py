@@ -56,6 +56,9 @@ class Tables:
         assert self._target is not None
         return self._target.select(list(request.columns or ())).to_reader()
 
+    def target_rows(self) -> int | None:
+        return None if self._target is None else self._target.num_rows
+
     def other(self, table: str, request: Read) -> pa.RecordBatchReader:
         assert table == "silver.countries"
         rows = [{"code": "NO", "area": "north"}, {"code": "DE", "area": "south"}]
@@ -387,6 +390,42 @@ def test_least_numbers_leave_a_sum_as_they_came() -> None:
     world.delete([-(2**63)])
     world.step()
     assert world.rows() == [{"country": "NO", "s": 2**63 - 1}]
+
+
+@pytest.mark.spec("D2")
+@pytest.mark.parametrize(
+    ("changed", "how"),
+    [
+        (4, "4 groups, 20% of the table's: rows of these alone are grouped"),
+        (5, "5 groups, 25% of the table's: all groups are computed at once"),
+        (20, "20 groups, 100% of the table's: all groups are computed at once"),
+    ],
+)
+@pytest.mark.parametrize("taken", [0, 1])
+def test_where_many_groups_changed_all_are_computed_in_one_pass(
+    changed: int, how: str, taken: int
+) -> None:
+    sql = "SELECT country, count(DISTINCT qty) AS n FROM silver.orders GROUP BY country"
+    table = InMemory(AggregateSpec(sql))
+    places = [f"c{n:02}" for n in range(20)]
+    table.upsert(
+        orders(*({"id": n * 20 + i, "country": c, "qty": n} for n in (0, 1)
+                 for i, c in enumerate(places)))
+    )  # fmt: skip
+    table.step()
+    table.upsert(
+        orders(*({"id": 100 + i, "country": c, "qty": 7} for i, c in enumerate(places[:changed])))
+    )
+    # A group that all rows leave is among them.
+    table.delete([0, 20, 100] if taken else [])
+    deed = table.step()
+    assert deed.counts["how"] == how
+    assert isinstance(deed.last, Upsert)
+    assert sorted(set(deed.last.rows.column("country").to_pylist()) - {None}) == sorted(
+        places[taken:changed]
+    )
+    key = lambda row: row["country"]  # noqa: E731
+    assert sorted(table.rows(), key=key) == sorted(table.at_once().rows(), key=key)
 
 
 def test_a_group_that_rules_kept_out_is_computed_from_the_source() -> None:

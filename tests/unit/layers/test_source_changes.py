@@ -15,6 +15,7 @@ from raylake.layers import source_changes
 from raylake.layers.derived import NEVER, SOURCE_VERSION, SourceRows, Span
 from raylake.layers.errors import SourceGap, SourceReplaced
 from raylake.layers.source_changes import look_for, read
+from raylake.layers.source_parts import Limit
 from raylake.tables.errors import TableMissing, UnknownColumn
 from raylake.tables.requests import Append, Create, Delete, Overwrite, Restore, Update, Upsert
 from raylake.tables.upkeep_requests import (
@@ -182,21 +183,21 @@ def test_spans_are_cut_at_versions(tmp_path: Path) -> None:
         return None if span is None else span.last
 
     assert last(NEVER) == 4
-    assert last(NEVER, limit_rows=11) == 2
-    assert last(NEVER, limit_rows=1) == 0
-    assert last(0, limit_rows=1) == 1
-    assert last(0, limit_rows=14) == 2
-    assert last(0, limit_rows=15) == 3
-    assert last(1, limit_versions=2) == 3
+    assert last(NEVER, limit=Limit(rows=11)) == 2
+    assert last(NEVER, limit=Limit(rows=1)) == 0
+    assert last(0, limit=Limit(rows=1)) == 1
+    assert last(0, limit=Limit(rows=14)) == 2
+    assert last(0, limit=Limit(rows=15)) == 3
+    assert last(1, limit=Limit(versions=2)) == 3
     assert last(4) is None
 
 
 def test_the_first_step_is_not_cut_where_old_files_are_gone(tmp_path: Path) -> None:
     table = made(tmp_path / "t")
     do(table, *[Append(orders([n])) for n in range(4)], Compact())
-    assert look_for(table, "b.t", NEVER, limit_rows=2).last == 2  # type: ignore[union-attr]
+    assert look_for(table, "b.t", NEVER, limit=Limit(rows=2)).last == 2  # type: ignore[union-attr]
     do(table, Vacuum(retention_hours=0, allow_short_retention=True))
-    span = look_for(table, "b.t", NEVER, limit_rows=2)
+    span = look_for(table, "b.t", NEVER, limit=Limit(rows=2))
     assert span is not None
     assert sorted(read(span, ["id"]).came.column("id").to_pylist()) == [0, 1, 2, 3]
 
