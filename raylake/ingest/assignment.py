@@ -82,6 +82,13 @@ class ConsumerDown:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerLeaves:
+    """A consumer gets nothing more and is asked to release what it has."""
+
+    consumer: str
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionsChanged:
     """The partitions that exist now."""
 
@@ -96,7 +103,7 @@ class Released:
     sources: frozenset[SourcePartition]
 
 
-Event = ConsumerUp | ConsumerDown | PartitionsChanged | Released
+Event = ConsumerUp | ConsumerDown | ConsumerLeaves | PartitionsChanged | Released
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,11 @@ class AssignmentMachine:
         held = self._holders.get(source)
         return None if held is None else held[0]
 
+    @property
+    def releasing(self) -> frozenset[str]:
+        """The consumers that were asked to release something that they still hold."""
+        return frozenset(self._holders[source][0] for source in self._revoking)
+
     def generation_of(self, source: SourcePartition) -> int | None:
         """The generation under which ``source`` was granted, None while nobody holds it."""
         held = self._holders.get(source)
@@ -187,6 +199,8 @@ class AssignmentMachine:
             case ConsumerDown(consumer):
                 self._consumers.discard(consumer)
                 self._free(consumer, self.held_by(consumer))
+            case ConsumerLeaves(consumer):
+                self._consumers.discard(consumer)
             case PartitionsChanged(partitions):
                 self._partitions = partitions
             case _:
