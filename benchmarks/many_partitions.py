@@ -52,7 +52,7 @@ TURNS = 8
 STEP = 1000
 
 
-class Owner:
+class _Owner:
     """What the supervisor asks of an owner, answered at once."""
 
     def __init__(self, sources: Sequence[SourcePartition]) -> None:
@@ -71,12 +71,12 @@ class Owner:
         """It never waits."""
 
 
-class Fleet:
+class _Fleet:
     """Consumers and an owner that answer with reports made beforehand."""
 
     def __init__(self, sources: Sequence[SourcePartition], name: str) -> None:
         self._table = name
-        self._owner = Owner(sources)
+        self._owner = _Owner(sources)
         self._owner_reports = itertools.cycle([_owner(sources, turn) for turn in range(TURNS)])
         self._held: dict[str, set[SourcePartition]] = {}
         self._released: dict[str, set[SourcePartition]] = {}
@@ -89,13 +89,13 @@ class Fleet:
     def start_queue(self, run: RunPlan) -> None:
         """There is none."""
 
-    def start_owner(self, setup: OwnerSetup) -> TableView:
+    def start_owner(self, _setup: OwnerSetup) -> TableView:
         return TableView("id", pa.schema([]), "")
 
-    def owner(self, name: str) -> Any:
+    def owner(self, _name: str) -> Any:
         return self._owner
 
-    def start_consumer(self, setup: ConsumerSetup, table_ids: Mapping[str, str]) -> None:
+    def start_consumer(self, setup: ConsumerSetup, _ids: Mapping[str, str]) -> None:
         self._held[setup.name] = set()
 
     def discard(self, consumer: str) -> None:
@@ -134,11 +134,11 @@ class Fleet:
         news.owners[self._table] = pickle.loads(next(self._owner_reports))
         return news
 
-    def leave(self, deadline: Deadline) -> Left:
+    def leave(self, _deadline: Deadline) -> Left:
         return Left()
 
 
-class Discovery:
+class _Discovery:
     """Kafka, as it was made up."""
 
     def __init__(self, plan: TablePlan) -> None:
@@ -218,9 +218,9 @@ def main() -> int:
         run = RunPlan(config, "", str(file), "run")
         sources = tuple(SourcePartition("orders", "id", n) for n in range(chosen.partitions))
         plan = TablePlan("bronze.orders", str(made.table), config.bronze["orders"], sources)
-        fleet = Fleet(sources, plan.name)
-        clock = SystemClock()
-        loop = SupervisorLoop(run, fleet, Discovery(plan), clock, chosen.consumers)
+        fleet: Any = _Fleet(sources, plan.name)
+        clock, discovery = SystemClock(), _Discovery(plan)
+        loop = SupervisorLoop(run, fleet, discovery, clock, chosen.consumers)
         figures = _measure(loop, run, chosen.seconds)
         shown_s = []
         console = Console(file=(made.folder / "shown.txt").open("w"))

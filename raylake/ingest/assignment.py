@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from raylake.ingest.unit import SourcePartition
+
+SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,12 @@ class Assignment:
     def of(self, consumer: str) -> tuple[SourcePartition, ...]:
         """The partitions of ``consumer``, in order."""
         return tuple(sorted(s for s, owner in self.owners.items() if owner == consumer))
+
+
+def some_of(sources: Sequence[SourcePartition]) -> str:
+    """Partitions for a log line; of many the first ones."""
+    more = f" and {len(sources) - SHOWN} more" if len(sources) > SHOWN else ""
+    return ", ".join(map(str, sources[:SHOWN])) + more
 
 
 def assign(
@@ -113,6 +122,9 @@ class Revoke:
     consumer: str
     sources: tuple[SourcePartition, ...]
 
+    def __str__(self) -> str:
+        return f"{self.consumer} is to release {some_of(self.sources)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -128,6 +140,9 @@ class Grant:
     consumer: str
     sources: tuple[SourcePartition, ...]
     generation: int
+
+    def __str__(self) -> str:
+        return f"{self.consumer} gets {some_of(self.sources)}, generation {self.generation}"
 
 
 Effect = Revoke | Grant

@@ -18,6 +18,7 @@ from raylake.ingest.assignment import (
     PartitionsChanged,
     Released,
     Revoke,
+    some_of,
 )
 from raylake.ingest.fleet import Fleet
 from raylake.ingest.lake_tables import LakeTables
@@ -40,6 +41,9 @@ class Widen:
     consumer: str
     table: str
     sources: tuple[SourcePartition, ...]
+
+    def __str__(self) -> str:
+        return f"{self.consumer} reads {some_of(self.sources)} for {self.table}, too"
 
 
 class Crew:
@@ -277,6 +281,7 @@ class Crew:
         self._effects.extendleft(reversed(kept))
 
     def _do(self, effect: Effect | Widen) -> None:
+        log.info("%s", effect)
         if isinstance(effect, Revoke):
             self._fleet.revoke(effect.consumer, set(effect.sources))
             self._tables.hurry(HAND_OVER_S)

@@ -6,20 +6,20 @@ behind on any machine.
 
 from __future__ import annotations
 
-import os
 import signal
-import time
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.harness.autoscaling import growing_cluster, nodes
 from tests.harness.producing import DIRTY
 from tests.harness.scope import TABLE, MakeScope, Scope
 
 PARTITIONS = 4
 RECORDS = 24_000
 SILENT_S = 6.0
+LONG = pytest.mark.long
 
 
 def _scaled(make_scope: MakeScope, most: int = 2, **more: Any) -> Scope:
@@ -83,15 +83,9 @@ def test_consumers_come_with_the_lag_and_go_with_it(make_scope: MakeScope) -> No
     ("point", "consumer", "action"),
     [
         pytest.param("consumer.releasing", "consumer-0", "kill", id="A while it hands over"),
-        pytest.param(
-            "consumer.released", "consumer-0", "kill", id="A before it says so", marks=pytest.mark.long
-        ),
-        pytest.param(
-            "consumer.granted", "consumer-1", "kill", id="B as it begins", marks=pytest.mark.long
-        ),
-        pytest.param(
-            "consumer.releasing", "consumer-0", "stop", id="A freezes", marks=pytest.mark.long
-        ),
+        pytest.param("consumer.released", "consumer-0", "kill", id="A before it tells", marks=LONG),
+        pytest.param("consumer.granted", "consumer-1", "kill", id="B as it begins", marks=LONG),
+        pytest.param("consumer.releasing", "consumer-0", "stop", id="A freezes", marks=LONG),
     ],
 )
 def test_a_hand_over_survives_the_loss_of_either_side(
@@ -110,3 +104,24 @@ def test_a_hand_over_survives_the_loss_of_either_side(
         lambda: set().union(*_readers(scope).values()) == set(scope.ends), "all are read", 180
     )
     _end(scope)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.spec("A8")
+def test_an_autoscaling_cluster_gets_nodes_for_the_consumers_and_loses_them(
+    make_scope: MakeScope,
+) -> None:
+    """The head has room for one consumer: the others' nodes come for them, and go after them."""
+    with growing_cluster(head_cpus=1, node_cpus=1, most=3) as cluster:
+        (head,) = nodes(cluster)
+        scope = _scaled(make_scope, most=3, cluster=cluster)
+        scope.produce(2 * RECORDS, DIRTY)
+        scope.start()
+        scope.run_until(lambda: len(_readers(scope)) == 3, "three consumers read", 400)
+        assert len(nodes(cluster)) == 3, "a node for each further consumer"
+        scope.until_caught_up(240)
+        scope.run_until(lambda: len(_readers(scope)) == 1, "one consumer is left", 120)
+        scope.run_until(lambda: nodes(cluster) == [head], "the nodes have left", 300)
+        scope.produce(400, DIRTY)
+        _end(scope)
