@@ -75,7 +75,7 @@ class Load:
 
     @property
     def lag_s(self) -> float:
-        """How long it needs for what is there; 0 when it reads nothing, which is no lack of it."""
+        """How long it needs for what is there; 0 while nothing is read, so that nobody knows."""
         return self.records / self.rate if self.rate else 0.0
 
 
@@ -143,7 +143,8 @@ class Scaling:
         # One that has a single partition has nothing to give away.
         late = [load for load in late if load.partitions > 1]
         self._behind = self._behind + 1 if late else 0
-        holds = bool(late) or self.lag_s > self._bounds.lag_s / 2
+        stuck = any(load.records and not load.rate for load in loads.values())
+        holds = bool(late) or stuck or self.lag_s > self._bounds.lag_s / 2
         self._needs.append((sample.at_s, self.wanted if holds else self._enough()))
         if self._behind >= IN_A_ROW and sample.running >= self.wanted:
             return self._up(sample, late)

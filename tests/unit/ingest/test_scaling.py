@@ -156,6 +156,12 @@ def test_a_reader_that_stands_still_is_no_reason_for_more() -> None:
     assert made.run(600) == []
 
 
+def test_while_something_unread_is_not_read_nobody_leaves() -> None:
+    made = topic(arriving=0.0, each=0.0, wanted=2)
+    made.ends[made.sources[0]] = 1000.0
+    assert made.run(4 * BOUNDS.down_after_s) == []
+
+
 def test_after_a_pause_nothing_is_taken_away_at_once() -> None:
     made = topic(arriving=100.0, wanted=2)
     made.run(30)
