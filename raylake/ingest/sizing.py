@@ -84,16 +84,20 @@ class Sizing:
         while len(self._crew.staying) > scaling.wanted:
             self._crew.retire()
 
+    def counts(self) -> dict[str, int]:
+        """How many consumers there are, by state."""
+        crew = self._crew
+        return {"running": len(crew.names - crew.unstarted), "wanted": len(crew.staying)}
+
     def status(self) -> dict[str, Any] | None:
         """For the status document; None where the number of consumers is fixed."""
         if not isinstance(self._bounds, Scaled):
             return None
-        crew, last = self._crew, self._last
+        last = self._last
         return {
             "min": self._bounds.min,
             "max": self._bounds.max,
-            "wanted": len(crew.staying) if self._scaling is None else self._scaling.wanted,
-            "running": len(crew.names - crew.unstarted),
+            **self.counts(),
             "lag_s": 0.0 if self._scaling is None else round(self._scaling.lag_s, 1),
             "changes": self._changes,
             "why": "" if last is None else last.why,

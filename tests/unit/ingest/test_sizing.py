@@ -111,7 +111,7 @@ def test_a_lag_adds_consumers_and_its_end_takes_them_away(
     assert "consumer-0 is to release x[" in caplog.text
     run.until(run.everything_read, 900)
     run.until(lambda: run.holders == {"consumer-0": 4}, 900)
-    assert document(run.loop, {}, 0.0)["scaling"]["running"] == 1
+    assert run.loop.sizing.counts() == {"running": 1, "wanted": 1}
     assert "suffice" in document(run.loop, {}, 0.0)["scaling"]["why"]
     refused = run.world.owners[TABLE].loop.state().units_refused
     assert refused == 0, "nothing was read again"
