@@ -150,7 +150,7 @@ METRICS: Final = (
     MetricSpec(
         "raylake_consumer_processes",
         "gauge",
-        "Consumers of the run, by state (running: started and reading; wanted: as configured, or as "
+        "Consumers of the run, by state (running: they have started; wanted: as configured, or as "
         "the lag asks for).",
         ("pipeline", "state"),
     ),

@@ -64,8 +64,7 @@ def test_fewest_and_most() -> None:
         ("3", "3 consumers on Ray"),
         (
             "{max: 4}",
-            "1 to 4 consumers (one more where one lags by 30s or 1GiB, fewer when fewer have "
-            "sufficed for 5m) on Ray",
+            "1 to 4 consumers (one more where one lags by 30s or 1GiB, fewer when fewer have",
         ),
     ],
 )
