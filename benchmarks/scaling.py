@@ -1,8 +1,8 @@
 """Consumers that come and go: a partition's hand-over, lag to more consumers, CPU per record.
 
 Hand-over, under steady production: from the moment when a consumer was told to release partitions
-(the supervisor's log) to the first data commit of any of them by the one that got them: behind as it
-is, with a small buffer, it comes to the others by turns. Lag to more: from
+(the supervisor's log) to the first data commit of any of them by the one that got them: behind as
+it is, with a small buffer, it comes to the others by turns. Lag to more: from
 the status document that shows a lag above the bound to the moment when the further consumer got
 partitions. CPU per record: the job over the same topic with 1, 2 and 4 consumers; consumers and
 owner alone count, from the first data commit to the last.
