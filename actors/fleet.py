@@ -73,6 +73,7 @@ class RayFleet:
         self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
         self._processes: dict[tuple[str, str], ActorProcess] = {}
         self._switches = Switches.of(run.earlier.held)
+        self._releasing: set[str] = set()
 
     def usage(self) -> dict[tuple[str, str], Usage]:
         """What owners and dead-letter queue took when they answered last, by kind and name."""
@@ -170,6 +171,7 @@ class RayFleet:
 
     def revoke(self, consumer: str, sources: set[SourcePartition]) -> None:
         """Take partitions away; returns at once."""
+        self._releasing.add(consumer)
         self._command(consumer, "revoke", sources)
 
     def drain(self, consumer: str, *, on: bool) -> None:
@@ -199,6 +201,7 @@ class RayFleet:
             report = self._hear(("consumer", name), actor.report.remote, news.lost_consumers)
             if report is not None:
                 news.consumers[name] = report
+                self._releasing.difference_update({name} if report.released else ())
         for name, calls in self._owners.items():
             heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
             if heard is not None:
@@ -287,7 +290,8 @@ class RayFleet:
             if not ready and silent_s < max(self._silent_s, asked.patience_s):
                 return None
             heard = result(asked.ref, None if ready else 0)
-            self._asked[key] = _Asked(ask(self._ask_again_s))
+            soon = key[1] in self._releasing
+            self._asked[key] = _Asked(ask(ASK_DRAINING_AGAIN_S if soon else self._ask_again_s))
         except OwnerLost as error:
             log.warning("%s %s: %s", *key, error.message)
             self._asked.pop(key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,9 +66,9 @@ class OwnerCalls:
         state: OwnerState = result(self.ask_report()).state
         return state
 
-    def hurry(self) -> None:
-        """Commit as soon as anything waits."""
-        self._call("hurry")
+    def hurry(self, for_s: float = math.inf) -> None:
+        """For so long commit as soon as anything waits; returns at once."""
+        self.actor().hurry.remote(for_s)
 
     def evolve(self, additions: pa.Schema) -> TableView:
         """Add columns; those that are there already are no error."""

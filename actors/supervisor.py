@@ -188,6 +188,7 @@ class Supervisor:
             self._usage,
             self._table_watch.sizes,
             loop.outcome.state if loop.outcome else "",
+            loop.sizing.counts(),
         )
         self._export.export(reports, self._clock.now())
         self._exported = self._metrics.snapshot()

@@ -191,10 +191,10 @@ class TableOwner:
         await self._attached.wait()
         return await asyncio.wrap_future(self._loop.submit(unit))
 
-    async def hurry(self) -> None:
-        """Commit as soon as anything waits."""
+    async def hurry(self, for_s: float) -> None:
+        """For so long commit as soon as anything waits."""
         await self._attached.wait()
-        self._loop.hurry()
+        self._loop.hurry(for_s)
 
     async def report(self, after_s: float) -> OwnerReport:
         """The loop's state ``after_s`` from now; never waits for a commit.

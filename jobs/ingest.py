@@ -31,6 +31,7 @@ from raylake.client.runs import refuse_second_run
 from raylake.clock import Deadline, SystemClock
 from raylake.config import Loaded, Pipeline, load
 from raylake.config.addresses import written_addresses
+from raylake.config.scaled import fewest, most
 from raylake.errors import EXIT_DONE, AlreadyRunning, RayLakeError, Terminal
 from raylake.ingest.plan import RunPlan, new_run_id
 from raylake.ingest.ports import OwnerLost
@@ -163,14 +164,12 @@ def _watch(supervisor: Any, signals: Signals, beside: Beside) -> Outcome:
 
 
 def consumers(config: Pipeline) -> int:
-    """How many consumers: as configured, or one a CPU (at most four by default)."""
-    if config.ingest.consumers == "auto":
-        return max(1, min(4, os.cpu_count() or 1))
-    return config.ingest.consumers
+    """With how many consumers it begins: as configured, or one a CPU (at most four by default)."""
+    return fewest(config.ingest.consumers)
 
 
 def _cpus(config: Pipeline) -> int:
-    return max(os.cpu_count() or 1, consumers(config) + 1)
+    return max(os.cpu_count() or 1, most(config.ingest.consumers) + 1)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

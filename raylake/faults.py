@@ -70,6 +70,13 @@ COMMAND_POINTS = (
 )
 """Those of commands, and of operations on tables."""
 
+HAND_OVER_POINTS = (
+    "consumer.releasing",
+    "consumer.released",
+    "consumer.granted",
+)
+"""Those of a partition that changes hands; ``granted`` is reached at each start, too."""
+
 SPARK_POINTS = ("spark.committed",)
 """Those of the Spark host."""
 
@@ -79,7 +86,8 @@ def arm(folder: Path, point: str, *, action: str = "kill", name: str = "", **spe
 
     Args:
         folder: The value of ``RAYLAKE_FAULTS`` in the processes concerned.
-        point: One of :data:`POINTS`, :data:`COMMAND_POINTS` or :data:`SPARK_POINTS`.
+        point: One of :data:`POINTS`, :data:`COMMAND_POINTS`, :data:`HAND_OVER_POINTS` or
+            :data:`SPARK_POINTS`.
         action: ``kill``, ``stop``, ``error`` or ``delay``.
         name: Distinguishes several faults at one point.
         **spec: ``delay_s`` for ``delay``; ``skip``: let that many passes go by first (per process);
@@ -88,7 +96,7 @@ def arm(folder: Path, point: str, *, action: str = "kill", name: str = "", **spe
     Raises:
         ValueError: The point is not known.
     """
-    if point not in (*POINTS, *COMMAND_POINTS, *SPARK_POINTS):
+    if point not in (*POINTS, *COMMAND_POINTS, *HAND_OVER_POINTS, *SPARK_POINTS):
         raise ValueError(f"no crash point is named {point!r}")
     armed = folder / "armed"
     armed.mkdir(parents=True, exist_ok=True)

@@ -20,9 +20,17 @@ from raylake.cli.output import (
     stdout,
 )
 from raylake.codecs import parse_schema, written_with_escapes
-from raylake.config import BronzeTable, Loaded, Pipeline, TopicPattern, dead_letter_path, table_path
+from raylake.config import (
+    BronzeTable,
+    Loaded,
+    Pipeline,
+    Scaled,
+    TopicPattern,
+    dead_letter_path,
+    table_path,
+)
 from raylake.config.models import DependencyName, RetryRule
-from raylake.config.units import format_duration
+from raylake.config.units import format_duration, format_size
 from raylake.layers.graph import graph_of
 
 GUARANTEE: Final = (
@@ -83,8 +91,7 @@ def explained(loaded: Loaded) -> list[dict[str, Any]]:
 def plan(loaded: Loaded) -> list[str]:
     """What will run where, a line each; asks nobody."""
     config = loaded.config
-    count = config.ingest.consumers
-    readers = "one consumer a CPU, at most four" if count == "auto" else f"{count} consumers"
+    readers = _readers(config.ingest.consumers)
     lines = [
         f"a supervisor and {readers} on Ray: RAY_ADDRESS, or an embedded cluster here",
         f"reading from {config.kafka.bootstrap}",
@@ -107,6 +114,18 @@ def plan(loaded: Loaded) -> list[str]:
     ]
     lines.append(f"status in {status_file(loaded)}")
     return lines + _observers(config)
+
+
+def _readers(asked: int | str | Scaled) -> str:
+    """How many consumers, in words."""
+    if not isinstance(asked, Scaled):
+        return "one consumer a CPU, at most four" if asked == "auto" else f"{asked} consumers"
+    lag, patience = format_duration(asked.lag_s), format_duration(asked.down_after_s)
+    size = format_size(asked.lag_bytes)
+    return (
+        f"{asked.min} to {asked.max} consumers (one more where one lags by {lag} or {size}, fewer "
+        f"when fewer have sufficed for {patience})"
+    )
 
 
 def _observers(config: Pipeline) -> list[str]:

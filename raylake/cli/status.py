@@ -20,7 +20,7 @@ from raylake.cli.output import (
     printable,
     stdout,
 )
-from raylake.cli.views import consumers, span, tables_table, troubles
+from raylake.cli.views import consumers, scaling, span, tables_table, troubles
 from raylake.client.jobs_address import cluster_address
 from raylake.client.jobs_api import JobsApi
 from raylake.client.runs import STALE_S, RunStatus, run_status
@@ -98,7 +98,7 @@ def picture(found: RunStatus) -> RenderableType:
     parts: list[RenderableType] = [Text(headline(found), style=style)]
     if found.life == "dead":
         parts.append(Text("hint: nothing is lost; `raylake run` goes on where the tables stand"))
-    parts.append(Text(f"consumers: {consumers(found.document)}"))
+    parts.append(Text(f"consumers: {consumers(found.document)}{scaling(found.document)}"))
     submitted = (found.document.get("job") or {}).get("submission_id")
     if submitted:
         parts.append(Text(f"Ray job: {submitted}"))

@@ -21,6 +21,16 @@ def consumers(document: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
 
 
+def scaling(document: Mapping[str, Any]) -> str:
+    """Between which numbers it is, and why it changed last; empty where it is fixed."""
+    found = document.get("scaling")
+    if not found:
+        return ""
+    wanted = f", {found['wanted']} wanted" if found["wanted"] != found["running"] else ""
+    why = f"; {found['why']}, at {moment(found['changed_at'])}" if found["why"] else ""
+    return printable(f" ({found['min']} to {found['max']}{wanted}{why})", 1000)
+
+
 class Rate:
     """Rows a second between the documents that it is shown, smoothed over some seconds."""
 

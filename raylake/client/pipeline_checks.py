@@ -20,6 +20,7 @@ from raylake.client.observer_checks import observer_checks
 from raylake.config import Loaded
 from raylake.config.addresses import normalise_table_address, table_path
 from raylake.config.listen import host_and_port
+from raylake.config.scaled import most
 from raylake.config.secrets import references
 from raylake.delta.features import refuse_unsupported
 from raylake.delta.probe import probe_store
@@ -172,8 +173,7 @@ def _http(loaded: Loaded) -> Check:
 def _room(loaded: Loaded) -> Check:
     """What a run of this file takes here, against what there is."""
     config = loaded.config
-    asked = config.ingest.consumers
-    consumers = max(1, min(4, os.cpu_count() or 1)) if asked == "auto" else asked
+    consumers = most(config.ingest.consumers)
     # Beside the consumers: an owner a table, the supervisor and the dead-letter queue.
     others = len(config.bronze) + 2
     needed = consumers * (CONSUMER_BYTES + config.ingest.buffer_bytes) + others * ACTOR_BYTES

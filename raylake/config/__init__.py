@@ -20,6 +20,7 @@ from raylake.config.bronze import (
 from raylake.config.kafka import Kafka, Security, parse_bootstrap
 from raylake.config.loader import Loaded, load, load_bytes, values_of
 from raylake.config.models import BreakerConfig, DeadLetters, Ingest, Pipeline, Retry
+from raylake.config.scaled import Scaled
 from raylake.config.schema import json_schema
 from raylake.config.secrets import SecretRef
 
@@ -38,6 +39,7 @@ __all__ = [
     "Loaded",
     "Pipeline",
     "Retry",
+    "Scaled",
     "SchemaFile",
     "SecretRef",
     "Security",

@@ -9,8 +9,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    PlainValidator,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -25,6 +23,7 @@ from raylake.config.kafka import Kafka
 from raylake.config.listen import ListenAddress
 from raylake.config.maintenance import Maintenance
 from raylake.config.observing import MetricsOut, Tracing
+from raylake.config.scaled import Consumers
 from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess, check_stores
 from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes
@@ -47,22 +46,12 @@ def _check_format(value: Any) -> Any:
     return FORMAT
 
 
-def _consumers(value: Any) -> Any:
-    if value == "auto":
-        return value
-    text = str(value)
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) < 6):
-        raise Invalid(f"{value!r} is neither a number nor auto", "write auto, or 4")
-    if int(text) < 1:
-        raise Invalid("a pipeline has at least one consumer", "write auto, or 4")
-    return int(text)
-
-
 class Ingest(Model):
     """How the pipeline's ingestion runs.
 
     Attributes:
-        consumers: Number of consumer actors, or ``auto``: from partitions and CPUs.
+        consumers: Number of consumer actors, ``auto`` (one a CPU, at most four), or ``{min: …,
+            max: …}``: as many as the lag asks for.
         trigger: ``continuous``, or ``available_now``: stop at the ends seen at the start.
         buffer_bytes: Per consumer: what it holds decompressed, and files that no commit has yet;
             above it the consumer pauses.
@@ -75,11 +64,7 @@ class Ingest(Model):
             port 0 for a free one (``status`` shows it), or ``off``. There is no authentication.
     """
 
-    consumers: Annotated[
-        int | Literal["auto"],
-        PlainValidator(_consumers),
-        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
-    ] = "auto"
+    consumers: Consumers = "auto"
     trigger: Literal["continuous", "available_now"] = "continuous"
     buffer_bytes: SizeBytes = Field(default=256 * 2**20, alias="buffer")
     drain_timeout_s: DurationS = Field(default=60.0, alias="drain_timeout")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from raylake.ingest.unit import SourcePartition
+
+SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,12 @@ class Assignment:
     def of(self, consumer: str) -> tuple[SourcePartition, ...]:
         """The partitions of ``consumer``, in order."""
         return tuple(sorted(s for s, owner in self.owners.items() if owner == consumer))
+
+
+def some_of(sources: Sequence[SourcePartition]) -> str:
+    """Partitions for a log line; of many the first ones."""
+    more = f" and {len(sources) - SHOWN} more" if len(sources) > SHOWN else ""
+    return ", ".join(map(str, sources[:SHOWN])) + more
 
 
 def assign(
@@ -82,6 +91,13 @@ class ConsumerDown:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerLeaves:
+    """A consumer gets nothing more and is asked to release what it has."""
+
+    consumer: str
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionsChanged:
     """The partitions that exist now."""
 
@@ -96,7 +112,7 @@ class Released:
     sources: frozenset[SourcePartition]
 
 
-Event = ConsumerUp | ConsumerDown | PartitionsChanged | Released
+Event = ConsumerUp | ConsumerDown | ConsumerLeaves | PartitionsChanged | Released
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +121,9 @@ class Revoke:
 
     consumer: str
     sources: tuple[SourcePartition, ...]
+
+    def __str__(self) -> str:
+        return f"{self.consumer} is to release {some_of(self.sources)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +140,9 @@ class Grant:
     consumer: str
     sources: tuple[SourcePartition, ...]
     generation: int
+
+    def __str__(self) -> str:
+        return f"{self.consumer} gets {some_of(self.sources)}, generation {self.generation}"
 
 
 Effect = Revoke | Grant
@@ -166,6 +188,11 @@ class AssignmentMachine:
         held = self._holders.get(source)
         return None if held is None else held[0]
 
+    @property
+    def releasing(self) -> frozenset[str]:
+        """The consumers that were asked to release something that they still hold."""
+        return frozenset(self._holders[source][0] for source in self._revoking)
+
     def generation_of(self, source: SourcePartition) -> int | None:
         """The generation under which ``source`` was granted, None while nobody holds it."""
         held = self._holders.get(source)
@@ -187,6 +214,8 @@ class AssignmentMachine:
             case ConsumerDown(consumer):
                 self._consumers.discard(consumer)
                 self._free(consumer, self.held_by(consumer))
+            case ConsumerLeaves(consumer):
+                self._consumers.discard(consumer)
             case PartitionsChanged(partitions):
                 self._partitions = partitions
             case _:

@@ -84,6 +84,17 @@ class ByteBudget:
         if self.used_bytes <= self._low_bytes:
             self._paused_at = None
 
+    def hold(self, nbytes: int) -> None:
+        """Account for ``nbytes`` in all.
+
+        Raises:
+            ValueError: ``nbytes`` is negative.
+        """
+        if nbytes > self.used_bytes:
+            self.charge(nbytes - self.used_bytes)
+        else:
+            self.release(self.used_bytes - nbytes)
+
     def snapshot(self) -> dict[str, Any]:
         """For the status document: limit, use, peak, paused and for how long."""
         return {

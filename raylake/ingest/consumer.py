@@ -95,6 +95,7 @@ class ConsumerLoop:
 
     def grant(self, granted: Granted) -> None:
         """Read these partitions from now on, beside those that are held."""
+        faults.reach("consumer.granted", consumer=self.name, generation=granted.generation)
         for table, ends in granted.ends.items():
             self._feeds[table].grant(ends, granted.generation)
         self._leaving -= granted.sources
@@ -114,6 +115,7 @@ class ConsumerLoop:
                 feed.give_up(sorted(mine & feed.sources))
             else:
                 feed.drop(sorted(mine & feed.sources))
+        faults.reach("consumer.releasing", consumer=self.name)
 
     def drain(self) -> None:
         """Stop fetching, hand everything over; the state is ``drained`` when it is answered."""
@@ -239,13 +241,10 @@ class ConsumerLoop:
         if leaving and not any(feed.holds(leaving) for feed in self._feeds.values()):
             for feed in self._feeds.values():
                 feed.forget(leaving)
+            faults.reach("consumer.released", consumer=self.name)
             self._released |= self._leaving
             self._leaving = set()
-        held = sum(feed.held_bytes for feed in self._feeds.values())
-        if held > self._budget.used_bytes:
-            self._budget.charge(held - self._budget.used_bytes)
-        else:
-            self._budget.release(self._budget.used_bytes - held)
+        self._budget.hold(sum(feed.held_bytes for feed in self._feeds.values()))
 
     def _may_fetch(self) -> bool:
         if self._budget.paused != self._paused:

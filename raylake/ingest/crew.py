@@ -11,12 +11,14 @@ from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.assignment import (
     AssignmentMachine,
     ConsumerDown,
+    ConsumerLeaves,
     ConsumerUp,
     Effect,
     Event,
     PartitionsChanged,
     Released,
     Revoke,
+    some_of,
 )
 from raylake.ingest.fleet import Fleet
 from raylake.ingest.lake_tables import LakeTables
@@ -28,6 +30,9 @@ from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger(__name__)
 
+HAND_OVER_S = 5.0
+"""So long owners commit what arrives at once after partitions were asked back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Widen:
@@ -36,6 +41,9 @@ class Widen:
     consumer: str
     table: str
     sources: tuple[SourcePartition, ...]
+
+    def __str__(self) -> str:
+        return f"{self.consumer} reads {some_of(self.sources)} for {self.table}, too"
 
 
 class Crew:
@@ -58,6 +66,7 @@ class Crew:
         self._told: dict[str, frozenset[SourcePartition]] = {}
         self._started: set[str] = set()
         self._left_out: set[str] = set()
+        self._leaving: set[str] = set()
         self._spawned = 0
         self._draining = False
 
@@ -68,13 +77,23 @@ class Crew:
 
     @property
     def everyone(self) -> frozenset[str]:
-        """All consumers, those that are left out until they start included."""
-        return self.names | self._left_out
+        """All consumers: those that are left out until they start, and those that leave, too."""
+        return self.names | self._left_out | self._leaving
 
     @property
     def unstarted(self) -> frozenset[str]:
         """The consumers that have not been heard of yet."""
         return self.everyone - self._started
+
+    @property
+    def staying(self) -> frozenset[str]:
+        """All consumers but those that leave."""
+        return self.names | self._left_out
+
+    @property
+    def releasing(self) -> frozenset[str]:
+        """The consumers that know that they are to release something, and still hold it."""
+        return self._machine.releasing - self.unstarted
 
     @property
     def settled(self) -> bool:
@@ -116,8 +135,9 @@ class Crew:
         self._fleet.prepare([_name(number) for number in range(consumers)])
 
     def begin(self, generation: int) -> None:
-        """Start after the generations of an earlier supervisor."""
+        """Start after the generations of an earlier supervisor; consumers begin with the tables."""
         self._machine = AssignmentMachine(generation)
+        self._told = dict.fromkeys(self._tables.plans, frozenset())
 
     def generation_of(self, source: SourcePartition) -> int | None:
         """The generation under which a partition was granted."""
@@ -149,26 +169,59 @@ class Crew:
             self._effects.append(Widen(consumer, table, tuple(mine)))
 
     def spawn(self) -> None:
-        """Start one more consumer."""
+        """Start one more consumer, which partitions are kept for."""
+        self.on(ConsumerUp(self._start()))
+
+    def add(self) -> None:
+        """Start one more consumer; it gets its share when it has started, and not before."""
+        self._left_out.add(self._start())
+
+    def _start(self) -> str:
         name = _name(self._spawned)
         self._spawned += 1
         plans = tuple(self._tables.plans.values())
         setup = ConsumerSetup(self._run, name, plans, dict(self._breakers))
         self._fleet.start_consumer(setup, self._tables.ids)
-        self.on(ConsumerUp(name))
         if self._draining:
             self._fleet.drain(name, on=True)
+        return name
 
     def replace(self, name: str) -> None:
-        """End a consumer that is lost or failed, and start another one in its place."""
-        log.warning("%s is gone and is replaced", name)
+        """End a consumer that is lost or failed, and start another one in its place.
+
+        One that was to leave has none; one that was left out has one that is left out, too.
+        """
+        log.warning("%s is gone", name)
+        leaving, left_out = name in self._leaving, name in self._left_out
+        self._end(name)
+        if left_out:
+            self.add()
+        elif not leaving:
+            self.spawn()
+
+    def retire(self) -> None:
+        """Let a consumer hand over what it has and end: one that has not started, or the newest."""
+        unstarted = self.staying & self.unstarted
+        name = max(unstarted or self.names, key=lambda one: int(one.rpartition("-")[2]))
+        if name in unstarted:
+            self._end(name)
+            return
+        log.info("%s hands over what it has and leaves", name)
+        self._leaving.add(name)
+        self.on(ConsumerLeaves(name))
+        self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        if name in self._leaving and not self._machine.held_by(name):
+            self._end(name)
+
+    def _end(self, name: str) -> None:
         self._fleet.discard(name)
         last = self.reports.pop(name, None)
         self._breakers |= last.breakers if last is not None else {}
-        self._started.discard(name)
-        self._left_out.discard(name)
+        for names in (self._started, self._left_out, self._leaving):
+            names.discard(name)
         self.on(ConsumerDown(name))
-        self.spawn()
 
     def leave_out(self, names: Iterable[str]) -> None:
         """Give the partitions of consumers that do not start to those that run.
@@ -192,6 +245,7 @@ class Crew:
             self.on(ConsumerUp(report.consumer))
         if report.released:
             self.on(Released(report.consumer, frozenset(report.released)))
+        self._let_go(report.consumer)
 
     def revive(self, missing: Container[str]) -> None:
         """Let partitions be read again whose topic was missing for a consumer and is there."""
@@ -217,7 +271,7 @@ class Crew:
             effect = self._effects[0]
             if effect.consumer in self.unstarted:
                 kept.append(effect)
-            elif effect.consumer in self.names:
+            elif effect.consumer in self.names | self._leaving:
                 try:
                     self._do(effect)
                 except OwnerLost as error:
@@ -227,8 +281,10 @@ class Crew:
         self._effects.extendleft(reversed(kept))
 
     def _do(self, effect: Effect | Widen) -> None:
+        log.info("%s", effect)
         if isinstance(effect, Revoke):
             self._fleet.revoke(effect.consumer, set(effect.sources))
+            self._tables.hurry(HAND_OVER_S)
         elif isinstance(effect, Widen):
             generation = self._machine.generation
             granted = self._tables.granted(effect.sources, generation, only=effect.table)

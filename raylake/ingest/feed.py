@@ -34,6 +34,7 @@ class FeedCounters:
     records: int = 0
     rows: int = 0
     dead: int = 0
+    bytes: int = 0
     units: int = 0
     refused: int = 0
     resets: int = 0
@@ -42,8 +43,11 @@ class FeedCounters:
     dead_by: dict[str, int] = field(default_factory=dict)
     """Dead letters by ``<stage>/<error class>``."""
 
-    def count(self, counts: Counts, flagged: Mapping[str, int], dead: pa.Table | None) -> None:
-        """Count one batch."""
+    def count(
+        self, counts: Counts, nbytes: int, flagged: Mapping[str, int], dead: pa.Table | None
+    ) -> None:
+        """Count one batch of so many bytes, decompressed."""
+        self.bytes += nbytes
         self.records += counts.rows + counts.dead
         self.rows += counts.rows
         self.dead += counts.dead
@@ -250,7 +254,7 @@ class TableFeed:
             self._batcher.add(span, made, made.nbytes)
         else:
             self._batcher.add(span)
-        self.counters.count(counts, made.flagged, made.dead)
+        self.counters.count(counts, batch.nbytes, made.flagged, made.dead)
         return None
 
     def flush(self, *, drain: bool = False) -> None:

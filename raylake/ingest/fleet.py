@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,8 +51,8 @@ class OwnerControl(Protocol):
         """What it does; never waits for a commit."""
         ...
 
-    def hurry(self) -> None:
-        """Commit as soon as anything waits."""
+    def hurry(self, for_s: float = math.inf) -> None:
+        """For so long commit as soon as anything waits."""
         ...
 
     def evolve(self, additions: pa.Schema) -> TableView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Container, Generator, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -165,12 +166,12 @@ class LakeTables:
         """The newest generation that an owner was told."""
         return max((self.owner(name).generation() for name in self.plans), default=0)
 
-    def hurry(self) -> None:
-        """Commit as soon as anything waits."""
+    def hurry(self, for_s: float = math.inf) -> None:
+        """For so long commit as soon as anything waits."""
         for name in self.plans.keys() - self.lost:
             # Whoever replaces a lost owner hurries the new one.
             with contextlib.suppress(OwnerLost):
-                self.owner(name).hurry()
+                self.owner(name).hurry(for_s)
 
     def restart(self, name: str, generation_of: GenerationOf, *, hurry: bool) -> None:
         """Replace a lost owner.

@@ -71,7 +71,7 @@ class Gathering:
     """
 
     def __init__(self, moments: Moments, clock: Clock) -> None:
-        self.hurrying = False
+        self._hurry_until_s = 0.0
         self._moments = moments
         self._clock = clock
         self._quiet_s = min(QUIET_S, QUIET_SHARE * moments.interval_s)
@@ -79,9 +79,13 @@ class Gathering:
         self._open_s = self._following_s = clock.monotonic()
         self._expected: set[str] = set()
 
+    def hurry(self, for_s: float) -> None:
+        """For so long commit whatever waits at once."""
+        self._hurry_until_s = max(self._hurry_until_s, self._clock.monotonic() + for_s)
+
     def due_in_s(self, waiting: Sequence[Arrived]) -> float:
         """Seconds until these units, at least one, should be committed."""
-        if self.hurrying:
+        if self._clock.monotonic() < self._hurry_until_s:
             return 0.0
         begun_s = max(waiting[0].arrived_s, self._open_s)
         due_s = begun_s + self._longest_s

@@ -7,6 +7,7 @@ future. The actor around it only wires futures to calls; a simulation calls :met
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -123,10 +124,10 @@ class OwnerLoop:
             self._watermark.set(value_ms)
         return was_ms
 
-    def hurry(self) -> None:
-        """From now on commit as soon as anything waits (drain, ``available_now``)."""
+    def hurry(self, for_s: float = math.inf) -> None:
+        """For so long commit as soon as anything waits (drain, ``available_now``, hand-over)."""
         with self._changed:
-            self._gathering.hurrying = True
+            self._gathering.hurry(for_s)
             self._changed.notify()
 
     def state(self) -> OwnerState:

@@ -39,6 +39,7 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         "tables": {name: _table(loop, name) for name in loop.tables.plans},
         "waiting": loop.tables.waiting.why,
         "consumers": {name: _consumer(report) for name, report in sorted(_reports(loop).items())},
+        "scaling": loop.sizing.status(),
         "stopped": {str(s): e.to_dict() for s, e in sorted(loop.stopped.items())},
         "restarts": dict(loop.restarts),
         "errors": list(loop.troubles.errors),

@@ -29,6 +29,7 @@ from raylake.ingest.plan import RunPlan, TablePlan
 from raylake.ingest.policies import retry_policy
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.retry import Pace
+from raylake.ingest.sizing import Sizing
 from raylake.ingest.topic_watch import Ask, TopicWatch, answer_now
 from raylake.ingest.troubles import Troubles
 from raylake.ingest.unit import SourcePartition
@@ -80,6 +81,8 @@ class SupervisorLoop:
         self.tables = LakeTables(fleet, discovery, clock)
         self.topics = TopicWatch(self.tables, discovery, ask, self._committed, clock)
         self.crew = Crew(run, fleet, self.tables)
+        self.sizing = Sizing(run, self.crew, self.topics, clock)
+        self.topics.every_s = self.sizing.sample_s or self.topics.every_s
         self.owners: dict[str, Any] = {}
         self.targets: dict[SourcePartition, int] = {}
         self.troubles = Troubles(clock)
@@ -117,9 +120,9 @@ class SupervisorLoop:
         if self.run.available_now:
             self.tables.require_one()
             self.targets = dict(self.topics.stable_ends)
-        self.crew.take_tables()
         for _ in range(self._consumers):
             self.crew.spawn()
+        self.crew.take_tables()
         self.state = "running"
 
     def stop(self) -> None:
@@ -146,6 +149,7 @@ class SupervisorLoop:
             self._watch_drain(self._drain_deadline)
             return
         self._refresh()
+        self.sizing.step()
         if self._stop_asked or self._caught_up():
             self._begin_drain()
         elif not self.run.available_now:
@@ -213,7 +217,7 @@ class SupervisorLoop:
             self.troubles.lost("consumer")
             self.crew.replace(name)
         self.owners |= news.owners
-        for name in sorted(news.lost_consumers & self.crew.everyone):
+        for name in sorted((news.lost_consumers | self.sizing.late()) & self.crew.everyone):
             self.troubles.lost("consumer")
             self.crew.replace(name)
         for name in sorted(news.lost_owners - self.tables.lost):

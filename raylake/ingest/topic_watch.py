@@ -43,7 +43,7 @@ def answer_now(question: Question) -> Future[Any]:
 
 
 class TopicWatch:
-    """Looks every :data:`METADATA_REFRESH_S` seconds; one question is under way at a time.
+    """Looks every :attr:`every_s` seconds; one question is under way at a time.
 
     Not thread-safe: only ``ask`` may work elsewhere.
 
@@ -51,6 +51,7 @@ class TopicWatch:
         missing: Listed topics that do not exist any more, with the error.
         stable_ends: The last stable offsets when it looked last.
         high_ends: The high watermarks then; beyond the stable end while a transaction is open.
+        every_s: How often it looks, seconds.
         ends_at_s: When it asked for them, seconds since the epoch; None: not yet.
 
     Args:
@@ -60,6 +61,8 @@ class TopicWatch:
         committed: The offsets that lag tools shall see.
         clock: Time.
     """
+
+    every_s = METADATA_REFRESH_S
 
     def __init__(
         self,
@@ -117,7 +120,7 @@ class TopicWatch:
             RayLakeError: The run cannot go on.
         """
         if self._walk is None:
-            if self._clock.monotonic() < self._looked_at_s + METADATA_REFRESH_S:
+            if self._clock.monotonic() < self._looked_at_s + self.every_s:
                 return False
             self._looked_at_s = self._clock.monotonic()
             self._walk = self._look(note)

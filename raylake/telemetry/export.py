@@ -58,6 +58,7 @@ class RunReports:
         usage: What processes take, by kind and name.
         sizes: How large tables are, the dead-letter table among them.
         ended: The run's outcome; empty while it goes on.
+        processes: How many consumers there are, by state.
     """
 
     consumers: Mapping[str, ConsumerReport] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class RunReports:
     usage: Mapping[tuple[str, str], Usage] = field(default_factory=dict)
     sizes: Mapping[str, TableSizes] = field(default_factory=dict)
     ended: str = ""
+    processes: Mapping[str, int] = field(default_factory=dict)
 
 
 class FailureRatio:
@@ -132,6 +134,9 @@ class MetricsExport:
             ratio = self._failures.setdefault(table, FailureRatio())
             part = ratio.add(now_s, grown.get("row", 0.0), grown.get("dead", 0.0))
             self._metrics.set("raylake_failure_ratio", part, self._of(table))
+        for state, number in reports.processes.items():
+            labels = {"pipeline": self._pipeline, "state": state}
+            self._metrics.set("raylake_consumer_processes", number, labels)
         self._sizes(reports, now_s)
         self._usage(reports.usage)
         self._run(reports.ended, now_s)

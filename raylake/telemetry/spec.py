@@ -148,6 +148,13 @@ METRICS: Final = (
         ("pipeline", "process"),
     ),
     MetricSpec(
+        "raylake_consumer_processes",
+        "gauge",
+        "Consumers of the run, by state (running: they have started; wanted: as configured, or as "
+        "the lag asks for).",
+        ("pipeline", "state"),
+    ),
+    MetricSpec(
         "raylake_table_bytes",
         "gauge",
         "Size of a table, by kind (live: files of the newest version; tombstoned: removed files "

@@ -58,7 +58,11 @@ class LiveCluster:
 
 
 def start(
-    folder: Path, *more: str, variables: Mapping[str, str] | None = None, dashboard: bool = False
+    folder: Path,
+    *more: str,
+    variables: Mapping[str, str] | None = None,
+    dashboard: bool = False,
+    monitor: bool = False,
 ) -> LiveCluster:
     """Start a head node below ``folder`` (a short path); it ends with :func:`end`.
 
@@ -67,6 +71,7 @@ def start(
         *more: Further options of ``ray start``.
         variables: Further variables of all its processes.
         dashboard: With the dashboard's server, which has the Jobs API.
+        monitor: With Ray's autoscaler.
     """
     token = secrets.token_hex(32)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
@@ -77,7 +82,8 @@ def start(
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--include-dashboard={str(dashboard).lower()}",
     ]
-    command += ["--include-log-monitor=false", "--no-monitor", f"--temp-dir={folder}", *more]
+    command += ["--include-log-monitor=false", f"--temp-dir={folder}", *more]
+    command += [] if monitor else ["--no-monitor"]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "head.log"
     with log.open("wb") as out:

@@ -8,6 +8,7 @@ simulated, and so is what kills, freezes and loses them.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -218,8 +219,8 @@ class OwnerCalls:
     def state(self) -> OwnerState:
         return self._owner().loop.state()
 
-    def hurry(self) -> None:
-        self._owner().loop.hurry()
+    def hurry(self, for_s: float = math.inf) -> None:
+        self._owner().loop.hurry(for_s)
 
     def _owner(self) -> OwnerProcess:
         owner = self._world.owners.get(self._name)

@@ -10,6 +10,7 @@ from raylake.ingest.assignment import (
     Assignment,
     AssignmentMachine,
     ConsumerDown,
+    ConsumerLeaves,
     ConsumerUp,
     Event,
     Grant,
@@ -61,6 +62,7 @@ class AssignmentSimulation(RuleBasedStateMachine):
         self.in_generation: dict[tuple[int, SourcePartition], str] = {}
         self.generation = 0
         self.born = 0
+        self.leaving: set[str] = set()
         self.existing: frozenset[SourcePartition] = frozenset()
 
     def _send(self, event: Event) -> None:
@@ -82,6 +84,7 @@ class AssignmentSimulation(RuleBasedStateMachine):
     def _granted(self, grant: Grant) -> None:
         for source in grant.sources:
             assert not any(source in held for held in self.reading.values())
+            assert grant.consumer not in self.leaving
             assert grant.generation > self.granted.get(source, 0)
             self.granted[source] = grant.generation
             key = (grant.generation, source)
@@ -103,6 +106,15 @@ class AssignmentSimulation(RuleBasedStateMachine):
             del self.reading[name], self.asked[name]
             self._send(ConsumerDown(name))
             self._send(Released(name, self.existing))
+
+    @rule(data=st.data())
+    def consumer_leaves(self, data: st.DataObject) -> None:
+        staying = sorted(self.reading.keys() - self.leaving)
+        if staying:
+            name = data.draw(st.sampled_from(staying))
+            self.leaving.add(name)
+            self._send(ConsumerLeaves(name))
+            assert self.asked[name] == self.reading[name], "it is asked for all that it has"
 
     @rule(data=st.data())
     def consumer_releases(self, data: st.DataObject) -> None:
@@ -135,14 +147,15 @@ class AssignmentSimulation(RuleBasedStateMachine):
 
     @invariant()
     def every_partition_is_read_or_on_its_way(self) -> None:
-        if self.reading and not any(self.asked.values()):
-            assert self.machine.settled
+        staying = self.reading.keys() - self.leaving
+        releasing = {name for name, asked in self.asked.items() if asked}
+        assert self.machine.releasing == releasing
+        assert self.machine.settled == (not releasing)
+        if staying and not releasing:
             held = set().union(*self.reading.values())
             assert held == self.existing
-            sizes = [len(reading) for reading in self.reading.values()]
+            sizes = [len(self.reading[name]) for name in staying]
             assert max(sizes) - min(sizes) <= 1
-        else:
-            assert self.machine.settled == (not self.reading)
 
     def teardown(self) -> None:
         """Once every release arrives, the assignment settles."""

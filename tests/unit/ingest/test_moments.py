@@ -130,7 +130,7 @@ def test_a_wall_clock_that_is_set_holds_no_commit_up(
 
 def test_nobody_waits_in_a_hurry(clock: ManualClock, gathering: Gathering) -> None:
     committed_at(clock, gathering, Came("c0", 0.0, MANY_ROWS))
-    gathering.hurrying = True
+    gathering.hurry(60.0)
     assert gathering.due_in_s([Came("c1", 0.0)]) == 0.0
 
 

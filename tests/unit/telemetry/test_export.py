@@ -182,3 +182,12 @@ def test_this_process_says_what_it_takes() -> None:
     assert first.pid == second.pid
     assert second.cpu_s > first.cpu_s > 0
     assert second.memory_bytes > 1_000_000
+
+
+def test_how_many_consumers_there_are_and_should_be() -> None:
+    metrics = export(RunReports(processes={"running": 1, "wanted": 2}))
+    found = [
+        metrics.value("raylake_consumer_processes", pipeline="shop", state=state)
+        for state in ("running", "wanted")
+    ]
+    assert found == [1, 2]

@@ -9,7 +9,7 @@ import pytest
 from raylake.telemetry.metrics import Both, MemoryMetrics
 from raylake.telemetry.spec import BY_NAME, METRICS, MetricSpec, declared
 
-UNITS = ("records", "seconds", "bytes", "files", "ratio", "state", "total")
+UNITS = ("records", "seconds", "bytes", "files", "processes", "ratio", "state", "total")
 
 OF_NO_PIPELINE = ("raylake_table_operations_total",)
 
