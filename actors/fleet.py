@@ -15,6 +15,7 @@ import ray
 
 from actors.calls import SILENT_ENV, RayOwner, owner_name, queue_name, result
 from actors.dead_letter_queue import DeadLetterQueue
+from actors.nodes import DrainingNodes
 from actors.owner_calls import OwnerCalls
 from actors.partition_consumer import PartitionConsumer
 from actors.process import ActorProcess
@@ -72,6 +73,7 @@ class RayFleet:
         self._ask_again_s = ASK_AGAIN_S
         self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
         self._processes: dict[tuple[str, str], ActorProcess] = {}
+        self._draining_nodes = DrainingNodes()
         self._switches = Switches.of(run.earlier.held)
 
     def usage(self) -> dict[tuple[str, str], Usage]:
@@ -199,6 +201,7 @@ class RayFleet:
             report = self._hear(("consumer", name), actor.report.remote, news.lost_consumers)
             if report is not None:
                 news.consumers[name] = report
+        news.going = self._going()
         for name, calls in self._owners.items():
             heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
             if heard is not None:
@@ -257,6 +260,12 @@ class RayFleet:
             else:
                 return
         self.start_queue(self._run)
+
+    def _going(self) -> set[str]:
+        """The consumers whose node is to go."""
+        draining = self._draining_nodes.now()
+        places = {name: self._processes.get(("consumer", name)) for name in self._consumers}
+        return {name for name, one in places.items() if one is not None and one.node in draining}
 
     def _has_started(self, consumer: str, news: News) -> bool:
         """Whether a consumer has a process; until then its silence means nothing."""

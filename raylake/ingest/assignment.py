@@ -82,6 +82,13 @@ class ConsumerDown:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerLeaves:
+    """A consumer gets nothing more and is asked to release what it has."""
+
+    consumer: str
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionsChanged:
     """The partitions that exist now."""
 
@@ -96,7 +103,7 @@ class Released:
     sources: frozenset[SourcePartition]
 
 
-Event = ConsumerUp | ConsumerDown | PartitionsChanged | Released
+Event = ConsumerUp | ConsumerDown | ConsumerLeaves | PartitionsChanged | Released
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +194,8 @@ class AssignmentMachine:
             case ConsumerDown(consumer):
                 self._consumers.discard(consumer)
                 self._free(consumer, self.held_by(consumer))
+            case ConsumerLeaves(consumer):
+                self._consumers.discard(consumer)
             case PartitionsChanged(partitions):
                 self._partitions = partitions
             case _:

@@ -11,6 +11,7 @@ from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.assignment import (
     AssignmentMachine,
     ConsumerDown,
+    ConsumerLeaves,
     ConsumerUp,
     Effect,
     Event,
@@ -58,6 +59,7 @@ class Crew:
         self._told: dict[str, frozenset[SourcePartition]] = {}
         self._started: set[str] = set()
         self._left_out: set[str] = set()
+        self._leaving: set[str] = set()
         self._spawned = 0
         self._draining = False
 
@@ -68,8 +70,8 @@ class Crew:
 
     @property
     def everyone(self) -> frozenset[str]:
-        """All consumers, those that are left out until they start included."""
-        return self.names | self._left_out
+        """All consumers: those that are left out until they start, and those that leave, too."""
+        return self.names | self._left_out | self._leaving
 
     @property
     def unstarted(self) -> frozenset[str]:
@@ -149,26 +151,61 @@ class Crew:
             self._effects.append(Widen(consumer, table, tuple(mine)))
 
     def spawn(self) -> None:
-        """Start one more consumer."""
+        """Start one more consumer, which partitions are kept for."""
+        self.on(ConsumerUp(self._start()))
+
+    def add(self) -> None:
+        """Start one more consumer; it gets its share when it has started, and not before."""
+        self._left_out.add(self._start())
+
+    def _start(self) -> str:
         name = _name(self._spawned)
         self._spawned += 1
         plans = tuple(self._tables.plans.values())
         setup = ConsumerSetup(self._run, name, plans, dict(self._breakers))
         self._fleet.start_consumer(setup, self._tables.ids)
-        self.on(ConsumerUp(name))
         if self._draining:
             self._fleet.drain(name, on=True)
+        return name
 
     def replace(self, name: str) -> None:
-        """End a consumer that is lost or failed, and start another one in its place."""
-        log.warning("%s is gone and is replaced", name)
+        """End a consumer that is lost or failed, and start another one in its place.
+
+        One that was to leave has none; one that was left out has one that is left out, too.
+        """
+        log.warning("%s is gone", name)
+        leaving, left_out = name in self._leaving, name in self._left_out
+        self._end(name)
+        if left_out:
+            self.add()
+        elif not leaving:
+            self.spawn()
+
+    def move_away(self, names: Iterable[str]) -> None:
+        """Let consumers hand over what they have and end; others start in their places.
+
+        While the run drains they stay: they hand over all they have then.
+        """
+        for name in sorted(self._started.intersection(names) - self._leaving):
+            if not self._draining:
+                log.warning("%s hands over what it has: its node is to go", name)
+                self.add()
+                self._leaving.add(name)
+                self._left_out.discard(name)
+                self.on(ConsumerLeaves(name))
+                self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        if name in self._leaving and not self._machine.held_by(name):
+            self._end(name)
+
+    def _end(self, name: str) -> None:
         self._fleet.discard(name)
         last = self.reports.pop(name, None)
         self._breakers |= last.breakers if last is not None else {}
-        self._started.discard(name)
-        self._left_out.discard(name)
+        for names in (self._started, self._left_out, self._leaving):
+            names.discard(name)
         self.on(ConsumerDown(name))
-        self.spawn()
 
     def leave_out(self, names: Iterable[str]) -> None:
         """Give the partitions of consumers that do not start to those that run.
@@ -192,6 +229,7 @@ class Crew:
             self.on(ConsumerUp(report.consumer))
         if report.released:
             self.on(Released(report.consumer, frozenset(report.released)))
+        self._let_go(report.consumer)
 
     def revive(self, missing: Container[str]) -> None:
         """Let partitions be read again whose topic was missing for a consumer and is there."""
@@ -217,7 +255,7 @@ class Crew:
             effect = self._effects[0]
             if effect.consumer in self.unstarted:
                 kept.append(effect)
-            elif effect.consumer in self.names:
+            elif effect.consumer in self.names | self._leaving:
                 try:
                     self._do(effect)
                 except OwnerLost as error:
