@@ -116,7 +116,8 @@ def take_own_address(environ: MutableMapping[str, str] = os.environ) -> None:
             if parent.name() != RAYLET:
                 continue
             words = dict(one.partition("=")[::2] for one in parent.cmdline())
-            environ["RAY_ADDRESS"] = words.get(OF_GCS) or environ["RAY_ADDRESS"]
+            if own := words.get(OF_GCS):
+                environ["RAY_ADDRESS"] = own
             return
 
 
