@@ -201,7 +201,7 @@ class RayFleet:
             report = self._hear(("consumer", name), actor.report.remote, news.lost_consumers)
             if report is not None:
                 news.consumers[name] = report
-        news.going = self._going()
+        news.going = self._draining_nodes.consumers(self._processes)
         for name, calls in self._owners.items():
             heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
             if heard is not None:
@@ -260,12 +260,6 @@ class RayFleet:
             else:
                 return
         self.start_queue(self._run)
-
-    def _going(self) -> set[str]:
-        """The consumers whose node is to go."""
-        draining = self._draining_nodes.now()
-        places = {name: self._processes.get(("consumer", name)) for name in self._consumers}
-        return {name for name, one in places.items() if one is not None and one.node in draining}
 
     def _has_started(self, consumer: str, news: News) -> bool:
         """Whether a consumer has a process; until then its silence means nothing."""
