@@ -16,7 +16,7 @@ from tests.harness.cluster import another_node
 from tests.harness.jobs_cluster import JobsCluster
 from tests.integration.submitting.conftest import Runs, Write
 
-WAIT_S = 120.0
+WAIT_S = 300.0
 
 
 def why_failed(run: Run) -> RunFailed:
@@ -28,7 +28,7 @@ def why_failed(run: Run) -> RunFailed:
 
 
 @pytest.mark.spec("K1")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_consumers_for_which_no_node_has_room_are_refused_before_anything_begins(
     cluster_runs: Runs, write: Write, tmp_path: Path
 ) -> None:
@@ -40,7 +40,7 @@ def test_consumers_for_which_no_node_has_room_are_refused_before_anything_begins
 
 
 @pytest.mark.spec("K1")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_local_lake_is_refused_where_another_host_does_not_have_it(
     cluster_runs: Runs, jobs_cluster: JobsCluster, write: Write, tmp_path: Path
 ) -> None:

@@ -21,12 +21,12 @@ from tests.harness.store import access_to
 from tests.harness.waiting import until
 from tests.integration.submitting.conftest import GOOD, POISON, Runs, Write, send
 
-WAIT_S = 120.0
+WAIT_S = 300.0
 SILVER = "silver: {clicks: {from: bronze.clicks, mode: upsert, keys: [id], sequence_by: at}}\n"
 
 
 @pytest.mark.spec("K1", "D1")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_derived_tables_are_made_by_a_job_of_their_own(
     cluster_runs: Runs, write: Write, tmp_path: Path, broker: LiveBroker
 ) -> None:
@@ -78,7 +78,7 @@ def test_derived_tables_are_made_by_a_job_of_their_own(
 
 
 @pytest.mark.spec("B3", "B4")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_letters_are_copied_into_a_store_and_replayed_from_the_table(
     cluster_runs: Runs,
     write: Write,
