@@ -15,6 +15,7 @@ import ray
 
 from actors.calls import SILENT_ENV, RayOwner, owner_name, queue_name, result
 from actors.dead_letter_queue import DeadLetterQueue
+from actors.nodes import DrainingNodes
 from actors.owner_calls import OwnerCalls
 from actors.partition_consumer import PartitionConsumer
 from actors.process import ActorProcess
@@ -72,6 +73,7 @@ class RayFleet:
         self._ask_again_s = ASK_AGAIN_S
         self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
         self._processes: dict[tuple[str, str], ActorProcess] = {}
+        self._draining_nodes = DrainingNodes()
         self._switches = Switches.of(run.earlier.held)
         self._releasing: set[str] = set()
 
@@ -202,6 +204,7 @@ class RayFleet:
             if report is not None:
                 news.consumers[name] = report
                 self._releasing.difference_update({name} if report.released else ())
+        news.going = self._draining_nodes.consumers(self._processes)
         for name, calls in self._owners.items():
             heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
             if heard is not None:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
 from raylake.client.environment import prepare_ray
+from raylake.client.listening import require_listener
 from raylake.errors import ConfigError, DependencyUnreachable
 
 NAMESPACE = "raylake"
 SUBMITTED_ENV = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray's variable with which `ray job submit` hands a job's configuration to it."""
+RIGHT_ADDRESS: Final = (
+    "is RAY_ADDRESS right, and RAY_AUTH_TOKEN the cluster's token? Without RAY_ADDRESS an embedded "
+    "cluster is started"
+)
+RAYLET: Final = "raylet"
+OF_GCS: Final = "--gcs-address"
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,9 +69,10 @@ def connect(
             embedded one does not come up.
     """
     import ray
-    from ray.exceptions import AuthenticationError
+    from ray.exceptions import AuthenticationError, RpcError
     from ray.job_config import JobConfig
 
+    take_own_address()
     address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
         "namespace": NAMESPACE,
@@ -85,11 +93,32 @@ def connect(
         }
         if session_dir is not None:
             options["_temp_dir"] = str(session_dir)
-    reaching = Reaching(address, OSError, RuntimeError, AuthenticationError)
+    if address:
+        require_listener(address, RIGHT_ADDRESS)
+    reaching = Reaching(address, OSError, RuntimeError, AuthenticationError, RpcError)
     with reaching, nullcontext() if address else _without_monitors():
         context = ray.init(**options)
     info = context.address_info
     return ClusterHandle(str(info["gcs_address"]), not address, Path(str(info["session_dir"])))
+
+
+def take_own_address(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Let ``RAY_ADDRESS`` of a submitted job be the cluster that it was submitted to.
+
+    Ray looks for it by a file of the node's temporary folder and, where that is not there, takes
+    any cluster of the machine: with several of them the job would join a stranger's, or be refused
+    there for its token. The raylet that the job descends from knows.
+    """
+    if SUBMITTED_ENV not in environ:
+        return
+    for parent in psutil.Process().parents():
+        with suppress(psutil.Error):
+            if parent.name() != RAYLET:
+                continue
+            words = dict(one.partition("=")[::2] for one in parent.cmdline())
+            if own := words.get(OF_GCS):
+                environ["RAY_ADDRESS"] = own
+            return
 
 
 def session_dir() -> Path:
@@ -195,8 +224,7 @@ class Reaching:
         if self._address:
             raise DependencyUnreachable(
                 f"no Ray cluster answers at {self._address}: {reason}",
-                hint="is RAY_ADDRESS right, and RAY_AUTH_TOKEN the cluster's token? Without "
-                "RAY_ADDRESS an embedded cluster is started",
+                hint=RIGHT_ADDRESS,
             ) from error
         for child in set(psutil.Process().children(recursive=True)) - self._before:
             with suppress(psutil.Error):

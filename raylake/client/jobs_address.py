@@ -16,6 +16,9 @@ from raylake.errors import ConfigError
 
 ADDRESS_ENV: Final = "RAY_API_SERVER_ADDRESS"
 AUTHORIZATION: Final = "Authorization"
+WHICH_ADDRESS: Final = (
+    "is it the dashboard's address (http://head:8265), and does the cluster run its dashboard?"
+)
 # Ray takes the address and how it packs from the process's variables, above what it is given.
 _variables = threading.RLock()
 

@@ -12,7 +12,13 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
-from raylake.client.jobs_address import job_headers, refuse_credentials, set_for
+from raylake.client.jobs_address import (
+    WHICH_ADDRESS,
+    job_headers,
+    refuse_credentials,
+    set_for,
+)
+from raylake.client.listening import require_listener
 from raylake.client.runs import RunStatus, run_status
 from raylake.client.submission import (
     CONFIG_KEY,
@@ -97,6 +103,7 @@ class JobsApi:
 
     def __init__(self, address: str) -> None:
         refuse_credentials(address)
+        require_listener(address, WHICH_ADDRESS)
         self.address = address
         with set_for(address), self._reaching():
             from ray.job_submission import JobSubmissionClient
@@ -235,7 +242,7 @@ class JobsApi:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        from ray.exceptions import AuthenticationError
+        from ray.exceptions import AuthenticationError, RpcError
         from requests.exceptions import RequestException
 
         try:
@@ -246,11 +253,10 @@ class JobsApi:
                 hint="RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH is the cluster's own token; "
                 "`raylake doctor` says which one counts",
             ) from error
-        except (ConnectionError, RequestException) as error:
+        except (ConnectionError, RpcError, RequestException) as error:
             raise DependencyUnreachable(
                 f"no Ray Jobs API answers at {self.address}: {_first_line(error)}",
-                hint="is it the dashboard's address (http://head:8265), and does the cluster "
-                "run its dashboard?",
+                hint=WHICH_ADDRESS,
             ) from error
         except (RuntimeError, ValueError) as error:
             raise Terminal(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -12,9 +11,10 @@ from urllib.parse import urlsplit
 
 from raylake.client.checks import Check, failed
 from raylake.client.jobs_api import JobsApi
-from raylake.errors import DependencyUnreachable, RayLakeError
+from raylake.client.listening import require_listener
+from raylake.errors import RayLakeError
 
-CONNECT_TIMEOUT_S = 3.0
+OR_EMBEDDED = "is the cluster up, and RAY_ADDRESS right? Without it an embedded one is started"
 NEW_TOKEN = "`ray get-auth-token --generate` on the cluster, then RAY_AUTH_TOKEN_PATH here"  # noqa: S105
 
 
@@ -75,15 +75,11 @@ def _token_source(environ: Mapping[str, str], home: Path) -> tuple[str, Path | N
 
 def _cluster(address: str) -> Iterator[Check]:
     place = urlsplit(address if "://" in address else f"//{address}")
-    if place.hostname and place.port:
-        try:
-            socket.create_connection((place.hostname, place.port), CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            fix = "is the cluster up, and RAY_ADDRESS right? Without it an embedded one is started"
-            found = f"{address} does not answer: {reason}"
-            yield Check("ray cluster", "fail", found, fix, DependencyUnreachable.exit_code)
-            return
+    try:
+        require_listener(address, OR_EMBEDDED)
+    except RayLakeError as error:
+        yield failed("ray cluster", error)
+        return
     if place.scheme not in ("http", "https"):
         yield Check("ray cluster", "ok", "answers; `raylake submit` wants its http address")
         return

@@ -207,7 +207,22 @@ class Crew:
             self._end(name)
             return
         log.info("%s hands over what it has and leaves", name)
+        self._ask_to_leave(name)
+
+    def move_away(self, names: Iterable[str]) -> None:
+        """Let consumers hand over what they have and end; others start in their places.
+
+        While the run drains they stay: they hand over all they have then.
+        """
+        for name in sorted(self._started.intersection(names) - self._leaving):
+            if not self._draining:
+                log.warning("%s hands over what it has: its node is to go", name)
+                self.add()
+                self._ask_to_leave(name)
+
+    def _ask_to_leave(self, name: str) -> None:
         self._leaving.add(name)
+        self._left_out.discard(name)
         self.on(ConsumerLeaves(name))
         self._let_go(name)
 

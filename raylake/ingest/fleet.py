@@ -139,6 +139,7 @@ class News:
         lost_owners: Tables whose owner is gone.
         queue_lost: Whether the dead-letter queue is gone.
         waiting: Consumers that have not started, with the seconds since they were asked for.
+        going: Consumers whose node is to go, while it is still there.
     """
 
     consumers: dict[str, ConsumerReport] = field(default_factory=dict)
@@ -147,6 +148,7 @@ class News:
     lost_owners: set[str] = field(default_factory=set)
     queue_lost: bool = False
     waiting: dict[str, float] = field(default_factory=dict)
+    going: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

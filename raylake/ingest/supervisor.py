@@ -216,6 +216,7 @@ class SupervisorLoop:
             self.troubles.note(report.failure)
             self.troubles.lost("consumer")
             self.crew.replace(name)
+        self.crew.move_away(news.going)
         self.owners |= news.owners
         for name in sorted((news.lost_consumers | self.sizing.late()) & self.crew.everyone):
             self.troubles.lost("consumer")

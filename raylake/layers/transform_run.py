@@ -201,6 +201,8 @@ class TransformRun:
         except RayLakeError as error:
             self._failed(table.name, error)
             return False
+        if stepped is not None:
+            _log_step(table.name, stepped)
         self._went_well(state, stepped, standing)
         return stepped is not None
 
@@ -232,3 +234,11 @@ class TransformRun:
         state.again_at_s = self._clock.monotonic() + AGAIN.wait_s(state.failures)
         log.error("%s: %s", name, error)
         self._told()
+
+
+def _log_step(name: str, stepped: Stepped) -> None:
+    log.info(
+        "%s: version %d of %s brought in %d rows, %d turned away: version %d, in %.3f s",
+        *(name, stepped.span.last, stepped.span.source, stepped.came, stepped.rejected),
+        *(stepped.version, stepped.duration_s),
+    )

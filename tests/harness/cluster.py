@@ -105,14 +105,26 @@ def start(
 
 
 @contextlib.contextmanager
-def another_node(cluster: LiveCluster, cpus: int, *offers: str) -> Iterator[psutil.Process]:
+def another_node(
+    cluster: LiveCluster,
+    cpus: int,
+    *offers: str,
+    variables: Mapping[str, str] | None = None,
+    host: tuple[str, Path] | None = None,
+) -> Iterator[psutil.Process]:
     """A further node of a cluster, which also offers one of each of these; ended with the block.
+
+    It has these variables beside the cluster's. With a host's name and a folder it is as on another
+    machine of that name, which does not have what lies in the folder.
 
     Yields its first process, whose children are the raylet and all that runs on the node.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {**cluster.environment, "PYTHONPATH": str(ROOT)}
+    environment |= {**cluster.environment, "PYTHONPATH": str(ROOT), **(variables or {})}
     command = [sys.executable, "-m", "tests.harness.ray_node", cluster.address, str(cpus), *offers]
+    if host is not None:
+        apart = f"hostname {host[0]} && mount -t tmpfs none {host[1]} && exec " + '"$@"'
+        command = ["unshare", "--uts", "--mount", "sh", "-c", apart, "sh", *command]
     log = Path(cluster.folder) / "node.log"
     with log.open("wb") as out:
         began = subprocess.Popen(

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +20,7 @@ from raylake.client.run import Run
 from raylake.errors import RayLakeError
 from tests.harness.broker import LiveBroker
 from tests.harness.jobs_cluster import JobsCluster
+from tests.harness.utils_cluster import utils_cluster
 
 GOOD = 300
 POISON = 3
@@ -30,13 +36,32 @@ class Target:
     token: str | None
 
 
-@pytest.fixture(params=["process", "token cluster"])
+@pytest.fixture(scope="module")
+def two_nodes(jobs_cluster: JobsCluster) -> Iterator[Target]:
+    """Two nodes of ``ray.cluster_utils``, beside a cluster that Ray takes for theirs.
+
+    Its file names the latter as the cluster of this folder, as one that was started later does.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ru-"))
+    token = secrets.token_hex(32)
+    environment = {**jobs_cluster.live.environment, "RAY_AUTH_TOKEN": token}
+    del environment["RAY_ADDRESS"]
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with utils_cluster(folder, environment, cpus=8, nodes=1) as told:
+        (folder / "ray_current_cluster").write_text(jobs_cluster.live.address)
+        yield Target("cluster_utils", told["url"], token)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["process", "token cluster", "cluster_utils"])
 def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Target:
     """Each place in turn; this process knows the token."""
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
     if request.param == "process":
         made = Target("process", None, None)
+    elif request.param == "cluster_utils":
+        made = request.getfixturevalue("two_nodes")
     else:
         cluster: JobsCluster = request.getfixturevalue("jobs_cluster")
         made = Target(request.param, cluster.url, cluster.live.token)

@@ -26,12 +26,20 @@ def read(name: str) -> Any:
 
 def executed(name: str, folder: Path) -> Any:
     book = read(name)
-    NotebookClient(
+    kernels: list[Any] = []
+    client = NotebookClient(
         book,
         timeout=TIMEOUT_S,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
-    ).execute()
+        on_cell_start=lambda **_: kernels.append(client.km.provisioner.process),
+    )
+    try:
+        client.execute()
+    except Exception as error:
+        # nbclient says no more than that a kernel died; a negative code is a signal.
+        error.add_note(f"the kernel's exit code: {[one.poll() for one in kernels[-1:]]}")
+        raise
     return book
 
 
@@ -59,6 +67,8 @@ def kernel_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel finds this source tree."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    # What ends a kernel is told where its errors go.
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
 
 
 @pytest.mark.spec("K1")

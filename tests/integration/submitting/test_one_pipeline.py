@@ -37,7 +37,7 @@ def race(runs: Runs, file: Path) -> list[Run]:
 @pytest.mark.long
 @pytest.mark.spec("K1")
 @pytest.mark.timeout(300)
-def test_twenty_racing_submissions_give_one_job(
+def test_failure_39_twenty_racing_submissions_give_one_job(
     cluster_runs: Runs, cluster_target: Target, write: Write
 ) -> None:
     assert cluster_target.address is not None
