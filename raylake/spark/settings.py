@@ -46,6 +46,8 @@ _S3A_ALWAYS: Final = {
     "fast.upload.buffer": "array",
     "fast.upload.active.blocks": "2",
     "multipart.size": "16M",
+    # Not every server that speaks S3 takes many deletes at once; here they are few.
+    "multiobjectdelete.enable": "false",
     # By its own numbers a server that does not answer is waited for for a quarter of an hour.
     "attempts.maximum": "3",
     "retry.limit": "4",
