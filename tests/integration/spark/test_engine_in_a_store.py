@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,9 +16,8 @@ from botocore.config import Config
 from py4j.protocol import Py4JJavaError
 
 from raylake.config.stores import StoreAccess
-from raylake.delta.log_commit import LogCommit
+from raylake.delta.log_commit import LogCommit, commit_after
 from raylake.errors import RayLakeError
-from raylake.spark import engine_aside
 from raylake.spark.engine import SparkEngine
 from raylake.spark.engine_open import address
 from raylake.spark.session import own_session
@@ -179,11 +178,12 @@ def test_each_table_is_reached_with_its_own_keys_and_no_other_by_them(
     sessions = {name: own_session(spark, where) for name, where in tables.items()}
     assert len({one.conf.get(SCHEME) for one in sessions.values()}) == 2
     theirs = address(StorePath(tables["grace"]), sessions["ada"])
-    for what in (
+    reads_and_writes: list[Callable[[], Any]] = [
         lambda: sessions["ada"].read.format("delta").load(theirs).count(),
         lambda: sessions["ada"].read.parquet(theirs).count(),
         lambda: sessions["ada"].range(1).write.parquet(f"{theirs}/more"),
-    ):
+    ]
+    for what in reads_and_writes:
         with pytest.raises(Py4JJavaError, match="AccessDenied") as told:
             what()
         assert_secret_free(str(told.value), people)
@@ -197,9 +197,8 @@ def test_each_table_is_reached_with_its_own_keys_and_no_other_by_them(
     # No setting of the process, which its pages and logs show, holds any of them.
     context: Any = spark.sparkContext
     conf = context._jsc.hadoopConfiguration()
-    hadoop = {one.getKey(): one.getValue() for one in conf}
-    assert_secret_free(json.dumps([context.getConf().getAll(), hadoop]), people)
-    assert not {"fs.s3a.access.key", "fs.s3a.secret.key"} & hadoop.keys()
+    assert [conf.get(f"fs.s3a.{name}.key") for name in ("access", "secret")] == [None, None]
+    assert_secret_free(json.dumps(context.getConf().getAll()), people)
 
 
 def test_what_spark_would_commit_itself_in_a_store_is_refused_by_name(table: Table) -> None:
@@ -262,7 +261,7 @@ def test_versions_of_rows_are_kept_in_a_store(spark: SparkSession, store_lake: s
 def test_failure_23_another_ones_commit_of_the_same_instant_is_kept_in_a_store(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit, others = engine_aside.commit_after, Table(DeltaRsEngine(), table.path)
+    commit, others = commit_after, Table(DeltaRsEngine(), table.path)
     came: list[int] = []
 
     def after_another(root: Place, version: int, made: LogCommit) -> None:
@@ -270,7 +269,7 @@ def test_failure_23_another_ones_commit_of_the_same_instant_is_kept_in_a_store(
             came.append(others.do(Append(orders([300]))).version_after)
         commit(root, version, made)
 
-    monkeypatch.setattr(engine_aside, "commit_after", after_another)
+    monkeypatch.setattr("raylake.spark.engine_aside.commit_after", after_another)
     result = table.do(Upsert(orders([0, 200], 2), ("id",)))
     assert (came, result.version_after, result.attempts) == ([2], 3, 2)
     assert table.ids() == [*range(100), 200, 300]
