@@ -27,6 +27,7 @@ from raylake import faults
 from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess
 from raylake.delta import log_files
+from raylake.errors import ConfigError
 from raylake.spark.errors import (
     JarsMissing,
     JavaMissing,
@@ -478,7 +479,7 @@ def test_a_table_in_a_store_and_one_on_a_disk_are_merged_by_one_host(
     said_to_all = " ".join(bench.spark_driver().cmdline())
     assert store.secret_access_key not in said_to_all
     none = {store_lake: {**said[store_lake], "access_key_id": "nobody"}}
-    with pytest.raises(TableError) as refused:
+    with pytest.raises(ConfigError, match="does not know this access_key_id") as refused:
         bench.driver.call(in_a_store, bench.setup, table, none, 2)
     assert store.secret_access_key not in str(refused.value)
 
