@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -72,7 +73,7 @@ class SparkHost:
             setup.silent_s,
         )
         clock = SystemClock()
-        self._host = SparkHosting(limits, lambda: start_session(setup, clock), self._leave, clock)
+        self._host = SparkHosting(limits, partial(start_session, setup, clock), self._leave, clock)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def execute(self, order: Order) -> OperationResult:

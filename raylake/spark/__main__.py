@@ -16,6 +16,8 @@ from raylake.client.cluster import connect
 from raylake.client.environment import prepare_ray
 from raylake.clock import SystemClock
 from raylake.spark.classes import ClassArchive, session_archive
+from raylake.spark.jars import store_jars
+from raylake.spark.java import spark_java
 from raylake.spark.session import refuse_missing, start_session
 from raylake.spark.settings import SparkSetup
 from raylake.tables.requests import Append, Upsert
@@ -26,6 +28,7 @@ def main() -> int:
     """Run what tables need of Spark once, in a session of its own, unless that was done before."""
     began_s = time.monotonic()
     refuse_missing()
+    store_jars(spark_java())
     archive = session_archive()
     if not archive.file.exists():
         _record(archive)

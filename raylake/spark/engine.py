@@ -30,9 +30,11 @@ from raylake.spark.engine_tasks import (
 )
 from raylake.spark.engine_upkeep import NO_ENGINE, upkeep_task
 from raylake.spark.engine_upsert import upsert_task
+from raylake.storage.objects import StorePath
 from raylake.storage.place import Place, place
 from raylake.tables.alongside import Alongside
 from raylake.tables.carrying import NOTHING, check_alongside, refuse_moved
+from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_apart import run_apart
 from raylake.tables.delta_rs_tasks import Unneeded
 from raylake.tables.fencing import refuse_closed
@@ -78,7 +80,8 @@ class SparkEngine:
     Args:
         sessions: Gives each operation its session.
         scratch: The address of a folder that this process and all executors reach, through which
-            rows pass; None: a temporary folder, for executors on this machine.
+            rows pass; None: one in a table's store, and for tables on a disk a temporary folder,
+            for executors on this machine.
         clock: Time.
         conflicts: How often and how far apart an operation is tried.
     """
@@ -94,7 +97,7 @@ class SparkEngine:
         conflicts: RetryPolicy = CONFLICTS,
     ) -> None:
         self._sessions = sessions
-        self._scratch = Scratch(scratch)
+        self._folder = scratch
         self._turns = Turns(clock or SystemClock(), conflicts)
 
     def execute(
@@ -113,6 +116,9 @@ class SparkEngine:
         def work() -> Done:
             if isinstance(operation, Create):
                 refuse_slot(root, fence)
+                if isinstance(root, StorePath):
+                    DeltaRsEngine().execute(table, operation)
+                    return Done(-1, 0, why=NO_ENGINE)
                 with prepared(self._sessions, root) as session:
                     return create(root, session, operation)
             if isinstance(operation, Apart):
@@ -132,18 +138,21 @@ class SparkEngine:
         root = place(table)
         looked_at(root)
         with prepared(self._sessions, root) as session:
-            return engine_reads.read(root, session, self._scratch, request)
+            return engine_reads.read(root, session, self._scratch(root), request)
 
     def changes(self, table: str, request: Changes) -> pa.RecordBatchReader:
         """See :meth:`raylake.tables.port.TableEngine.changes`."""
         root = place(table)
         looked_at(root)
         with prepared(self._sessions, root) as session:
-            return engine_reads.changes(root, session, self._scratch, request)
+            return engine_reads.changes(root, session, self._scratch(root), request)
 
     def history(self, table: str, limit: int | None = None) -> list[TableVersion]:
         """See :meth:`raylake.tables.port.TableEngine.history`."""
         return history(place(table), limit)
+
+    def _scratch(self, root: Place) -> Scratch:
+        return Scratch.of(root) if self._folder is None else Scratch(self._folder)
 
     def _tried(self, root: Place, signature: Signature) -> Attempt:
         operation, fence = signature.operation, signature.fence
@@ -155,7 +164,7 @@ class SparkEngine:
         note = ""
         with prepared(self._sessions, root) as session:
             name_commit(session, signature)
-            work = Work(found, session, self._scratch, signature.properties())
+            work = Work(found, session, self._scratch(root), signature.properties())
             task = _task(work, signature)
             if task is None or isinstance(task, Unneeded):
                 note = "" if task is None else task.note
@@ -178,15 +187,17 @@ def engine_on(live: Live) -> SparkEngine:
 def _task(work: Work, signature: Signature) -> Task | Unneeded | None:
     """What is to run, checked; on a stand-in where Spark's own commit would not do."""
     operation, fence = signature.operation, signature.fence
-    carries, fenced = signature.alongside is not None, fence is not None
+    fenced = fence is not None
+    # In a store Spark's own commit would be a put over whatever is there.
+    aside = signature.alongside is not None or isinstance(work.root, StorePath)
     if isinstance(operation, Scd2):
-        return scd2_task(work, operation, aside=carries or not fenced)
+        return scd2_task(work, operation, aside=aside or not fenced)
     if isinstance(operation, Restore):
         return restore_task(work, operation, fenced=fenced)
     if isinstance(operation, Alter | Rearrange):
         return upkeep_task(work, operation, fence)
     task = _on_rows(work, operation)
-    return task if task is None or not carries else standing_in(task)
+    return standing_in(task) if aside and task is not None else task
 
 
 def _on_rows(work: Work, operation: Write) -> Task | None:

@@ -17,6 +17,7 @@ from sqlglot import exp
 from raylake.delta.schema import delta_schema
 from raylake.spark.engine_open import address
 from raylake.spark.engine_tasks import Task, Work
+from raylake.storage.objects import StorePath
 from raylake.tables.delta_rs_alter import require_column
 from raylake.tables.delta_rs_tasks import Unneeded
 from raylake.tables.errors import BadColumnName, BadRequest, FeatureUnsupported
@@ -63,7 +64,15 @@ def native_task(work: Work, request: Alter, *, fenced: bool) -> Task | Unneeded:
     change = _change(work, request)
     if not change:
         return Unneeded("the table is so already")
-    table = address(work.root).replace("`", "``")
+    if isinstance(work.root, StorePath):
+        raise FeatureUnsupported(
+            f"{work.root}: {what}: Spark's ALTER TABLE commits itself, and in a store it could put "
+            "its commit over another one",
+            hint="no engine of RayLake's can do it to a table in a store; run it in Spark itself "
+            "while nobody else writes the table",
+            feature="ALTER TABLE in a store",
+        )
+    table = address(work.root, work.session).replace("`", "``")
     statement = f"ALTER TABLE delta.`{table}` {change}"
     return Task(lambda at: at.session.sql(statement), lambda _: RowCounts(), BY_SPARK)
 

@@ -22,6 +22,7 @@ from raylake.delta.log_commit import LogCommit, add_line, commit_after, metadata
 from raylake.delta.protocols import asked_for, protocol_line
 from raylake.delta.raw_adds import raw_adds
 from raylake.delta.schema import delta_schema
+from raylake.spark.engine_open import plain_address
 from raylake.spark.engine_stand_in import Made, Naming, refuse_others, stand_in
 from raylake.spark.engine_tasks import Task, Work
 from raylake.tables.carrying import commit_nothing
@@ -101,8 +102,9 @@ def _commit(
     now_s = time.time()
     left = list(files)
     if not task.replaces:
-        real = {str(file_place(work.root, one.path)): one for one in files}
-        left = [real[str(file_place(work.root, str(one["path"])))] for one in made.removed]
+        real = {plain_address(str(file_place(work.root, one.path))): one for one in files}
+        gone = [plain_address(str(one["path"])) for one in made.removed]
+        left = [real[plain_address(str(file_place(work.root, path)))] for path in gone]
     actions: list[Mapping[str, Any]] = [
         *shape,
         *(add_line(one, now_s, data_change=True) for one in made.added),

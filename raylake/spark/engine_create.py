@@ -39,7 +39,7 @@ def create(root: Place, session: SparkSession, request: Create) -> Done:
 def _create(root: Place, session: SparkSession, request: Create, new: NewTable) -> None:
     make_folder(root)
     columns = StructType.fromJson(json.loads(new.schema.to_json()))
-    builder = DeltaTable.create(session).location(address(root)).addColumns(columns)
+    builder = DeltaTable.create(session).location(address(root, session)).addColumns(columns)
     if request.partition_by:
         builder = builder.partitionedBy(*request.partition_by)
     if request.description:
@@ -50,5 +50,5 @@ def _create(root: Place, session: SparkSession, request: Create, new: NewTable) 
 
 
 def _constrain(root: Place, session: SparkSession, name: str, condition: str) -> None:
-    table, constraint = (one.replace("`", "``") for one in (address(root), name))
+    table, constraint = (one.replace("`", "``") for one in (address(root, session), name))
     session.sql(f"ALTER TABLE delta.`{table}` ADD CONSTRAINT `{constraint}` CHECK ({condition})")

@@ -10,7 +10,6 @@ from pyspark.errors import PySparkException
 
 from raylake.errors import RayLakeError
 from raylake.spark.engine_open import first_line, looked_at
-from raylake.storage.objects import StorePath
 from raylake.storage.place import Place
 from raylake.tables.errors import (
     FeatureUnsupported,
@@ -78,7 +77,7 @@ def translated(error: Exception, root: Place, what: str) -> RayLakeError:
         )
     if _says(said, _OTHER_SHAPE):
         return SchemaMismatch(f"{text}{first_line(error)}", hint="nothing was changed")
-    if isinstance(root, StorePath) or not said:
+    if not said:
         return OutcomeUnread(
             f"{root}: {what} failed: {first_line(error)}; the log does not have it now, and Spark "
             "or the store may still apply what was asked",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 from deltalake import Schema
@@ -16,6 +17,7 @@ from raylake.delta.features import ALLOWED_FEATURES
 from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.schema import arrow_schema
 from raylake.errors import DependencyUnreachable, NotOurTable, UnsupportedTable
+from raylake.spark.settings import ANY_KEYS, SCHEME
 from raylake.storage.objects import StorePath
 from raylake.storage.place import Place
 from raylake.tables.errors import BadExpression, FeatureUnsupported
@@ -25,6 +27,8 @@ from raylake.tables.subject import Subject
 from raylake.tables.versions import missing
 
 ENGINE: Final = "spark"
+_IN_S3: Final = re.compile(r"^s3[an]?://")
+_OF_KEYS: Final = re.compile(r"^s3(a|-\d+)://")
 FEATURES: Final = ALLOWED_FEATURES | {
     "allowColumnDefaults",
     "clustering",
@@ -123,20 +127,32 @@ def subject_of(found: Found, session: SparkSession) -> Subject:
 
 def load(session: SparkSession, root: Place, **options: str) -> DataFrame:
     """The rows of a table, not read yet."""
-    return session.read.format("delta").options(**options).load(address(root))
+    return session.read.format("delta").options(**options).load(address(root, session))
 
 
-def address(root: Place) -> str:
-    """Where a place is, as Spark calls it."""
+def address(root: Place, session: SparkSession) -> str:
+    """Where a place is, as a session calls it."""
     if isinstance(root, StorePath):
-        scheme, _, rest = str(root).partition("://")
-        return f"{'s3a' if scheme == 's3' else scheme}://{rest}"
+        return spark_address(str(root), session)
     return str(root.absolute())
+
+
+def spark_address(text: str, session: SparkSession) -> str:
+    """An address as a session calls it: what lies in S3, by the keys that the session has."""
+    scheme = session.conf.get(SCHEME, "s3a")
+    return _IN_S3.sub(f"{scheme}://", text, count=1)
+
+
+def plain_address(text: str) -> str:
+    """An address that Spark was given by :func:`spark_address`, as RayLake calls it."""
+    return _OF_KEYS.sub("s3://", text, count=1)
 
 
 def first_line(error: BaseException) -> str:
     """What an error of Spark's says, without the plan and the stack below it."""
-    return str(error).strip().split("\n", maxsplit=1)[0]
+    java: Any = getattr(error, "java_exception", None)
+    said = str(error) if java is None else str(java.toString())
+    return ANY_KEYS.sub("s3://", said.strip().split("\n", maxsplit=1)[0])
 
 
 def _kinds(root: Place, session: SparkSession) -> Callable[[Expression, str], pa.DataType]:

@@ -127,12 +127,12 @@ def _compact(work: Work, aside: StandIn, parts: Sequence[Files]) -> None:
         _optimize(work, aside).executeCompaction()
     if any(len(one) == 1 for one in parts):
         # OPTIMIZE leaves a file that is alone, also where most of its rows are deleted.
-        table = address(aside.root).replace("`", "``")
+        table = address(aside.root, work.session).replace("`", "``")
         work.session.sql(f"REORG TABLE delta.`{table}` APPLY (PURGE)")
 
 
 def _optimize(work: Work, aside: StandIn) -> DeltaOptimizeBuilder:
-    return DeltaTable.forPath(work.session, address(aside.root)).optimize()
+    return DeltaTable.forPath(work.session, address(aside.root, work.session)).optimize()
 
 
 def _can_be_one(files: Files) -> bool:

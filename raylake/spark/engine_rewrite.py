@@ -99,4 +99,4 @@ def _write(work: Work, version: int, shape: Shape, to: Place) -> None:
             found = pa.table({name: pa.array([""] * empty, pa.string())})
             refuse_null_texts(found, [name], f"{work.root}: repartition")
     writer = rows.select(*columns).write.format("delta").mode("append")
-    writer.partitionBy(*shape.partition_by).save(address(to))
+    writer.partitionBy(*shape.partition_by).save(address(to, work.session))

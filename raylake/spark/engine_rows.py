@@ -17,10 +17,13 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from raylake.spark.engine_open import address
+from raylake.storage.objects import StorePath
 from raylake.storage.place import Place, delete_tree, make_folder, names, open_input, place
 from raylake.tables.space import require_space
 
 _ROWS_PER_BATCH: Final = 65_536
+FOLDER: Final = "_raylake_rows"
+"""Below a table in a store; Delta passes over names that begin so."""
 _PREFIX: Final = "raylake-rows-"
 _HINT: Final = "nothing was written; free some space there, or name another scratch folder"
 
@@ -29,11 +32,18 @@ class Scratch:
     """A place that this process and every executor can reach.
 
     Args:
-        folder: Its address; None: a temporary folder, for executors on this machine.
+        folder: Its address.
     """
 
-    def __init__(self, folder: str | None = None) -> None:
-        self._folder = place(folder or tempfile.gettempdir())
+    def __init__(self, folder: str) -> None:
+        self._folder = place(folder)
+
+    @classmethod
+    def of(cls, table: Place) -> Scratch:
+        """That of a table: in its store; for one on a disk a temporary folder of this machine."""
+        if isinstance(table, StorePath):
+            return cls(str(table / FOLDER))
+        return cls(tempfile.gettempdir())
 
     @contextmanager
     def given(self, session: SparkSession, rows: pa.Table) -> Iterator[DataFrame]:
@@ -47,7 +57,7 @@ class Scratch:
         try:
             make_folder(home)
             _write(home / "rows.parquet", rows)
-            yield session.read.parquet(address(home / "rows.parquet"))
+            yield session.read.parquet(address(home / "rows.parquet", session))
         finally:
             delete_tree(home)
 
@@ -59,7 +69,7 @@ class Scratch:
         home = self._new()
         with ExitStack() as failed:
             failed.callback(delete_tree, home)
-            frame.write.parquet(address(home))
+            frame.write.parquet(address(home, frame.sparkSession))
             failed.pop_all()
         return pa.RecordBatchReader.from_batches(schema, _read(home, schema))
 

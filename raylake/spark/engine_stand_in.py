@@ -12,7 +12,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from raylake.delta.log_commit import LogCommit, commit_first
 from raylake.delta.protocols import asked_for, protocol_of, raised
 from raylake.delta.vector_files import vector_file
 from raylake.ingest.unit import DataFile
-from raylake.spark.engine_open import Found, address
+from raylake.spark.engine_open import Found, address, spark_address
 from raylake.storage.place import Place, delete_tree, sync_path
 from raylake.tables.errors import FeatureUnsupported
 
@@ -201,7 +201,7 @@ def stand_in(session: SparkSession, found: Found, naming: Naming) -> Iterator[St
     root = found.root / f"{FOLDER}{uuid.uuid4().hex}"
     made = StandIn(found.root, root)
     try:
-        commit_first(root, LogCommit("STAND IN", _first(found, naming)))
+        commit_first(root, LogCommit("STAND IN", _first(session, found, naming)))
         yield made
     finally:
         _forget(session, root)
@@ -230,12 +230,12 @@ def _forget(session: SparkSession, root: Place) -> None:
     jvm = java._jvm  # noqa: SLF001
     # A driver that is gone keeps nothing.
     with suppress(Py4JError, OSError):
-        path = jvm.org.apache.hadoop.fs.Path(address(root))
+        path = jvm.org.apache.hadoop.fs.Path(address(root, session))
         log = jvm.org.apache.spark.sql.delta.DeltaLog
         log.invalidateCache(java._jsparkSession, path)  # noqa: SLF001
 
 
-def _first(found: Found, naming: Naming) -> list[dict[str, Any]]:
+def _first(session: SparkSession, found: Found, naming: Naming) -> list[dict[str, Any]]:
     now_ms = int(time.time() * 1000)
     metadata = {
         "id": str(uuid.uuid4()),
@@ -245,8 +245,12 @@ def _first(found: Found, naming: Naming) -> list[dict[str, Any]]:
         "configuration": dict(naming.configuration),
         "createdTime": now_ms,
     }
+
+    def named(path: str) -> str:
+        return spark_address(file_address(found.root, path), session)
+
     adds = [
-        {"add": _add(found.root, one, values, naming.stats.get(one.path), now_ms)}
+        {"add": _add(named, one, values, naming.stats.get(one.path), now_ms)}
         for one, values in naming.files
     ]
     now = protocol_of(found.log.protocol)
@@ -255,14 +259,14 @@ def _first(found: Found, naming: Naming) -> list[dict[str, Any]]:
 
 
 def _add(
-    root: Place,
+    named: Callable[[str], str],
     file: SourceFile,
     values: Mapping[str, str | None],
     stats: str | None,
     now_ms: int,
 ) -> dict[str, Any]:
     add: dict[str, Any] = {
-        "path": file_address(root, file.path),
+        "path": named(file.path),
         "partitionValues": dict(values),
         "size": file.size_bytes,
         "modificationTime": now_ms,
@@ -273,13 +277,14 @@ def _add(
     elif file.rows is not None:
         add["stats"] = json.dumps({"numRecords": file.rows + file.deleted})
     if file.vector is not None:
-        add["deletionVector"] = _named(root, file.vector)
+        add["deletionVector"] = _named(named, file.vector)
     return add
 
 
-def _named(root: Place, vector: Mapping[str, Any]) -> dict[str, Any]:
+def _named(named: Callable[[str], str], vector: Mapping[str, Any]) -> dict[str, Any]:
     """A deletion vector by its address, where it does not lie in the log."""
     at = vector_file(vector)
-    if at is None or vector["storageType"] == "p":
+    if at is None:
         return dict(vector)
-    return {**vector, "storageType": "p", "pathOrInlineDv": file_address(root, quote(at))}
+    path = str(vector["pathOrInlineDv"]) if vector["storageType"] == "p" else quote(at)
+    return {**vector, "storageType": "p", "pathOrInlineDv": named(path)}

@@ -17,6 +17,7 @@ from pyspark.sql.types import StructType
 from raylake.delta.schema import delta_schema
 from raylake.spark.engine_open import Found, address, looked_at, subject_of
 from raylake.spark.engine_rows import Scratch
+from raylake.storage.objects import StorePath
 from raylake.storage.place import Place
 from raylake.tables.errors import BadRequest, FeatureUnsupported
 from raylake.tables.expressions import Expression, quoted
@@ -58,7 +59,7 @@ class Work:
 
     def table(self) -> DeltaTable:
         """Delta's handle of the table that Spark works on."""
-        return DeltaTable.forPath(self.session, address(self.aside or self.root))
+        return DeltaTable.forPath(self.session, address(self.aside or self.root, self.session))
 
     def around(self, commit: Landed) -> tuple[dict[str, int], dict[str, int]]:
         """Rows by file before and after a commit."""
@@ -181,6 +182,13 @@ def restore_task(work: Work, request: Restore, *, fenced: bool) -> Task | None:
             hint="engine: delta-rs restores under a slot",
             feature="RESTORE under a slot",
         )
+    if isinstance(root, StorePath):
+        raise FeatureUnsupported(
+            f"{root}: restore: Spark's RESTORE commits itself, and in a store it could put its "
+            "commit over another one",
+            hint="engine: delta-rs restores tables in stores",
+            feature="RESTORE in a store",
+        )
     versions = Versions(root)
     target = versions.resolve(request.version, request.at)
     if target == work.found.log.version:
@@ -227,7 +235,7 @@ def _write(work: Work, rows: pa.Table, mode: str, options: Mapping[str, str]) ->
         writer = whole.write.format("delta").mode(mode).options(**options)
         if "overwriteSchema" in options:
             writer = writer.partitionBy(*work.found.log.metadata.partition_columns)
-        writer.save(address(work.aside or work.root))
+        writer.save(address(work.aside or work.root, work.session))
 
 
 def _new(work: Work, rows: pa.Table) -> tuple[pa.Field, ...]:

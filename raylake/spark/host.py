@@ -22,12 +22,21 @@ CANCEL_S: Final = 60.0
 STOP_S: Final = 60.0
 """A session that does not end within it is left to the end of its process."""
 STEP_S: Final = 2.0
+MAKE_WAY_S: Final = 600.0
 LEAVING: Final = "leaving"
 """In an error's context: this host's life is over, another one can be made."""
 
 
 class LiveSession(JobGroups, Protocol):
     """A session that is up; :class:`raylake.spark.session.RayDPSession` is the one."""
+
+    def fits(self, table: str) -> bool:
+        """Whether it can work on a table; another one could where it cannot.
+
+        Raises:
+            SparkUnavailable: No other one could either.
+        """
+        ...
 
     def session(self, table: str) -> Any:
         """A new ``SparkSession`` for one operation on a table."""
@@ -76,7 +85,8 @@ class SparkHosting:
 
     Args:
         limits: When its life ends by itself.
-        start: Brings the session up, or raises SparkUnavailable or SparkNotReady.
+        start: Brings a session up that fits a table, or raises SparkUnavailable or SparkNotReady;
+            it may be told of none.
         leave: Ends the process; called in a thread that may wait for :meth:`drained`.
         clock: Time.
     """
@@ -84,7 +94,7 @@ class SparkHosting:
     def __init__(
         self,
         limits: Limits,
-        start: Callable[[], LiveSession],
+        start: Callable[[str | None], LiveSession],
         leave: Callable[[], None],
         clock: Clock,
     ) -> None:
@@ -109,7 +119,7 @@ class SparkHosting:
             SparkLost: The session was lost in the middle.
             RayLakeError: What the work raises.
         """
-        session, operations = self._begun()
+        session, operations = self._begun(table)
         try:
             entered = operations.entered(str(place(table)), what)
             with _Outcome(table, session) as outcome, entered as outcome.running:
@@ -119,7 +129,7 @@ class SparkHosting:
 
     def warm(self) -> None:
         """Bring the session up without an operation; raises as :meth:`execute`."""
-        self._begun()
+        self._begun(None)
         self._step(lambda life, now_s: life.ended(now_s))
 
     def cancel(self, table: str, timeout_s: float = CANCEL_S) -> int:
@@ -167,12 +177,13 @@ class SparkHosting:
             count = session.executors()
             self._step(lambda life, now_s: life.counted(count, now_s))
 
-    def _begun(self) -> tuple[LiveSession, Operations]:
+    def _begun(self, table: str | None) -> tuple[LiveSession, Operations]:
         """The session, with one more operation that counts as running."""
         with self._change:
             starts = self._do(self._life.asked(self._clock.monotonic()))
         if Effect.START in starts:
-            self._bring_up()
+            self._bring_up(table)
+        self._refuse_unfit(table)
         with self._change:
             self._change.wait_for(lambda: self._life.state is not State.STARTING)
             if self._session is not None and not self._session.alive():
@@ -186,9 +197,26 @@ class SparkHosting:
             self._life, _ = self._life.began(self._clock.monotonic())
             return self._session, self._operations
 
-    def _bring_up(self) -> None:
+    def _refuse_unfit(self, table: str | None) -> None:
+        """End a session that cannot do what another one could, when nothing else runs in it."""
+        with self._change:
+            self._change.wait_for(lambda: self._life.state is not State.STARTING)
+            session = self._session
+        if table is None or session is None or self._life.over or session.fits(table):
+            return
+        with self._change:
+            alone = self._change.wait_for(lambda: not self._life.running, MAKE_WAY_S)
+            if alone:
+                self._step(lambda life, now_s: life.lost(f"{table} needs another one", now_s))
+        raise SparkNotReady(
+            f"{table}: the Spark session was started without what reaches its store",
+            hint="ask again: another one is started when what runs in this one has ended",
+            **{LEAVING: alone},
+        )
+
+    def _bring_up(self, table: str | None) -> None:
         try:
-            session = self._start()
+            session = self._start(table)
         except (SparkUnavailable, SparkNotReady) as error:
             # Who asks again makes a host of its own, with the configuration of then.
             said = error.message

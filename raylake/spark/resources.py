@@ -87,29 +87,41 @@ def refuse_too_few(
     )
 
 
-def refuse_other_machines(
+def other_machines(
     executor: Executor, nodes: Sequence[tuple[str, Mapping[str, float]]], own: str
-) -> None:
-    """Refuse a cluster in which executors may be started on another machine than the driver.
-
-    Rows reach Spark, and come back, through a folder of the driver's machine (ADR 25).
+) -> list[str]:
+    """The addresses of machines, other than the driver's, on which executors may be started.
 
     Args:
         executor: One of them.
         nodes: Address and all resources of each node that lives.
         own: The address of the driver's node.
+    """
+    return sorted({address for address, has in nodes if address != own and executor.room(has)})
+
+
+def refuse_local(table: str, others: Sequence[str], own: str) -> None:
+    """Refuse a table on a disk where executors may be on machines that do not have that disk.
+
+    Its rows, too, reach Spark and come back through a folder of the driver's machine. Those of a
+    table in a store pass through the store.
+
+    Args:
+        table: The table's address.
+        others: As :func:`other_machines`.
+        own: The address of the driver's node.
 
     Raises:
-        SparkUnavailable: Naming such a node.
+        SparkUnavailable: Naming such a machine.
     """
-    others = sorted({address for address, has in nodes if address != own and executor.room(has)})
-    if others:
+    if others and "://" not in table:
         raise SparkUnavailable(
-            f"Spark's executors may be started on {others[0]}, and its driver is on {own}: rows "
-            "are handed over through a folder of the driver's machine",
-            hint="use engine: delta-rs; Spark over several machines comes later. `spark: memory` "
-            "larger than those nodes have keeps executors away from them",
-            nodes=others,
+            f"{table} lies on a disk; Spark's executors may be started on {others[0]}, and its "
+            f"driver is on {own}",
+            hint="use engine: delta-rs, or a lake in an object store (s3://…), on which Spark "
+            "works over several machines. `spark: memory` larger than those nodes have keeps "
+            "executors away from them",
+            nodes=list(others),
         )
 
 

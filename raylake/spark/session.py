@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any, Final
 
 from raylake.clock import Clock, Deadline
 from raylake.errors import RayLakeError
+from raylake.kafka.java import Java
 from raylake.spark.classes import ClassArchive
 from raylake.spark.errors import SparkNotInstalled, SparkNotReady, SparkUnavailable
-from raylake.spark.jars import delta_jars
+from raylake.spark.jars import delta_jars, store_jars, store_jars_there
 from raylake.spark.java import check_node_java, driver_environment, spark_java
 from raylake.spark.raydp import (
     DRIVER_LOG,
@@ -30,8 +32,20 @@ from raylake.spark.raydp import (
     reserved_settings,
     share_library,
 )
-from raylake.spark.resources import Executor, not_free, refuse_other_machines, refuse_too_few
-from raylake.spark.settings import SparkSetup, session_settings, store_settings
+from raylake.spark.resources import (
+    Executor,
+    not_free,
+    other_machines,
+    refuse_local,
+    refuse_too_few,
+)
+from raylake.spark.settings import (
+    SparkSetup,
+    log_store_setting,
+    refuse_unreached,
+    session_settings,
+    store_settings,
+)
 from raylake.storage.access import use_stores
 
 RESERVATION: Final = "raylake/spark"
@@ -39,6 +53,64 @@ RESERVATION: Final = "raylake/spark"
 NAME: Final = "raylake"
 LOOK_AGAIN_S: Final = 0.05
 _PACKAGES: Final = ("pyspark", "raydp", "delta")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which tables a session can work on.
+
+    Attributes:
+        java: What fetches jars.
+        own: The address of the driver's node.
+        others: Addresses of other machines on which executors may be.
+        s3: The jars by which it reaches S3; none: it does not.
+    """
+
+    java: Java
+    own: str
+    others: tuple[str, ...]
+    s3: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, java: Java, own: str, others: Sequence[str], table: str | None) -> Reach:
+        """That of a session to be started for a table; None: for none in particular.
+
+        Raises:
+            FeatureUnsupported, SparkUnavailable: No session can work on it.
+        """
+        wanted = False
+        if table is not None:
+            refuse_unreached(table)
+            refuse_local(table, others, own)
+            wanted = "://" in table
+        s3 = store_jars(java) if wanted or store_jars_there() else ()
+        return cls(java, own, tuple(others), s3)
+
+    def fits(self, table: str) -> bool:
+        """Whether it is one of them; raises as :meth:`of`."""
+        refuse_unreached(table)
+        refuse_local(table, self.others, self.own)
+        if self.s3 or "://" not in table:
+            return True
+        # Where they cannot be had another session would not do either.
+        store_jars(self.java)
+        return False
+
+
+def own_session(root: Any, table: str) -> Any:
+    """A new session of a ``SparkSession``, which knows how to reach one table, and no other's keys.
+
+    Raises:
+        FeatureUnsupported, ConfigError: As :func:`~raylake.spark.settings.store_settings`.
+    """
+    said = store_settings(table)
+    session = root.newSession()
+    if (log_store := log_store_setting(said)) is not None:
+        # Delta asks the process for it, and no session.
+        root.sparkContext._conf.set(*log_store)  # noqa: SLF001
+    for name, value in said.items():
+        session.conf.set(name, value)
+    return session
 
 
 class RayDPSession:
@@ -49,16 +121,27 @@ class RayDPSession:
         process: The driver's JVM.
         master: RayDP's, in that JVM.
         reservation: The executors' placement group; None when their number follows the work.
+        reach: Which tables it can work on.
     """
 
     def __init__(
-        self, root: Any, process: subprocess.Popen[bytes], master: Master, reservation: Any
+        self,
+        root: Any,
+        process: subprocess.Popen[bytes],
+        master: Master,
+        reservation: Any,
+        reach: Reach,
     ) -> None:
         self._root = root
         self._context = root.sparkContext
         self._process = process
         self._master = master
         self._reservation = reservation
+        self._reach = reach
+
+    def fits(self, table: str) -> bool:
+        """See :class:`~raylake.spark.host.LiveSession`."""
+        return self._reach.fits(table)
 
     def session(self, table: str) -> Any:
         """A new ``SparkSession``, which knows how to reach one table, and no other's keys.
@@ -67,11 +150,7 @@ class RayDPSession:
             FeatureUnsupported, ConfigError: As
                 :func:`~raylake.spark.settings.store_settings`.
         """
-        said = store_settings(table)
-        session = self._root.newSession()
-        for name, value in said.items():
-            session.conf.set(name, value)
-        return session
+        return own_session(self._root, table)
 
     def executors(self) -> int:
         """How many executors there are."""
@@ -111,15 +190,17 @@ class RayDPSession:
             self._root.range(1).count()
 
 
-def start_session(setup: SparkSetup, clock: Clock) -> RayDPSession:
+def start_session(setup: SparkSetup, clock: Clock, table: str | None = None) -> RayDPSession:
     """Bring the session up on the Ray cluster that this process is connected to.
 
     Args:
         setup: What is configured.
         clock: Time.
+        table: What it is started for.
 
     Raises:
-        SparkUnavailable: It cannot run here; nothing was started.
+        SparkUnavailable, FeatureUnsupported: It cannot run here, or not for this table; nothing
+            was started.
         SparkNotReady: It did not come up within the configured time.
     """
     deadline = Deadline.after(setup.spark.start_timeout_s, clock)
@@ -131,22 +212,27 @@ def start_session(setup: SparkSetup, clock: Clock) -> RayDPSession:
     nodes, own = _nodes()
     refuse_too_few(executor, count, [dict(one["Resources"]) for one in nodes], growth())
     machines = [(one["NodeManagerAddress"], dict(one["Resources"])) for one in nodes]
-    refuse_other_machines(executor, machines, own["NodeManagerAddress"])
+    here = own["NodeManagerAddress"]
+    reach = Reach.of(java, here, other_machines(executor, machines, here), table)
     os.environ.update(driver_environment(java))
     use_stores(setup.stores)
     archive = ClassArchive.of(java, jars)
     options = archive.options()
-    settings = session_settings(setup.spark, (), java)
-    settings |= raydp_settings(executor, count, own["NodeManagerAddress"], jars)
+    # At the end of the class path: an archive of what comes before it is good for these, too.
+    jars = (*jars, *reach.s3)
+    # Other machines need not have those of the cache.
+    handed = (*delta_jars(java), *reach.s3) if reach.others else ()
+    settings = session_settings(setup.spark, handed, java)
+    settings |= raydp_settings(executor, count, here, jars)
     add_java_options(settings, "driver", (DRIVER_LOG, *options))
-    if node_java.resolve() == java.executable.resolve():
+    if node_java.resolve() == java.executable.resolve() and not reach.others:
         add_java_options(settings, "executor", options)
     reservation = _reserved(setup, deadline)
     if reservation is not None:
         settings |= reserved_settings(reservation.id.hex(), count)
     try:
         with _Starting():
-            session = _started(settings, _ray_of(own), jars, reservation)
+            session = _started(settings, _ray_of(own), jars, (reservation, reach))
             _await_executors(session, count, deadline)
     except SparkNotReady:
         _forget(reservation)
@@ -158,7 +244,10 @@ def start_session(setup: SparkSetup, clock: Clock) -> RayDPSession:
 
 
 def _started(
-    settings: Mapping[str, str], ray: Mapping[str, str], jars: Sequence[Path], reservation: Any
+    settings: Mapping[str, str],
+    ray: Mapping[str, str],
+    jars: Sequence[Path],
+    of_session: tuple[Any, Reach],
 ) -> RayDPSession:
     """The driver, its master and its session; no executor needs to be there yet."""
     from pyspark import SparkConf, SparkContext
@@ -176,7 +265,7 @@ def _started(
             share_library(mapped, Path(ray["ray.session-dir"]))
         said.setMaster(master.url()).setAppName(NAME)
         SparkContext(conf=said, gateway=gateway).setLogLevel("WARN")
-        session = RayDPSession(SparkSession.builder.getOrCreate(), process, master, reservation)
+        session = RayDPSession(SparkSession.builder.getOrCreate(), process, master, *of_session)
         threading.Thread(target=session.warm_up, name="warm", daemon=True).start()
         undo.pop_all()
     return session

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +40,27 @@ _S3A: Final = {
     "aws_session_token": "session.token",
 }
 _PROVIDERS: Final = "org.apache.hadoop.fs.s3a"
+_S3A_ALWAYS: Final = {
+    # On heap, in few and small parts: S3A's files on disk need a file system that Delta's sessions
+    # do not have.
+    "fast.upload.buffer": "array",
+    "fast.upload.active.blocks": "2",
+    "multipart.size": "16M",
+    # Not every server that speaks S3 takes many deletes at once; here they are few.
+    "multiobjectdelete.enable": "false",
+    # By its own numbers a server that does not answer is waited for for a quarter of an hour.
+    "attempts.maximum": "3",
+    "retry.limit": "4",
+    "connection.establish.timeout": "5000",
+    "connection.timeout": "60000",
+}
+SCHEME: Final = "raylake.s3.scheme"
+"""A session's setting: what addresses in S3 begin with in it."""
+ANY_KEYS: Final = re.compile(r"\bs3(a|-\d+)://")
+"""How addresses in S3 may begin in a session."""
+_LOG_STORE: Final = "io.delta.storage.S3SingleDriverLogStore"
+_schemes: dict[str, str] = {}
+_naming = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,33 +116,63 @@ def session_settings(spark: Spark, jars: Sequence[Path], java: Java) -> dict[str
 def store_settings(table: str) -> dict[str, str]:
     """What a session that works on one table is told about its store; holds secrets.
 
+    Hadoop keeps a file system, and Delta a log, by the address that it was asked for, whatever keys
+    made it. So addresses begin with another scheme for each way to reach a store
+    (:data:`SCHEME`): what one is given no other one can find.
+
     Raises:
         FeatureUnsupported: Spark does not reach such a store yet.
         ConfigError: A secret cannot be resolved here.
     """
     root = place(table)
-    if not isinstance(root, StorePath):
-        return {}
-    scheme = root.address.partition("://")[0]
-    if scheme != "s3":
+    refuse_unreached(table)
+    return _s3a(delta_options(root.address)) if isinstance(root, StorePath) else {}
+
+
+def refuse_unreached(table: str) -> None:
+    """Refuse a table in a store that Spark does not reach.
+
+    Raises:
+        FeatureUnsupported: Naming the store, and what works on it.
+    """
+    scheme, found, _ = table.partition("://")
+    if found and scheme != "s3":
         raise FeatureUnsupported(
-            f"{table}: Spark reaches tables on disks and in S3, and none in {scheme}:// yet",
-            hint="use engine: delta-rs for it",
+            f"{table}: Spark reaches tables on disks and in S3, and none in {scheme}://",
+            hint="engine: delta-rs works on it",
             feature=f"{scheme} with Spark",
         )
-    return _s3a(delta_options(root.address))
 
 
 def _s3a(options: Mapping[str, str]) -> dict[str, str]:
     said = {f"fs.s3a.{name}": options[key] for key, name in _S3A.items() if key in options}
     virtual = options.get("aws_virtual_hosted_style_request") == "true"
+    said |= {f"fs.s3a.{name}": value for name, value in _S3A_ALWAYS.items()}
     said["fs.s3a.path.style.access"] = str(not virtual).lower()
     if "aws_secret_access_key" in options:
         of_what = "Temporary" if "aws_session_token" in options else "Simple"
         provider = f"{_PROVIDERS}.{of_what}AWSCredentialsProvider"
         said["fs.s3a.aws.credentials.provider"] = provider
     for name in ("s3", "s3a"):
+        # Files that a shallow clone names are called so: never with what another session was given.
         said[f"fs.{name}.impl"] = f"{_PROVIDERS}.S3AFileSystem"
-        # Hadoop keeps file systems by bucket for the whole process, whatever keys made them.
         said[f"fs.{name}.impl.disable.cache"] = "true"
-    return said
+    scheme = _scheme_of(said)
+    return said | {SCHEME: scheme, f"fs.{scheme}.impl": f"{_PROVIDERS}.S3AFileSystem"}
+
+
+def log_store_setting(said: Mapping[str, str]) -> tuple[str, str] | None:
+    """What the whole process is told of a session's scheme: how Delta keeps a log there.
+
+    Args:
+        said: The session's :func:`store_settings`.
+    """
+    scheme = said.get(SCHEME)
+    return None if scheme is None else (f"spark.delta.logStore.{scheme}.impl", _LOG_STORE)
+
+
+def _scheme_of(said: Mapping[str, str]) -> str:
+    """The scheme of one way to reach a store; another one for other keys."""
+    known = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    with _naming:
+        return _schemes.setdefault(known, f"s3-{len(_schemes) + 1}")

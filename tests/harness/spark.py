@@ -21,6 +21,7 @@ import pytest
 from raylake.kafka.artifacts import cache_folder, file_lock
 from raylake.kafka.java import Java, find_java
 from raylake.spark.classes import session_archive
+from raylake.spark.jars import store_jars
 from raylake.spark.settings import DELTA
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def spark() -> Iterator[SparkSession]:
     settings = {
         "spark.jars.packages": PACKAGE,
         "spark.jars.ivy": str(cache_folder() / "ivy"),
+        "spark.jars": ",".join(map(str, store_jars(java))),
         "spark.driver.memory": MEMORY,
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",

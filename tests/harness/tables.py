@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, Transaction
 
 from raylake.delta.ledger import OWNER_APP, owner_number
+from raylake.storage.place import delta_table, place
 from raylake.tables.port import Fence, TableEngine
 from raylake.tables.requests import Changes, Read, Write
 from raylake.tables.results import OperationResult
@@ -54,10 +55,11 @@ def number(n: int, epoch: int) -> Fence:
 
 def takes_over(path: Path, epoch: int) -> None:
     """A new owner's epoch commit."""
-    DeltaTable(path).create_write_transaction(
+    handle = delta_table(place(str(path)))
+    handle.create_write_transaction(
         [],
         "append",
-        DeltaTable(path).schema(),
+        handle.schema(),
         commit_properties=CommitProperties(
             app_transactions=[Transaction(*number(0, epoch))],
             custom_metadata={"raylake": {"kind": "epoch"}},

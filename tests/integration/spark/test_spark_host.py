@@ -27,6 +27,7 @@ from raylake import faults
 from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess
 from raylake.delta import log_files
+from raylake.errors import ConfigError
 from raylake.spark.errors import (
     JarsMissing,
     JavaMissing,
@@ -40,13 +41,14 @@ from raylake.spark.life import State
 from raylake.spark.resources import PLACE
 from raylake.spark.session import RESERVATION
 from raylake.spark.settings import SparkSetup
-from raylake.storage.access import stores_of_request
+from raylake.storage.access import stores_from_json, stores_of_request
+from raylake.storage.dev import StoreInfo
 from raylake.tables.alongside import Alongside
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.errors import ProgressMoved, SlotClosed, TableError, WriteFailed
 from raylake.tables.landing import operation_metadata
 from raylake.tables.port import Fence
-from raylake.tables.requests import Advance, Append, Delete, Scd2, Upsert, Write
+from raylake.tables.requests import Advance, Append, Create, Delete, Read, Scd2, Upsert, Write
 from raylake.tables.results import OperationResult
 from raylake.tables.routing import SHARE_OF_FREE, USUAL, Allowance, EngineChoice, Route
 from raylake.tables.scd2 import table_for
@@ -55,9 +57,12 @@ from raylake.tables.upkeep_requests import Compact, SetProperties, ZOrder
 from raylake.telemetry.metrics import MemoryMetrics
 from tests.harness.cluster import LiveCluster, another_node, end, kill_tree, start
 from tests.harness.spark import no_archive_made
+from tests.harness.store import access_to, store, store_lake
 from tests.harness.waiting import until
 from tests.integration.spark.driver import Driver
 from tests.integration.spark.gated_merge import GATE, STORES, Either
+
+__all__ = ["store", "store_lake"]
 
 OWNER = "raylake/owner"
 PROGRESS = "raylake/from/7e1c"
@@ -177,6 +182,13 @@ def reached_with(made: SparkSetup, key: str) -> dict[str, str]:
         told = host(made).execute("/none", request, why=f"{STORES}s3://lake/silver/orders")
     found: dict[str, str] = json.loads(told.why)
     return found
+
+
+def in_a_store(made: SparkSetup, table: str, stores: dict[str, Any], *ids: int) -> OperationResult:
+    """A MERGE of somebody who reaches stores like this."""
+    request = Upsert(pa.Table.from_pylist(_rows(ids, "new")), ("id",))
+    with stores_of_request(stores_from_json(stores)):
+        return host(made).execute(table, request)
 
 
 def by_the_lake(where: str) -> tuple[OperationResult, list[str]]:
@@ -396,6 +408,33 @@ def test_each_request_reaches_stores_with_its_own_keys(bench: Bench) -> None:
     for key in ("first", "second"):
         said = bench.driver.call(reached_with, bench.setup, key)
         assert said["fs.s3a.access.key"] == key
+
+
+@pytest.mark.spec("C2", "C8")
+def test_a_table_in_a_store_and_one_on_a_disk_are_merged_by_one_host(
+    bench: Bench, store: StoreInfo, store_lake: str, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text(store.secret_access_key)
+    entry = access_to(store, secret_access_key=f"file:{key}")
+    table, first = f"{store_lake}/orders", pa.Table.from_pylist(_rows((1, 2, 3), "old"))
+    DeltaRsEngine().execute(table, Create(first.schema))
+    DeltaRsEngine().execute(table, Append(first))
+    said = {store_lake: {**entry, "allow_http": True}}
+    result = bench.driver.call(in_a_store, bench.setup, table, said, 2, 9)
+    assert (result.engine, result.rows.updated, result.rows.inserted) == ("spark", 1, 1)
+    assert bench.merge(EPOCH + 1, 2).changed
+    found = DeltaRsEngine().read(table, Read()).read_all().to_pylist()
+    assert {row["id"]: row["v"] for row in found} == {1: "old", 2: "new", 3: "old", 9: "new"}
+    last = DeltaRsEngine().history(table, 1)[0]
+    assert "Apache-Spark/3.5" in last.engine
+    assert last.engine.endswith(" RayLake")
+    said_to_all = " ".join(bench.spark_driver().cmdline())
+    assert store.secret_access_key not in said_to_all
+    none = {store_lake: {**said[store_lake], "access_key_id": "nobody"}}
+    with pytest.raises(ConfigError, match="does not know this access_key_id") as refused:
+        bench.driver.call(in_a_store, bench.setup, table, none, 2)
+    assert store.secret_access_key not in str(refused.value)
 
 
 @pytest.mark.spec("C1", "C2")

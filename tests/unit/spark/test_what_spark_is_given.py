@@ -14,7 +14,7 @@ from raylake.config.spark import Spark
 from raylake.config.stores import StoreAccess
 from raylake.kafka.java import Java
 from raylake.spark.errors import JarsMissing, SparkUnavailable, TooFewResources
-from raylake.spark.jars import delta_jars, pinned_jars
+from raylake.spark.jars import delta_jars, pinned_jars, pinned_store_jars, store_jars
 from raylake.spark.java import driver_environment
 from raylake.spark.raydp import (
     add_java_options,
@@ -27,10 +27,11 @@ from raylake.spark.resources import (
     Executor,
     host_resources,
     not_free,
-    refuse_other_machines,
+    other_machines,
     refuse_too_few,
 )
-from raylake.spark.settings import session_settings, store_settings
+from raylake.spark.session import Reach
+from raylake.spark.settings import SCHEME, log_store_setting, session_settings, store_settings
 from raylake.storage.access import (
     stores_from_json,
     stores_of_request,
@@ -89,12 +90,50 @@ def test_the_host_asks_for_a_node_meant_for_spark_where_there_is_one() -> None:
     assert 0 < asked["spark"] < 0.1, "a host that leaves does not keep the next one waiting"
 
 
-def test_executors_on_another_machine_than_the_driver_are_refused_by_name() -> None:
+@pytest.mark.spec("C8")
+def test_over_several_machines_tables_on_disks_are_refused_by_name_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = {"CPU": 1.0, "memory": 8.0 * GIB}
-    refuse_other_machines(EXECUTOR, [("10.0.0.1", NODE), ("10.0.0.1", NODE)], "10.0.0.1")
-    refuse_other_machines(EXECUTOR, [("10.0.0.1", NODE), ("10.0.0.2", small)], "10.0.0.1")
-    with pytest.raises(SparkUnavailable, match=r"10\.0\.0\.2.*driver is on 10\.0\.0\.1"):
-        refuse_other_machines(EXECUTOR, [("10.0.0.1", NODE), ("10.0.0.2", NODE)], "10.0.0.1")
+    here = ("10.0.0.1", NODE)
+    assert other_machines(EXECUTOR, [here, here], "10.0.0.1") == []
+    assert other_machines(EXECUTOR, [here, ("10.0.0.2", small)], "10.0.0.1") == []
+    others = other_machines(EXECUTOR, [here, ("10.0.0.2", NODE)], "10.0.0.1")
+    assert others == ["10.0.0.2"]
+    monkeypatch.setattr("raylake.spark.session.store_jars_there", lambda: False)
+    monkeypatch.setattr("raylake.spark.session.store_jars", lambda _: (tmp_path / "s3.jar",))
+    java = Java(Path("/nowhere/java"), 17)
+    for local in ("/lake/t", "lake/t"):
+        with pytest.raises(SparkUnavailable, match=r"10\.0\.0\.2.*driver is on 10\.0\.0\.1"):
+            Reach.of(java, "10.0.0.1", others, local)
+    spread = Reach.of(java, "10.0.0.1", others, "s3://lake/t")
+    assert spread.s3 == (tmp_path / "s3.jar",)
+    assert spread.fits("s3://lake/other")
+    with pytest.raises(SparkUnavailable, match="/lake/t"):
+        spread.fits("/lake/t")
+
+
+def test_jars_for_a_store_are_fetched_when_a_table_lies_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java, asked = Java(Path("/nowhere/java"), 17), []
+
+    def fetched(_: Java) -> tuple[Path, ...]:
+        asked.append("fetched")
+        return (tmp_path / "s3.jar",)
+
+    monkeypatch.setattr("raylake.spark.session.store_jars_there", lambda: False)
+    monkeypatch.setattr("raylake.spark.session.store_jars", fetched)
+    local = Reach.of(java, "10.0.0.1", (), "/lake/t")
+    assert (local.s3, asked) == ((), [])
+    assert local.fits("/lake/other")
+    assert not local.fits("s3://lake/t"), "another session does, now that they are there"
+    assert asked == ["fetched"]
+    assert Reach.of(java, "10.0.0.1", (), "s3://lake/t").s3
+    for store in ("gs", "az", "abfss"):
+        with pytest.raises(FeatureUnsupported, match=f"{store}://") as told:
+            Reach.of(java, "10.0.0.1", (), f"{store}://lake/t")
+        assert "delta-rs" in told.value.hint
 
 
 def test_an_executor_is_counted_as_spark_counts_it() -> None:
@@ -140,12 +179,21 @@ def test_a_table_brings_the_keys_of_its_own_store_and_of_no_other(
     use_stores({"s3://lake/one": one, "s3://lake/two": two})
     try:
         said = [store_settings(f"s3://lake/{name}/t") for name in ("one", "two")]
+        again = store_settings("s3://lake/one/other")
     finally:
         use_stores({})
     assert [one["fs.s3a.secret.key"] for one in said] == ["secret-one", "secret-two"]
     assert said[0]["fs.s3a.endpoint"] == "http://127.0.0.1:9"
     assert said[0]["fs.s3a.path.style.access"] == "true"
     assert said[0]["fs.s3.impl.disable.cache"] == "true", "or Hadoop keeps one's keys for the other"
+    schemes = [one[SCHEME] for one in said]
+    assert schemes[0] != schemes[1], "or Hadoop keeps one's file system for the other"
+    assert again[SCHEME] == schemes[0], "or each operation opens one of its own"
+    assert f"fs.{schemes[0]}.impl" in said[0]
+    told = log_store_setting(said[0])
+    assert told is not None
+    assert told[0] == f"spark.delta.logStore.{schemes[0]}.impl"
+    assert log_store_setting({}) is None
 
 
 def test_a_table_on_a_disk_needs_nothing_and_other_stores_are_refused_by_name() -> None:
@@ -177,6 +225,9 @@ def test_jars_are_pinned_and_others_are_refused(tmp_path: Path) -> None:
         (tmp_path / jar.filename).write_bytes(b"another file")
     with pytest.raises(JarsMissing, match="not the pinned file"):
         delta_jars(java, environ)
+    with pytest.raises(JarsMissing, match=r"S3.*hadoop-aws") as told:
+        store_jars(java, environ)
+    assert all(jar.filename in told.value.hint for jar in pinned_store_jars())
     with pytest.raises(JarsMissing, match="https"):
         delta_jars(
             java, {"RAYLAKE_CACHE": str(tmp_path / "c"), "RAYLAKE_MAVEN_BASE": "file:///nowhere"}
