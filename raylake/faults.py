@@ -61,6 +61,9 @@ COMMAND_POINTS = (
     "quality.written",
     "quality.before_commit",
     "quality.after_commit",
+    "maintain.aside",
+    "maintain.written",
+    "maintain.committed",
 )
 """Those of commands, and of operations on tables."""
 

@@ -53,7 +53,9 @@ COMMANDS: Final = {
     "quality": Entry("raylake.cli.quality", "What rules found of silver and gold, in plain words."),
     "quarantine": Entry("raylake.cli.quarantine", "Rows that rules set aside: show, replay."),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show, count and replay them."),
-    "maintain": Entry("raylake.cli.maintain", "Upkeep of tables: what is due, and its price."),
+    "maintain": Entry(
+        "raylake.cli.maintain", "Upkeep of tables: what is due, its price, and doing it."
+    ),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),
     "job": Entry("raylake.cli.job", "A job's entry point, as `ray job submit` starts it."),
     "version": Entry("raylake.cli.version", "The versions of RayLake and of what it stands on."),
