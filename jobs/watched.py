@@ -152,8 +152,8 @@ class Watched(Generic[T]):
         if silent_s > limit_s / 2 and not self._told:
             self._told = True
             sys.stderr.write(
-                f"the {self._kind.word} has not answered for {silent_s:.0f} s; after {limit_s:g} s it "
-                "is ended and started again\n"
+                f"the {self._kind.word} has not answered for {silent_s:.0f} s; after "
+                f"{limit_s:g} s it is ended and started again\n"
             )
 
     def _again(self, error: OwnerLost) -> None:
@@ -163,8 +163,8 @@ class Watched(Generic[T]):
         self._lost_at = [at for at in self._lost_at if at > now_s - LOST_WINDOW_S] + [now_s]
         if len(self._lost_at) > MAX_LOST:
             raise Terminal(
-                f"the {self._kind.word} was lost {len(self._lost_at)} times within {LOST_WINDOW_S:.0f} "
-                f"s; the run gives up: {error.message}",
+                f"the {self._kind.word} was lost {len(self._lost_at)} times within "
+                f"{LOST_WINDOW_S:.0f} s; the run gives up: {error.message}",
                 hint="`raylake logs` shows what it said last",
             ) from error
         sys.stderr.write(f"the {self._kind.word} is gone and is started again: {error.message}\n")
