@@ -11,6 +11,7 @@ from actors.begin import begin
 from actors.metrics import RayMetrics
 from actors.process import ActorProcess
 from actors.table_connection import on_cluster
+from raylake.client.upkeep import of_pipeline
 from raylake.clock import SystemClock
 from raylake.config.window import Window
 from raylake.maintenance.budget import BesideIngestion, CpuShare, StatusOf
@@ -45,7 +46,8 @@ class Maintainer:
             f"the maintainer of {config.pipeline}, run {plan.run.run_id}",
             by_spark=spark_takes(config.engine, tables),
         )
-        self._work = Tending(plan, means, Figures(RayMetrics(), config.pipeline))
+        figures = Figures(RayMetrics(), config.pipeline)
+        self._work = Tending(plan, lambda: of_pipeline(config), means, figures)
         self._thread = threading.Thread(target=self._work.main, name="maintainer", daemon=True)
         self._thread.start()
 

@@ -14,11 +14,11 @@ import typer
 
 from raylake.cli.options import taking
 from raylake.cli.output import Output, OutputOption, print_json, stderr, stdout
+from raylake.client.upkeep import ByHand, of_target
 from raylake.errors import RayLakeError
-from raylake.maintenance.by_hand import ByHand
 from raylake.maintenance.outcomes import Outcome
 from raylake.maintenance.plan import plan
-from raylake.maintenance.subjects import chosen, of_target
+from raylake.maintenance.subjects import chosen
 from raylake.maintenance.told import as_data, in_words
 
 app = typer.Typer(add_completion=False, help="Upkeep of tables: plan, run.", no_args_is_help=True)

@@ -11,8 +11,10 @@ from typing import Final
 import pyarrow as pa
 
 from raylake.delta.tables_there import is_table
+from raylake.errors import RayLakeError
 from raylake.maintenance.outcomes import Outcome
 from raylake.maintenance.price import Price
+from raylake.maintenance.subjects import Subject
 from raylake.tables.errors import TableExists
 from raylake.tables.requests import Append, Create, Read
 from raylake.tables.service import DirectTables
@@ -104,6 +106,25 @@ class History:
             self._tables.execute(self.address, Create(SCHEMA), engine="delta-rs")
         except TableExists:
             return
+
+
+def write_history(
+    run_id: str, subjects: Sequence[Subject], outcomes: Sequence[Outcome]
+) -> tuple[str, ...]:
+    """Write down what became of actions, each in its lake's history.
+
+    Returns:
+        Why some are not in it.
+    """
+    notes = []
+    lakes = {one.address: one.lake for one in subjects}
+    for lake in sorted(set(lakes.values()) - {""}):
+        mine = [one for one in outcomes if lakes[one.address] == lake]
+        try:
+            History(lake).add(run_id, mine)
+        except RayLakeError as error:
+            notes.append(f"the history was not written: {error.message}")
+    return tuple(notes)
 
 
 def _row(run_id: str, one: Outcome) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -16,13 +16,12 @@ from raylake.errors import RayLakeError, Terminal
 from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
 from raylake.maintenance.actions import Action
-from raylake.maintenance.by_hand import write_history
 from raylake.maintenance.figures import Figures
-from raylake.maintenance.history import History
+from raylake.maintenance.history import History, write_history
 from raylake.maintenance.lease import MaintainedElsewhere
 from raylake.maintenance.outcomes import Outcome
 from raylake.maintenance.round import Means, Round
-from raylake.maintenance.subjects import Subject, of_pipeline
+from raylake.maintenance.subjects import Subject
 from raylake.storage.place import place
 
 log = logging.getLogger(__name__)
@@ -102,12 +101,20 @@ class Tending:
 
     Args:
         plan: What to do.
+        subjects: The tables that are there.
         means: By what.
         figures: Takes the metrics.
     """
 
-    def __init__(self, plan: TendingPlan, means: Means, figures: Figures) -> None:
+    def __init__(
+        self,
+        plan: TendingPlan,
+        subjects: Callable[[], Sequence[Subject]],
+        means: Means,
+        figures: Figures,
+    ) -> None:
         self._plan = plan
+        self._subjects = subjects
         self._clock = means.clock
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -161,9 +168,7 @@ class Tending:
     def look(self) -> RayLakeError | None:
         """Do what is due, once; the first thing that went wrong."""
         names = self._plan.tables
-        subjects = [
-            one for one in of_pipeline(self._plan.run.config) if not names or one.name in names
-        ]
+        subjects = [one for one in self._subjects() if not names or one.name in names]
         one = Round(self._means)
         outcomes = one.run(subjects)
         self._schedule.done(outcomes)

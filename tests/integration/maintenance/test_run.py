@@ -1,4 +1,4 @@
-"""``raylake maintain run`` on real tables: rows stay, others are not disturbed, what fails is told."""
+"""``raylake maintain run`` on real tables: rows stay, others go on, what fails is told."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from raylake.cli.main import main
+from raylake.client.upkeep import ByHand, Result, of_target
 from raylake.clock import SystemClock
 from raylake.errors import RayLakeError
 from raylake.faults import ENV, arm, fired
-from raylake.maintenance.by_hand import ByHand, Result
 from raylake.maintenance.history import History
 from raylake.maintenance.lease import MaintainedElsewhere, MaintenanceLease
 from raylake.maintenance.policy import Policy
-from raylake.maintenance.subjects import Subject, of_target
+from raylake.maintenance.subjects import Subject
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Append, Create, Delete, Upsert
 from raylake.tables.upkeep_requests import Vacuum
@@ -233,7 +233,7 @@ def test_property_29_rows_are_exact_while_others_append_merge_and_delete(tmp_pat
 
 CHILD = """
 import os, sys
-from raylake.maintenance.by_hand import ByHand
+from raylake.client.upkeep import ByHand
 from raylake.maintenance.policy import Policy
 from raylake.maintenance.subjects import Subject
 found = ByHand().run([Subject("silver.t", sys.argv[1], Policy(small_files=3), None)])

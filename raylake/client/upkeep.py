@@ -1,25 +1,33 @@
-"""Upkeep that somebody asked for: what is due is done now, and what became of it is told."""
+"""Which tables upkeep is about, and upkeep that somebody asked for: what is due is done now."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from raylake.client.cluster_tables import ClusterTables
+from raylake.client.lake import Lake, connect, table_at
 from raylake.clock import Clock, SystemClock
+from raylake.config import Pipeline, load
+from raylake.config.addresses import normalise_table_address
 from raylake.delta.ledger import OWNER_APP
+from raylake.delta.tables_there import is_table
 from raylake.delta.txn_listing import list_txns
 from raylake.errors import RayLakeError
 from raylake.ingest.plan import new_run_id
 from raylake.maintenance.budget import OpenGate
-from raylake.maintenance.history import History
+from raylake.maintenance.history import write_history
+from raylake.maintenance.kept_state import kept_at
 from raylake.maintenance.outcomes import Outcome
+from raylake.maintenance.policy import Policy, policy_of
 from raylake.maintenance.round import Means, Round
 from raylake.maintenance.subjects import Subject
 from raylake.maintenance.writers import WriterHere
 from raylake.storage.place import place
 from raylake.tables.service import DirectTables, TableService
+from raylake.tables.versions import missing
 
 FORMAT: Final = 1
 
@@ -133,20 +141,54 @@ class ByHand:
         return self._direct
 
 
-def write_history(
-    run_id: str, subjects: Sequence[Subject], outcomes: Sequence[Outcome]
-) -> tuple[str, ...]:
-    """Write down what became of actions, each in its lake's history.
+def of_target(target: str) -> list[Subject]:
+    """The tables that a command line means: a pipeline file's, a lake's, or one by its address.
 
-    Returns:
-        Why some are not in it.
+    Raises:
+        ConfigError: The pipeline file is wrong.
+        TableMissing: There is no table.
     """
-    notes = []
-    lakes = {one.address: one.lake for one in subjects}
-    for lake in sorted(set(lakes.values()) - {""}):
-        mine = [one for one in outcomes if lakes[one.address] == lake]
-        try:
-            History(lake).add(run_id, mine)
-        except RayLakeError as error:
-            notes.append(f"the history was not written: {error.message}")
-    return tuple(notes)
+    if Path(target).is_file():
+        return of_file(Path(target))
+    single = table_at(target)
+    if is_table(single.address):
+        return [Subject(single.name, single.address, Policy(), None)]
+    lake = connect(target)
+    found = _of_lake(lake)
+    if not found:
+        raise missing(single.address)
+    return found
+
+
+def of_file(file: Path) -> list[Subject]:
+    """The tables of a pipeline file that are there, by its policies.
+
+    Raises:
+        ConfigError: The file is wrong.
+    """
+    return of_pipeline(load(file).config)
+
+
+def of_pipeline(config: Pipeline) -> list[Subject]:
+    """The tables of a pipeline that are there, by its policies."""
+    where = normalise_table_address(config.lake).rstrip("/")
+    found = []
+    for one in _of_lake(Lake(where, None, config.stores, config)):
+        layer, _, short = one.name.partition(".")
+        section: Mapping[str, Any] = getattr(config, layer, {})
+        if short in section or (layer == "bronze" and _fans_out(config)):
+            columns = getattr(section.get(short), "zorder_by", ())
+            policy = policy_of(config.maintenance, one.name, tuple(columns))
+            found.append(replace(one, policy=policy))
+    return found
+
+
+def _of_lake(lake: Lake) -> list[Subject]:
+    return [
+        Subject(one.name, one.address, Policy(), kept_at(place(lake.where), one.name), lake.where)
+        for one in lake.tables()
+    ]
+
+
+def _fans_out(config: Pipeline) -> bool:
+    return any(one.fans_out for one in config.bronze.values())
