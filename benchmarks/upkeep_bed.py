@@ -51,8 +51,8 @@ def rows(count: int, first: int, seed: int) -> pa.Table:
 def table_of(address: Path, files: int, file_bytes: int, per_commit: int = 100) -> int:
     """A table of files of about a size; returns its rows."""
     DeltaRsEngine().execute(str(address), Create(SCHEMA))
-    each, version = max(1, file_bytes // ROW_BYTES), 0
-    for start in range(0, files, per_commit):
+    each = max(1, file_bytes // ROW_BYTES)
+    for version, start in enumerate(range(0, files, per_commit)):
         lines = []
         for n in range(start, min(files, start + per_commit)):
             written = write_data_files(
@@ -60,7 +60,6 @@ def table_of(address: Path, files: int, file_bytes: int, per_commit: int = 100) 
             )
             lines += [add_line(one, time.time(), data_change=True) for one in written]
         commit_after(place(str(address)), version, LogCommit("WRITE", lines))
-        version += 1
     return files * each
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
@@ -53,14 +54,11 @@ class Upkeep:
     def __init__(self, run: RunPlan, job: dict[str, Any]) -> None:
         self._plan = TendingPlan(run, job=job)
         self._maintainers: Maintainers | None = None
+        self._wanted = run.config.tends
+        self._begins_s = time.monotonic() + run.config.maintenance.look_every_s
 
     def __enter__(self) -> Self:
-        """Start it."""
-        if self._plan.run.config.tends:
-            try:
-                self._maintainers = Maintainers(self._plan)
-            except RayLakeError as error:
-                _say(error)
+        """It is started later: ingestion's start needs the CPUs."""
         return self
 
     def __exit__(
@@ -76,10 +74,13 @@ class Upkeep:
                 self._maintainers.stop(Deadline.after(STOP_S, SystemClock()))
 
     def tend(self) -> None:
-        """Start it again where it is lost; returns at once."""
-        if self._maintainers is None:
-            return
+        """Start it when it is time, again where it is lost; returns at once."""
         try:
+            if self._wanted and time.monotonic() >= self._begins_s:
+                self._wanted = False
+                self._maintainers = Maintainers(self._plan)
+            if self._maintainers is None:
+                return
             found = self._maintainers.look()
         except RayLakeError as error:
             _say(error)

@@ -161,8 +161,9 @@ class Tending:
         self._write()
         if self._plan.once:
             return self.look()
-        while not self._stopping.wait(every_s):
+        while not self._stopping.is_set():
             self.look()
+            self._stopping.wait(every_s)
         return None
 
     def look(self) -> RayLakeError | None:
