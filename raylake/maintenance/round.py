@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -139,20 +140,25 @@ class Round:
             return None
         lease = MaintenanceLease(place(subject.address), means.name, means.clock)
         lease.take(means.wait_s)
-        try:
+        with ExitStack() as failed:
+            failed.callback(lease.release)
             if means.wait_s:
                 found = self._planned(subject)
-            actions = [one for one in found.actions if means.due(subject, one)]
-            one = Tended(subject, found, lease)
-            one.others = [each for each in actions if each.kind not in REWRITES]
-            rewrites = [each for each in actions if each.kind in REWRITES]
-            if rewrites and means.by_spark(subject, sum(a.price.bytes_read for a in rewrites)):
-                one.others = [*rewrites, *one.others]
-            elif rewrites:
-                one.jobs = list(jobs_of(subject, found, rewrites))
-        except BaseException:
-            lease.release()
-            raise
+            one = self._divided(subject, found, lease)
+            failed.pop_all()
+        return one
+
+    def _divided(self, subject: Subject, found: Plan, lease: MaintenanceLease) -> Tended:
+        """What is due of a plan: what is written aside, and the rest."""
+        actions = [one for one in found.actions if self._means.due(subject, one)]
+        one = Tended(subject, found, lease)
+        one.others = [each for each in actions if each.kind not in REWRITES]
+        rewrites = [each for each in actions if each.kind in REWRITES]
+        nbytes = sum(each.price.bytes_read for each in rewrites)
+        if rewrites and self._means.by_spark(subject, nbytes):
+            one.others = [*rewrites, *one.others]
+        elif rewrites:
+            one.jobs = list(jobs_of(subject, found, rewrites))
         return one
 
     def _planned(self, subject: Subject) -> Plan:
