@@ -28,10 +28,7 @@ from tests.integration.tables.client import Client
 BATCH = 100
 POLICY: dict[str, Any] = {
     "look_every": "1s",
-    # Files of two commits or more are not small any more: their order decays.
-    "compact": {"small_files": 4, "target_file_size": "17KiB"},
-    "zorder": {"bronze.events": ["who"]},
-    "zorder_depth": 2,
+    "compact": {"small_files": 4},
     "checkpoint": {"commits": 20},
     "budget": {"cpu": "50%"},
 }
@@ -128,7 +125,7 @@ def test_property_29_appends_and_merges_go_on_beside_upkeep(
     make_world: Callable[..., World],
 ) -> None:
     world = make_world()
-    run_beside(world, {"compact": 2, "zorder": 1, "checkpoint": 1}, merges=2)
+    run_beside(world, {"compact": 2, "checkpoint": 1}, merges=2)
     until(lambda: status(world.bench).get("tables"), "its status is told")
     said = status(world.bench)
     assert (said["state"], said["pipeline"]) == ("running", world.bench.name)
