@@ -128,7 +128,7 @@ def main() -> int:
         parser.add_argument("--rate", type=int, default=50_000, help="records/s")
         parser.add_argument("--seconds", type=float, default=600.0)
         parser.add_argument("--commit-interval", default="500ms")
-        parser.add_argument("--merges", type=int, default=1, help="0: none beside it")
+        parser.add_argument("--merges", type=int, default=0, help="1: on a shared cluster")
 
     options = bed.options(__doc__, add)
     alone, beside = run(options, tended=False), run(options, tended=True)
