@@ -40,6 +40,11 @@ def transformer_name(pipeline: str) -> str:
     return f"raylake/{pipeline}/transformer"
 
 
+def maintainer_name(pipeline: str) -> str:
+    """The name of the actor that looks after a pipeline's tables."""
+    return f"raylake/{pipeline}/maintainer"
+
+
 def result(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
     """The result of a call.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -30,11 +31,15 @@ class Beside:
     Args:
         run: The run.
         signals: Requests to stop.
+        tend: Looks after what else runs beside ingestion; called each time that this looks.
     """
 
-    def __init__(self, run: RunPlan, signals: Signals) -> None:
+    def __init__(
+        self, run: RunPlan, signals: Signals, tend: Callable[[], None] = lambda: None
+    ) -> None:
         self._run = run
         self._signals = signals
+        self._tend = tend
         self._transformers: Transformers | None = None
         self._outcome: TransformOutcome | None = None
         self._failure: RayLakeError | None = None
@@ -59,6 +64,7 @@ class Beside:
 
     def tend(self) -> None:
         """Start it again where it is lost; returns at once."""
+        self._tend()
         if self._transformers is None or self._outcome is not None or self._failure is not None:
             return
         try:

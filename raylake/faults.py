@@ -67,6 +67,9 @@ COMMAND_POINTS = (
     "erase.letters",
     "erase.files",
     "erase.receipt",
+    "maintain.aside",
+    "maintain.written",
+    "maintain.committed",
 )
 """Those of commands, and of operations on tables."""
 

@@ -11,7 +11,7 @@ import typer
 from raylake.client.launch import job_command, job_environment
 from raylake.errors import ConfigError
 
-JOBS = ("ingest", "transform")
+JOBS = ("ingest", "transform", "maintain")
 
 app = typer.Typer(add_completion=False)
 

@@ -54,7 +54,9 @@ COMMANDS: Final = {
     "quality": Entry("raylake.cli.quality", "What rules found of silver and gold, in plain words."),
     "quarantine": Entry("raylake.cli.quarantine", "Rows that rules set aside: show, replay."),
     "dlq": Entry("raylake.cli.dlq", "Dead letters: show, count and replay them."),
-    "maintain": Entry("raylake.cli.maintain", "Upkeep of tables: what is due, and its price."),
+    "maintain": Entry(
+        "raylake.cli.maintain", "Upkeep of tables: what is due, its price, and doing it."
+    ),
     "retain": Entry("raylake.cli.retain", "Rows that are older than their table keeps leave."),
     "erase": Entry("raylake.cli.erase", "A person's rows leave all layers, with a receipt."),
     "doctor": Entry("raylake.cli.doctor", "What this machine lacks, each with its fix."),

@@ -1,68 +1,55 @@
-"""``raylake maintain``: what tables need, and what it would cost."""
+"""``raylake maintain``: what tables need, what it would cost, and doing it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from raylake.cli.output import Output, OutputOption, print_json, stdout
-from raylake.client.lake import Lake, connect, table_at
-from raylake.config import Pipeline, load
-from raylake.delta.tables_there import is_table
-from raylake.errors import ConfigError, RayLakeError
-from raylake.maintenance.kept_state import kept_at
+from raylake.cli.options import taking
+from raylake.cli.output import Output, OutputOption, print_json, stderr, stdout
+from raylake.client.upkeep import ByHand, of_target
+from raylake.errors import RayLakeError
+from raylake.maintenance.outcomes import Outcome
 from raylake.maintenance.plan import plan
-from raylake.maintenance.policy import Policy, policy_of
+from raylake.maintenance.subjects import chosen
 from raylake.maintenance.told import as_data, in_words
-from raylake.near import did_you_mean
-from raylake.storage.place import Place, place
-from raylake.tables.versions import missing
 
-app = typer.Typer(add_completion=False, help="Upkeep of tables: plan.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="Upkeep of tables: plan, run.", no_args_is_help=True)
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(metavar="PATH_OR_FILE", help="A pipeline file, a lake, or a table's address."),
+]
+TableOption = Annotated[
+    str | None, typer.Option(help="Only this table: layer.name.", show_default=False)
+]
+ZOrderOption = Annotated[
+    str | None,
+    typer.Option(help="Columns of the Z-order, with commas between.", show_default=False),
+]
 
 
 @app.callback()
 def _group() -> None:
-    """Upkeep of tables: what is due, and its price."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A table that a plan is wanted of.
-
-    Attributes:
-        at: Where its state is kept; None: a table outside of a lake leaves nothing behind.
-    """
-
-    name: str
-    address: str
-    policy: Policy
-    at: Place | None
+    """Upkeep of tables: what is due, its price, and doing it."""
 
 
 @app.command("plan")
 def plan_upkeep(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="PATH_OR_FILE", help="A pipeline file, a lake, or a table's address."
-        ),
-    ],
-    table: Annotated[
-        str | None, typer.Option(help="Only this table: layer.name.", show_default=False)
-    ] = None,
-    zorder: Annotated[
-        str | None,
-        typer.Option(help="Columns of the Z-order, with commas between.", show_default=False),
-    ] = None,
+    target: TargetArgument,
+    table: TableOption = None,
+    zorder: ZOrderOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """What is due, on which files, what it would read, write and save. Nothing is changed."""
-    asked = _chosen(_asked(target), target, table, zorder)
+    asked = chosen(of_target(target), target, table, zorder)
     failed: RayLakeError | None = None
     shown: list[dict[str, Any]] = []
     for one in asked:
@@ -86,60 +73,72 @@ def plan_upkeep(
         raise failed
 
 
-def _asked(target: str) -> list[_Asked]:
-    """The tables that a command line means, each with its policy.
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Options of ``raylake maintain run``."""
 
-    Raises:
-        ConfigError: The pipeline file is wrong.
-        TableMissing: There is no table.
-    """
-    if Path(target).is_file():
-        return _of_file(Path(target))
-    single = table_at(target)
-    if is_table(single.address):
-        return [_Asked(single.name, single.address, Policy(), None)]
-    lake = connect(target)
-    found = _of_lake(lake)
-    if not found:
-        raise missing(single.address)
-    return found
-
-
-def _of_lake(lake: Lake) -> list[_Asked]:
-    return [
-        _Asked(one.name, one.address, Policy(), kept_at(place(lake.where), one.name))
-        for one in lake.tables()
-    ]
+    target: TargetArgument
+    table: TableOption = None
+    zorder: ZOrderOption = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+    ] = False
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another maintainer.")] = (
+        0.0
+    )
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="The Ray cluster on which tables with an owner are written; without it an "
+            "embedded one is started where there is one.",
+            show_default=False,
+        ),
+    ] = None
+    output: OutputOption = Output.text
 
 
-def _of_file(file: Path) -> list[_Asked]:
-    config = load(file).config
-    found = []
-    for one in _of_lake(Lake.from_pipeline(file)):
-        layer, _, short = one.name.partition(".")
-        section: Mapping[str, Any] = getattr(config, layer, {})
-        if short in section or (layer == "bronze" and _fans_out(config)):
-            columns = getattr(section.get(short), "zorder_by", ())
-            policy = policy_of(config.maintenance, one.name, tuple(columns))
-            found.append(replace(one, policy=policy))
-    return found
+@app.command("run")
+@taking(RunOptions)
+def run_upkeep(asked: RunOptions) -> None:
+    """Do what is due, now; Ctrl-C ends after what is under way."""
+    if asked.dry_run:
+        plan_upkeep(asked.target, asked.table, asked.zorder, asked.output)
+        return
+    subjects = chosen(of_target(asked.target), asked.target, asked.table, asked.zorder)
+    as_text = asked.output is Output.text
+
+    def told(one: Outcome) -> None:
+        for line in one.lines() if as_text else ():
+            stdout().print(line)
+
+    with stopped_by_signal() as stopping:
+        by_hand = ByHand(asked.address, asked.wait, stopping, told)
+        found = by_hand.run(subjects)
+    if not as_text:
+        print_json(found.document())
+    else:
+        for line in found.lines():
+            stdout().print(line)
+    if found.failure is not None:
+        raise found.failure
 
 
-def _fans_out(config: Pipeline) -> bool:
-    return any(one.fans_out for one in config.bronze.values())
+@contextmanager
+def stopped_by_signal() -> Iterator[Callable[[], bool]]:
+    """Whether the user has asked to stop; asked twice, the process is interrupted as ever."""
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
 
+    def on(_number: int, _frame: FrameType | None) -> None:
+        asked.append(1)
+        signal.signal(signal.SIGINT, before)
+        stderr().print("stopping after what is under way")
 
-def _chosen(
-    asked: list[_Asked], target: str, table: str | None, zorder: str | None
-) -> list[_Asked]:
-    if table is not None:
-        names = [one.name for one in asked]
-        if table not in names:
-            raise ConfigError(f"{target} has no table {table}", hint=did_you_mean(table, names))
-        asked = [one for one in asked if one.name == table]
-    if zorder is not None:
-        if len(asked) != 1:
-            raise ConfigError("--zorder is for one table", hint="name it: --table layer.name")
-        columns = tuple(name.strip() for name in zorder.split(","))
-        asked = [replace(asked[0], policy=replace(asked[0].policy, zorder=columns))]
-    return asked
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, on)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)

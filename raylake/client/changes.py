@@ -11,11 +11,9 @@ from typing import Any, Final, Literal
 from raylake.client.shown import Listing
 from raylake.errors import Refused
 
-Class = Literal["live", "after a drain", "refused"]
+Class = Literal["after a drain", "refused"]
 
 COLUMNS: Final = ("key", "before", "after", "takes")
-_LIVE: Final = re.compile(r"maintenance(\.|$)")
-"""What the run does not read."""
 _REFUSED: Final = re.compile(
     r"(lake|dead_letters\.path"
     r"|bronze\.[^.\[]+\.(topics|path|partition_by)"
@@ -34,8 +32,7 @@ class Change:
         key: Dotted, as in the pipeline file; a list as a whole.
         before: The run's; None: it has none.
         after: The file's.
-        takes: ``live``: nothing, the run goes on; ``after a drain``; ``refused``: the tables were
-            made with it.
+        takes: ``after a drain``; ``refused``: the tables were made with it.
     """
 
     key: str
@@ -76,7 +73,7 @@ def refuse_changed(pipeline: str, where: str, found: Iterable[Change] | None) ->
         found: What differs; None: it cannot be told.
 
     Raises:
-        ConfigurationChanged: Always, save where all that differs is live.
+        ConfigurationChanged: Always, save where nothing differs.
     """
     if found is None:
         raise ConfigurationChanged(
@@ -86,7 +83,7 @@ def refuse_changed(pipeline: str, where: str, found: Iterable[Change] | None) ->
         )
     told = list(found)
     refused = [one for one in told if one.takes == "refused"]
-    if all(one.takes == "live" for one in told):
+    if not told:
         return
     said = "".join(
         f"\n  {one.key}: {_text(one.before)} -> {_text(one.after)} ({one.takes})" for one in told
@@ -108,8 +105,6 @@ def refuse_changed(pipeline: str, where: str, found: Iterable[Change] | None) ->
 def _takes(
     key: str, old: Mapping[str, Any], new: Mapping[str, Any], both: set[str | None]
 ) -> Class:
-    if _LIVE.match(key):
-        return "live"
     table = _table_of(key)
     if not _REFUSED.match(key) or (table is not None and table not in both):
         return "after a drain"

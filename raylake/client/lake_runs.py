@@ -14,7 +14,7 @@ from raylake.client.run_files import (
     require_derived,
     require_pipeline_name,
 )
-from raylake.client.submission import Kind, Wanted
+from raylake.client.submission import Kind, Wanted, WantedUpkeep
 from raylake.client.submitting import Asked, on_cluster, on_this_machine
 from raylake.errors import ConfigError
 
@@ -89,6 +89,31 @@ class LakeRuns:
         require_derived(loaded, (*tables, *full_refresh))
         return self._begun(Asked(loaded, overrides=pairs, transform=wanted))
 
+    def maintain(
+        self,
+        file: str | Path,
+        tables: Sequence[str] = (),
+        *,
+        once: bool = True,
+        set: Mapping[str, str] | None = None,  # noqa: A002 - as the option of the commands
+    ) -> Run:
+        """Do what is due of a pipeline's tables by its policies; otherwise as :meth:`submit`.
+
+        A pipeline whose file has a section ``maintenance`` does it by itself while it runs.
+
+        Args:
+            file: The pipeline file; its lake must be this one.
+            tables: Only these, ``layer.name``; empty: all.
+            once: Do what is due now, and end; else go on until told to stop.
+            set: Values above the file by their dotted keys.
+
+        Raises:
+            ConfigError, RayLakeError: As :meth:`submit`.
+        """
+        loaded, pairs = loaded_for(self.where, file, set)
+        wanted = WantedUpkeep(tuple(tables), once)
+        return self._begun(Asked(loaded, overrides=pairs, maintain=wanted))
+
     def run(self, pipeline: str, *, kind: Kind = "ingest", job: str | None = None) -> Run:
         """The newest run of a pipeline, whoever started it, or one of its jobs.
 
@@ -97,7 +122,7 @@ class LakeRuns:
 
         Args:
             pipeline: Its name.
-            kind: ``ingest``, or ``transform``: of the derived tables alone.
+            kind: ``ingest``; ``transform``: of the derived tables alone; ``maintain``: upkeep.
             job: Ray's id of the job.
 
         Raises:

@@ -88,6 +88,37 @@ class TransformRequest:
         return job_command("transform", ["--config", str(self.file), *flags])
 
 
+@dataclass(frozen=True, slots=True)
+class MaintainRequest:
+    """A run of upkeep to start.
+
+    Attributes:
+        file: The pipeline file.
+        run_id: The run's id.
+        folder: The run's log folder.
+        tables: These; empty: all.
+        once: Do what is due now, and end.
+        overrides: ``KEY=VALUE``, above the file.
+        address: A Ray cluster; None for ``RAY_ADDRESS``, or an embedded one.
+    """
+
+    file: Path
+    run_id: str
+    folder: Path
+    tables: tuple[str, ...] = ()
+    once: bool = True
+    overrides: tuple[str, ...] = ()
+    address: str | None = None
+
+    def command(self) -> list[str]:
+        """The job's command line."""
+        flags = [f"--run-id={self.run_id}"]
+        flags += [f"--table={one}" for one in self.tables]
+        flags += ["--once"] if self.once else []
+        flags += [f"--set={pair}" for pair in self.overrides]
+        return job_command("maintain", ["--config", str(self.file), *flags])
+
+
 def job_command(name: str, arguments: list[str]) -> list[str]:
     """The command line of a job's entry point; no folder of the user's can hide it."""
     return [sys.executable, "-P", "-m", f"jobs.{name}", *arguments]
@@ -117,7 +148,7 @@ class RunProcess:
         Refused: The log folder cannot be written; nothing was started.
     """
 
-    def __init__(self, request: RunRequest | TransformRequest) -> None:
+    def __init__(self, request: RunRequest | TransformRequest | MaintainRequest) -> None:
         self.request = request
         self.log = request.folder / "job.log"
         self.interrupted = 0

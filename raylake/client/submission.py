@@ -1,9 +1,9 @@
 """A pipeline as a Ray job: what is submitted, and the plain line that does the same.
 
 The job is `raylake job ingest`, the same entry point that `raylake run` starts (or `raylake job
-transform`). Of the pipeline file's folder only the file and its schema files are uploaded. Nothing
-of it holds a secret: what a pipeline file may hold are references, and they are resolved on the
-cluster.
+transform`, `raylake job maintain`). Of the pipeline file's folder only the file and its schema
+files are uploaded. Nothing of it holds a secret: what a pipeline file may hold are references, and
+they are resolved on the cluster.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RESTARTS: Final = 5
 WHOLE_FOLDER_ENV: Final = "RAY_RUNTIME_ENV_IGNORE_GITIGNORE"
 _PREFIX = "RAYLAKE__"
 
-Kind = Literal["ingest", "transform"]
+Kind = Literal["ingest", "transform", "maintain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,23 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedUpkeep:
+    """What a run of upkeep shall do.
+
+    Attributes:
+        tables: These; empty: all.
+        once: Do what is due now, and end.
+    """
+
+    tables: tuple[str, ...] = ()
+    once: bool = True
+
+    def flags(self) -> list[str]:
+        """As the job takes them."""
+        return [*(f"--table={one}" for one in self.tables), *(["--once"] if self.once else [])]
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """What is submitted.
 
@@ -78,6 +95,7 @@ class Submission:
         variables: ``RAYLAKE__…`` variables of this shell, which count above the file.
         transform: A run of the derived tables, and which; None: ingestion.
         restarts: How often it is started again after a failure that may pass.
+        maintain: A run of upkeep, and what; None: ``transform``, or ingestion.
     """
 
     loaded: Loaded
@@ -89,10 +107,13 @@ class Submission:
     variables: Mapping[str, str] | None = None
     transform: Wanted | None = None
     restarts: int = RESTARTS
+    maintain: WantedUpkeep | None = None
 
     @property
     def kind(self) -> Kind:
         """Which job it is."""
+        if self.maintain is not None:
+            return "maintain"
         return "ingest" if self.transform is None else "transform"
 
     @property
@@ -114,8 +135,9 @@ class Submission:
         command = ["python", "-P", "-m", "raylake", "job", self.kind]
         command += ["--config", self.loaded.path.name if config is None else config]
         command += [f"--run-id={self.run_id}"] if self.run_id else []
-        if self.transform is not None:
-            command += self.transform.flags()
+        wanted = self.transform or self.maintain
+        if wanted is not None:
+            command += wanted.flags()
         else:
             command += ["--available-now"] if self.available_now else []
             command += ["--take-over"] if self.take_over else []

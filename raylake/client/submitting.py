@@ -20,14 +20,26 @@ import psutil
 from raylake.artifacts import file_lock
 from raylake.client.changes import changes, refuse_changed
 from raylake.client.jobs_api import JobInfo, JobsApi
-from raylake.client.launch import RunProcess, RunRequest, TransformRequest
+from raylake.client.launch import MaintainRequest, RunProcess, RunRequest, TransformRequest
 from raylake.client.run import Run, RunName
 from raylake.client.run_places import OfJob, OfProcess, OnlySeen
 from raylake.client.runs import STALE_S, RunStatus, run_status, status_document
-from raylake.client.submission import DRAIN_MARGIN_S, RESTARTS, Kind, Submission, Wanted
+from raylake.client.submission import (
+    DRAIN_MARGIN_S,
+    RESTARTS,
+    Kind,
+    Submission,
+    Wanted,
+    WantedUpkeep,
+)
 from raylake.clock import SystemClock
 from raylake.config import Loaded
-from raylake.config.addresses import normalise_table_address, status_path, transform_status_path
+from raylake.config.addresses import (
+    maintenance_status_path,
+    normalise_table_address,
+    status_path,
+    transform_status_path,
+)
 from raylake.errors import ConfigError, RayLakeError, Refused
 from raylake.ingest.plan import new_run_id
 from raylake.processes import living
@@ -52,6 +64,7 @@ class Asked:
         overrides: ``KEY=VALUE``, above the file.
         transform: A run of the derived tables, and which; None: ingestion.
         restarts: How often it is started again after a failure that may pass.
+        maintain: A run of upkeep, and what.
     """
 
     loaded: Loaded
@@ -61,10 +74,13 @@ class Asked:
     overrides: tuple[str, ...] = ()
     transform: Wanted | None = None
     restarts: int = RESTARTS
+    maintain: WantedUpkeep | None = None
 
     @property
     def kind(self) -> Kind:
         """Which job it is."""
+        if self.maintain is not None:
+            return "maintain"
         return "ingest" if self.transform is None else "transform"
 
     @property
@@ -81,14 +97,20 @@ class Asked:
     def status(self) -> Place:
         """Its status document."""
         config = self.loaded.config
-        transforming = self.transform is not None
-        return place(transform_status_path(config) if transforming else status_path(config))
+        paths = {
+            "ingest": status_path,
+            "transform": transform_status_path,
+            "maintain": maintenance_status_path,
+        }
+        return place(paths[self.kind](config))
 
     @property
     def continuous(self) -> bool:
         """Whether it goes on until it is told to stop."""
         if self.transform is not None:
             return self.transform.continuous
+        if self.maintain is not None:
+            return not self.maintain.once
         return not (self.available_now or self.loaded.config.ingest.trigger == "available_now")
 
     @property
@@ -139,6 +161,7 @@ def on_cluster(asked: Asked, jobs: JobsApi, variables: Mapping[str, str] | None 
             os.environ if variables is None else variables,
             asked.transform,
             asked.restarts,
+            asked.maintain,
         )
         found = jobs.submit(one)
         run = of_job(asked, jobs, found)
@@ -234,8 +257,11 @@ def _started(asked: Asked, record: Path) -> Run:
     run_id = new_run_id()
     folder = log_folder(asked.lake, asked.pipeline) / run_id
     file = asked.loaded.path.resolve()
-    request: RunRequest | TransformRequest
-    if asked.transform is None:
+    request: RunRequest | TransformRequest | MaintainRequest
+    if asked.maintain is not None:
+        wanted = asked.maintain
+        request = MaintainRequest(file, run_id, folder, wanted.tables, wanted.once, asked.overrides)
+    elif asked.transform is None:
         request = RunRequest(
             file,
             run_id,
@@ -283,7 +309,7 @@ def _there(asked: Asked, record: Path) -> tuple[Run, str] | None:
         where = process_of(asked.name(str(told["run_id"])), told)
         name = asked.name(str(told["run_id"]))
         return Run(name, where, config, continuous=continuous), str(told.get("sha256", ""))
-    if asked.transform is not None:
+    if asked.kind != "ingest":
         return None
     try:
         found = run_status(asked.status, SystemClock())

@@ -181,6 +181,11 @@ def transform_status_path(config: Pipeline) -> str:
     return f"{_root(config)}/_raylake/status/{config.pipeline}.transform.json"
 
 
+def maintenance_status_path(config: Pipeline) -> str:
+    """The address of the status document of the upkeep of the pipeline's tables."""
+    return f"{_root(config)}/_raylake/status/{config.pipeline}.maintain.json"
+
+
 def quarantine_path(config: Pipeline) -> str:
     """The normalised address of the pipeline's quarantine table."""
     return f"{_root(config)}/quarantine/{config.pipeline}"

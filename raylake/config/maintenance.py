@@ -1,33 +1,21 @@
 """The ``maintenance`` section: when upkeep of a table is due, and what it may take.
 
-``raylake maintain plan`` goes by it; nothing runs by itself in this version, and the pipeline says
-so (``Pipeline.not_yet``). Keys that only a service beside ingestion would need come with it.
+Where it is written, a pipeline that runs looks after its tables by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from raylake.config.base import Columns, Model, TableRef
-from raylake.config.cron import Schedule
-from raylake.config.findings import Finding, Invalid
-from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes
+from raylake.config.cron import Schedule, check_cron
+from raylake.config.findings import Invalid
+from raylake.config.units import Count, DurationOrZeroS, DurationS, Ratio, SizeBytes, Truth
+from raylake.config.window import WindowText
 
 LEAST_KEPT_S: Final = 7 * 86_400.0
-_LATER: Final = ("enabled", "window")
-
-
-def _refuse_later(data: Any) -> Any:
-    """Refuse by name what only a service beside ingestion could go by."""
-    if isinstance(data, Mapping) and (found := [key for key in _LATER if key in data]):
-        message = "nothing goes by it in this version: upkeep does not run by itself yet"
-        raise Invalid(
-            "", findings=[Finding((key,), message, "leave it out", on_key=True) for key in found]
-        )
-    return data
 
 
 def _long_enough(keep_s: float) -> float:
@@ -38,6 +26,10 @@ def _long_enough(keep_s: float) -> float:
             "write 7d or more",
         )
     return keep_s
+
+
+def _when(text: str) -> str:
+    return text if text == "debt" else check_cron(text)
 
 
 class Compact(Model):
@@ -87,25 +79,34 @@ class Budget(Model):
     Attributes:
         cpu: Part of the CPUs, 0 to 1.
         max_job_bytes: A job reads at most so much.
-        yield_above_lag_s: Upkeep waits while ingestion is further behind than this; said of upkeep
-            beside ingestion, which does not run yet.
+        yield_above_lag_s: Upkeep waits while ingestion is further behind than this.
+        spark_above_bytes: With ``engine: auto``, rewrites of one table that read more than this are
+            Spark's, where there is one.
     """
 
     cpu: Ratio = 0.25
     max_job_bytes: SizeBytes = Field(default=8 * 2**30, alias="max_job_size")
     yield_above_lag_s: DurationOrZeroS = Field(default=60.0, alias="yield_above_lag")
+    spark_above_bytes: SizeBytes = Field(default=32 * 2**30, alias="spark_above")
 
 
 class Maintenance(Model):
     """Upkeep of the tables.
 
     Attributes:
+        enabled: Whether a run of the pipeline looks after the tables by itself.
+        schedule: When files are written anew: ``debt``: once a threshold is passed; or a cron
+            schedule in UTC.
+        window: The part of the day, in UTC, in which work begins; left out: all of it.
+        look_every_s: How often a run looks what is due.
         zorder: Columns that tables are Z-ordered by; of other tables no Z-order is looked after.
         zorder_depth: A region of a table in whose points more files lie than this has decayed.
     """
 
-    _later = model_validator(mode="before")(_refuse_later)
-
+    enabled: Truth = True
+    schedule: Annotated[str, AfterValidator(_when)] = "debt"
+    window: WindowText | None = None
+    look_every_s: DurationS = Field(default=60.0, alias="look_every")
     compact: Compact = Compact()
     zorder: dict[TableRef, Columns] = Field(default_factory=dict)
     zorder_depth: Annotated[float, Field(gt=1)] = 4.0

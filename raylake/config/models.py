@@ -253,12 +253,12 @@ class Pipeline(Model):
 
     def not_yet(self) -> list[str]:
         """The sections that parse and do nothing in this version, each with a sentence."""
-        said = []
-        if "maintenance" in self.model_fields_set:
-            said.append(
-                "maintenance: nothing runs by itself yet; `raylake maintain plan` goes by it"
-            )
-        return said
+        return []
+
+    @property
+    def tends(self) -> bool:
+        """Whether a run looks after its tables: the section is written, and not switched off."""
+        return "maintenance" in self.model_fields_set and self.maintenance.enabled
 
 
 def with_store_defaults(data: Any) -> Any:

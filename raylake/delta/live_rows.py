@@ -126,12 +126,13 @@ class RowReader:
 
     Args:
         root: The table.
-        handle: delta-rs's handle of that version, which reads its deletion vectors.
+        handle: delta-rs's handle of that version, which reads its deletion vectors; None where no
+            file that is read has one.
         schema: The types that rows are wanted in: the table's, or wider ones, without partition
             columns.
     """
 
-    def __init__(self, root: Place, handle: DeltaTable, schema: pa.Schema) -> None:
+    def __init__(self, root: Place, handle: DeltaTable | None, schema: pa.Schema) -> None:
         self._root = root
         self._schema = schema
         self._handle = handle
@@ -173,7 +174,7 @@ class RowReader:
         if source.vector is None:
             return None
         if self._alive is None:
-            self._alive = list(alive_rows(self._handle))
+            self._alive = [] if self._handle is None else list(alive_rows(self._handle))
         path = unquote(source.path)
         short = next(
             (mask for at, mask in self._alive if at == path or at.endswith(f"/{path}")), None

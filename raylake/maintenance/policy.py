@@ -33,6 +33,9 @@ class Policy:
         checkpoint_after_s: Or once the first of ten commits or more is so old, in seconds.
         max_job_bytes: A job reads at most so much.
         cpu: The part of the CPUs that a job may take.
+        schedule: When files are written anew: ``debt``, or five fields in UTC.
+        spark_above_bytes: Rewrites of the table that read more are Spark's, where that is left to
+            choose.
     """
 
     target_file_bytes: int | None = None
@@ -46,6 +49,8 @@ class Policy:
     checkpoint_after_s: float = _DEFAULTS.checkpoint.after_s
     max_job_bytes: int = _DEFAULTS.budget.max_job_bytes
     cpu: float = _DEFAULTS.budget.cpu
+    schedule: str = _DEFAULTS.schedule
+    spark_above_bytes: int = _DEFAULTS.budget.spark_above_bytes
 
     def target_bytes(self, configuration: Mapping[str, str], where: str) -> int:
         """The size of new files of a table with these properties."""
@@ -87,4 +92,6 @@ def policy_of(maintenance: Maintenance, table: str, zorder_by: tuple[str, ...] =
         checkpoint_after_s=maintenance.checkpoint.after_s,
         max_job_bytes=maintenance.budget.max_job_bytes,
         cpu=maintenance.budget.cpu,
+        schedule=maintenance.schedule,
+        spark_above_bytes=maintenance.budget.spark_above_bytes,
     )

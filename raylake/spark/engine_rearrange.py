@@ -32,7 +32,7 @@ from raylake.tables.rearranging import check_columns, chosen
 from raylake.tables.results import RowCounts
 from raylake.tables.rewrite_parts import commit_parts, fields_json, target_size
 from raylake.tables.space import require_space
-from raylake.tables.upkeep_requests import Compact, ZOrder
+from raylake.tables.upkeep_requests import Compact, PutInPlace, ZOrder
 
 _BIN: Final = "raylake_bin"
 _MAPPING: Final = "delta.columnMapping."
@@ -64,7 +64,7 @@ def compact_task(work: Work, request: Compact) -> Task | Unneeded:
     what = f"{work.root}: compact"
     refuse_others(work.found, what)
     target_bytes = target_size(work.found.configuration, request.target_file_bytes, what)
-    files = _chosen(work, request.where, what)
+    files = _chosen(work, request, what)
     parts = [one.files for one in bins(files, target_bytes) if _can_be_one(one.files)]
     if not parts:
         return Unneeded(
@@ -84,7 +84,7 @@ def zorder_task(work: Work, request: ZOrder) -> Task | Unneeded:
     by = work.found.log.metadata.partition_columns
     check_columns(work.root, work.found.schema, by, request.columns)
     target_bytes = target_size(work.found.configuration, request.target_file_bytes, what)
-    files = _chosen(work, request.where, what)
+    files = _chosen(work, request, what)
     if not files:
         return Unneeded("nothing to gain: there are no rows")
     columns = [quoted(name, dialect=SPARK) for name in request.columns]
@@ -96,6 +96,16 @@ def zorder_task(work: Work, request: ZOrder) -> Task | Unneeded:
         lambda at, aside: _optimize(at, aside).executeZOrderBy(*columns),
     )
     return _task(work, order, commit)
+
+
+def put_task(work: Work, request: PutInPlace) -> Task:
+    """Files that were written aside take the place of others; Spark has nothing to do for it."""
+    commit = LogCommit("OPTIMIZE", (), request.parameters).signed(work.signature)
+
+    def run(_: Work) -> None:
+        commit_parts(work.root, request.groups, request.read_version, commit)
+
+    return Task(run, lambda found: RowCounts(copied=metric(found.metrics, "numCopiedRows")))
 
 
 def _task(work: Work, order: _Order, commit: LogCommit) -> Task:
@@ -193,16 +203,16 @@ def _bin_column(fields: Sequence[Mapping[str, Any]]) -> str:
     return name
 
 
-def _chosen(work: Work, where: str | None, what: str) -> list[SourceFile]:
+def _chosen(work: Work, asked: Compact | ZOrder, what: str) -> list[SourceFile]:
     files = source_files(work.found.log)
-    if where is not None and _mapped(work.found.configuration):
+    if asked.where is not None and _mapped(work.found.configuration):
         raise FeatureUnsupported(
             f"{what}: partitions cannot be chosen on a table with column mapping",
             hint="leave the condition out",
             feature="columnMapping",
         )
     by = work.found.log.metadata.partition_columns
-    return chosen(files, where, (work.found.schema, by), what)
+    return chosen(files, asked, (work.found.schema, by), what)
 
 
 def _mapped(configuration: Mapping[str, str]) -> bool:

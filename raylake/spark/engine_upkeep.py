@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 
 from raylake.spark.engine_alter import native_task
 from raylake.spark.engine_open import load
-from raylake.spark.engine_rearrange import compact_task, zorder_task
+from raylake.spark.engine_rearrange import compact_task, put_task, zorder_task
 from raylake.spark.engine_rewrite import rewriting, written_by
 from raylake.spark.engine_tasks import Task, Work
 from raylake.tables.delta_rs_open import opened_for
@@ -25,6 +25,7 @@ from raylake.tables.upkeep_requests import (
     AddConstraint,
     Alter,
     Compact,
+    PutInPlace,
     Rearrange,
     Repartition,
     SetNotNull,
@@ -42,6 +43,8 @@ def upkeep_task(work: Work, request: Alter | Rearrange, fence: Fence | None) -> 
         return compact_task(work, request)
     if isinstance(request, ZOrder):
         return zorder_task(work, request)
+    if isinstance(request, PutInPlace):
+        return put_task(work, request)
     return _altering(work, request, fence)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -17,6 +17,7 @@ from raylake.delta.log_reader import LogReader
 from raylake.delta.rewriting import FileGroup
 from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place
+from raylake.tables.aside import along_the_curve, as_they_come
 from raylake.tables.compaction_plan import bins, by_partition
 from raylake.tables.delta_rs_tasks import Metrics, Task, Unneeded
 from raylake.tables.rearranging import check_columns, chosen
@@ -31,17 +32,15 @@ from raylake.tables.rewrite_parts import (
 )
 from raylake.tables.space import require_space
 from raylake.tables.upkeep_requests import Compact, ZOrder
-from raylake.tables.z_sort import sampled, z_ordered
 
 _Z_ROW_GROUP_ROWS: Final = 131_072
-Streams = Iterator[tuple[Mapping[str, str | None], Iterator[pa.RecordBatch]]]
 
 
 def compact_task(root: Place, handle: DeltaTable, request: Compact) -> Task | Unneeded:
     """Small files become larger ones; nothing to do where that would not make fewer of them."""
     configuration = handle.metadata().configuration
     target_bytes = target_size(configuration, request.target_file_bytes, f"{root}: compact")
-    files = _of_request(root, handle, request.where, f"{root}: compact")
+    files = _of_request(root, handle, request, f"{root}: compact")
     plan = bins(files, target_bytes)
     if not plan:
         return Unneeded(
@@ -50,7 +49,7 @@ def compact_task(root: Place, handle: DeltaTable, request: Compact) -> Task | Un
         )
     schema = stored_schema(handle)
     reader = RowReader(root, handle, schema)
-    parts = [Part(one.files, partial(_as_they_come, reader, one.files)) for one in plan]
+    parts = [Part(one.files, partial(as_they_come, reader, one.files)) for one in plan]
     # A little more than the target is better in one file than in two.
     options = write_options(configuration, schema, 2 * target_bytes)
     commit = LogCommit("OPTIMIZE", (), {"predicate": "[]", "targetSize": str(target_bytes)})
@@ -63,13 +62,13 @@ def zorder_task(root: Place, handle: DeltaTable, request: ZOrder) -> Task | Unne
     schema = stored_schema(handle)
     check_columns(root, schema, handle.metadata().partition_columns, request.columns)
     target_bytes = target_size(configuration, request.target_file_bytes, f"{root}: zorder")
-    files = _of_request(root, handle, request.where, f"{root}: zorder")
+    files = _of_request(root, handle, request, f"{root}: zorder")
     if not files:
         return Unneeded("nothing to gain: there are no rows")
     reader = RowReader(root, handle, schema)
     keys = RowReader(root, handle, pa.schema([schema.field(name) for name in request.columns]))
     parts = [
-        Part(tuple(of_one), partial(_along_the_curve, keys, reader, tuple(of_one)))
+        Part(tuple(of_one), partial(along_the_curve, keys, reader, tuple(of_one)))
         for of_one in by_partition(files).values()
     ]
     options = write_options(configuration, schema, target_bytes)
@@ -102,22 +101,9 @@ def _task(
     return Task(run, count, written=written)
 
 
-def _as_they_come(reader: RowReader, files: Sequence[SourceFile]) -> Streams:
-    yield files[0].values, _rows(reader, files)
-
-
-def _along_the_curve(keys: RowReader, reader: RowReader, files: Sequence[SourceFile]) -> Streams:
-    count = sum(one.rows or 0 for one in files)
-    curve = sampled(lambda: _rows(keys, files), keys.columns, count)
-    yield files[0].values, z_ordered(lambda: _rows(reader, files), curve, count)
-
-
-def _rows(reader: RowReader, files: Sequence[SourceFile]) -> Iterator[pa.RecordBatch]:
-    for one in files:
-        yield from reader.rows(one)
-
-
-def _of_request(root: Place, handle: DeltaTable, where: str | None, what: str) -> list[SourceFile]:
+def _of_request(
+    root: Place, handle: DeltaTable, request: Compact | ZOrder, what: str
+) -> list[SourceFile]:
     files = source_files(LogReader(str(root)).snapshot(int(handle.version())))
     by = handle.metadata().partition_columns
-    return chosen(files, where, (arrow_schema(handle.schema()), by), what)
+    return chosen(files, request, (arrow_schema(handle.schema()), by), what)

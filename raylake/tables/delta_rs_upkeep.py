@@ -5,6 +5,7 @@ from __future__ import annotations
 from deltalake import DeltaTable
 
 from raylake.storage.place import Place
+from raylake.tables.aside import put_task
 from raylake.tables.delta_rs_alter import (
     Breaking,
     add_columns_task,
@@ -24,6 +25,7 @@ from raylake.tables.upkeep_requests import (
     Alter,
     Compact,
     DropConstraint,
+    PutInPlace,
     Rearrange,
     Repartition,
     SetNotNull,
@@ -39,6 +41,8 @@ def upkeep_task(root: Place, handle: DeltaTable, request: Alter | Rearrange) -> 
         return compact_task(root, handle, request)
     if isinstance(request, ZOrder):
         return zorder_task(root, handle, request)
+    if isinstance(request, PutInPlace):
+        return put_task(root, request)
     if isinstance(request, WidenColumns):
         return widen_task(root, handle, request)
     if isinstance(request, Repartition):

@@ -28,9 +28,9 @@ from raylake.storage.place import Place, place
 from raylake.tables.alongside import Alongside
 from raylake.tables.checkpoints import write_checkpoint
 from raylake.tables.delta_rs import DeltaRsEngine
-from raylake.tables.delta_rs_compact import compact_task, zorder_task
 from raylake.tables.delta_rs_open import ENGINE, opened, refuse_unknown
 from raylake.tables.delta_rs_tasks import Unneeded
+from raylake.tables.delta_rs_upkeep import upkeep_task
 from raylake.tables.errors import (
     FeatureUnsupported,
     OwnerOnly,
@@ -47,10 +47,8 @@ from raylake.tables.touched import surely_untouched
 from raylake.tables.upkeep_requests import (
     MIN_RETENTION_HOURS,
     Checkpoint,
-    Compact,
     Rearrange,
     Vacuum,
-    ZOrder,
 )
 from raylake.tables.vacuum import vacuum
 from raylake.tables.workplace import workplace
@@ -196,12 +194,9 @@ def _checkpointed(root: Place, order: Order) -> OperationResult:
 
 def _rearranged(root: Place, handle: DeltaTable, order: Order) -> Proposal:
     request, version = order.operation, int(handle.version())
-    if isinstance(request, ZOrder):
-        task = zorder_task(root, handle, request)
-    elif isinstance(request, Compact):
-        task = compact_task(root, handle, request)
-    else:
+    if not isinstance(request, Rearrange):
         raise TypeError(f"{order.name} does not write files anew")
+    task = upkeep_task(root, handle, request)
     if isinstance(task, Unneeded):
         return Proposal(_result(order, version, note=task.note))
     if task.written is None:

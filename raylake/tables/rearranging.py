@@ -13,26 +13,31 @@ from raylake.storage.place import Place
 from raylake.tables.errors import BadRequest, UnknownColumn
 from raylake.tables.expressions import Scope, condition
 from raylake.tables.partition_text import typed_values
+from raylake.tables.upkeep_requests import Compact, ZOrder
 from raylake.tables.z_curve import MAX_COLUMNS, orderable
 
 
 def chosen(
     files: Sequence[SourceFile],
-    where: str | None,
+    asked: Compact | ZOrder,
     table: tuple[pa.Schema, Sequence[str]],
     what: str,
 ) -> list[SourceFile]:
-    """The live files of the partitions that a condition holds for.
+    """The live files that are asked for: by their names, in the partitions of a condition.
 
     Args:
         files: All live files.
-        where: The condition; None: all.
+        asked: Names and condition.
         table: The table's schema, and its partition columns.
         what: The table and the operation, for messages.
 
     Raises:
         BadRequest: The condition names a column that is not a partition column.
     """
+    where = asked.where
+    if asked.files:
+        named = set(asked.files)
+        files = [one for one in files if one.path in named]
     if where is None:
         return list(files)
     schema, by = table

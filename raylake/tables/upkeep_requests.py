@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from raylake.delta.rewriting import FileGroup
 
 MIN_RETENTION_HOURS: Final = 168.0
 """What a vacuum keeps at least, unless less is allowed by name."""
@@ -119,10 +122,12 @@ class Compact:
         where: Only partitions that this holds for; it names partition columns alone.
         target_file_bytes: The size of the new files; None: the table's ``delta.targetFileSize``,
             or 128 MiB.
+        files: Only these files, as the log names them; empty: all.
     """
 
     where: str | None = None
     target_file_bytes: int | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +138,30 @@ class ZOrder:
         columns: One to four columns that are not partition columns, and have statistics.
         where: As for :class:`Compact`.
         target_file_bytes: As for :class:`Compact`.
+        files: As for :class:`Compact`.
     """
 
     columns: tuple[str, ...]
     where: str | None = None
     target_file_bytes: int | None = None
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PutInPlace:
+    """Put files that were written aside in the place of those whose rows they hold.
+
+    Groups of which another commit took a file are left out, and their files deleted.
+
+    Attributes:
+        groups: What :func:`raylake.tables.aside.write_aside` wrote.
+        read_version: The version that was read for it.
+        parameters: Of the operation, for the history.
+    """
+
+    groups: tuple[FileGroup, ...]
+    read_version: int
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +251,7 @@ Alter = (
     | Repartition
 )
 """What changes a table's metadata."""
-Rearrange = Compact | ZOrder
+Rearrange = Compact | ZOrder | PutInPlace
 """What writes rows anew and changes none."""
 Apart = Vacuum | Checkpoint | Clone | Convert
 """What makes no version of a table that is there."""

@@ -13,6 +13,7 @@ from typing import Final, Literal
 Kind = Literal["counter", "gauge", "histogram"]
 
 COMMIT_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+UPKEEP_BUCKETS_S: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
@@ -204,6 +205,34 @@ METRICS: Final = (
         "too_large, only_engine, no_spark, out_of_memory), and outcome (done, or the error's "
         "code).",
         ("operation", "engine", "reason", "outcome"),
+    ),
+    MetricSpec(
+        "raylake_maintenance_debt_ratio",
+        "gauge",
+        "What a table owes its readers, by part (small_files, zorder, deleted_rows, log, "
+        "tombstones, statistics), in thresholds: from 1 on it is due.",
+        (*_TABLE, "part"),
+    ),
+    MetricSpec(
+        "raylake_maintenance_bytes_total",
+        "counter",
+        "Bytes of upkeep, by kind (rewritten: of new files; saved: that the live files, or the "
+        "store, have less).",
+        (*_TABLE, "kind"),
+    ),
+    MetricSpec(
+        "raylake_maintenance_jobs_total",
+        "counter",
+        "Actions of upkeep (compact, zorder, vacuum, checkpoint, clean_log) by outcome (done, "
+        "nothing, stopped, failed; refused: not begun, since it would bring nothing).",
+        (*_TABLE, "action", "outcome"),
+    ),
+    MetricSpec(
+        "raylake_maintenance_seconds",
+        "histogram",
+        "Duration of an action of upkeep, the time included in which it gave way.",
+        (*_TABLE, "action"),
+        UPKEEP_BUCKETS_S,
     ),
 )
 BY_NAME: Final = {spec.name: spec for spec in METRICS}

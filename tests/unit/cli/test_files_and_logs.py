@@ -54,13 +54,6 @@ def test_validate_names_every_problem_with_its_place(
     assert set(problems[0]) == {"file", "line", "column", "loc", "message", "hint", "snippet"}
 
 
-def test_validate_says_what_does_nothing_yet(
-    file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["validate", str(file), "--set", "maintenance.vacuum.keep=8d"]) == 0
-    assert "maintenance: nothing runs by itself yet" in capsys.readouterr().out
-
-
 @pytest.mark.spec("K1")
 def test_explain_gives_every_value_its_origin(
     file: Path, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,73 @@
+"""Three fixed queries on a tended table and on the same one untended.
+
+Untended: many small files whose ids overlap. Tended: the same after ``raylake maintain run`` with a
+Z-order by customer and id. The queries prune by the log's statistics, as every reader does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from upkeep_bed import table_of
+
+from raylake.client.upkeep import ByHand
+from raylake.maintenance.policy import Policy
+from raylake.maintenance.subjects import Subject
+from raylake.tables.delta_rs import DeltaRsEngine
+from raylake.tables.requests import Read
+
+QUERIES = {
+    "one customer": Read("customer = 'customer-123'", ("id", "amount")),
+    "a range of ids": Read("id BETWEEN 1000 AND 3000", ("id", "customer", "amount")),
+    "all amounts": Read(None, ("amount",)),
+}
+
+
+def timed(table: str, request: Read, rounds: int) -> tuple[float, float, int]:
+    """The least CPU-seconds and seconds of some rounds, and the rows."""
+    best_cpu, best, count = float("inf"), float("inf"), 0
+    for _ in range(rounds):
+        cpu_s, at = time.process_time(), time.perf_counter()
+        rows: pa.Table = DeltaRsEngine().read(table, request).read_all()
+        best_cpu = min(best_cpu, time.process_time() - cpu_s)
+        best, count = min(best, time.perf_counter() - at), rows.num_rows
+    return best_cpu, best, count
+
+
+def main() -> int:
+    """Print a table; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--file-bytes", type=int, default=256 * 1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="raylake-tended-") as folder:
+        untended, tended = Path(folder, "untended"), Path(folder, "tended")
+        rows = table_of(untended, options.files, options.file_bytes)
+        shutil.copytree(untended, tended)
+        policy = Policy(zorder=("customer", "id"), zorder_depth=2)
+        while ByHand().run([Subject("t", str(tended), policy, None)]).outcomes:
+            pass
+        files = [len(DeltaTable(one).file_uris()) for one in (untended, tended)]
+        print(f"{rows:,} rows; {files[0]:,} files untended, {files[1]:,} tended")
+        for name, request in QUERIES.items():
+            before = timed(str(untended), request, options.rounds)
+            after = timed(str(tended), request, options.rounds)
+            if before[2] != after[2]:
+                raise SystemExit(f"{name}: {before[2]} and {after[2]} rows")
+            print(
+                f"{name:16} {before[1]:8.3f} s {before[0]:8.3f} CPU s untended, {after[1]:8.3f} s "
+                f"{after[0]:8.3f} CPU s tended: {before[1] / after[1]:.1f} x, CPU "
+                f"{before[0] / after[0]:.1f} x"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

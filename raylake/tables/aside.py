@@ -1,0 +1,181 @@
+"""Live files written anew by any process, as files that are of no table until they are committed.
+
+The two halves of a compaction and a Z-order apart: :func:`write_aside` needs no owner and no slot,
+so several processes do it at once and nobody waits for them; what they wrote is then put in place
+by a commit of the table's owner (:class:`~raylake.tables.upkeep_requests.PutInPlace`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, Schema
+
+from raylake import faults
+from raylake.delta.live_rows import RowReader, SourceFile, source_files
+from raylake.delta.log_commit import LogCommit
+from raylake.delta.log_reader import LogSnapshot
+from raylake.delta.rewriting import FileGroup, surviving
+from raylake.delta.schema import arrow_schema
+from raylake.storage.access import also_use_stores, stores_from_json
+from raylake.storage.place import Place, place
+from raylake.tables.delta_rs_open import opened
+from raylake.tables.delta_rs_tasks import Task, Unneeded
+from raylake.tables.results import RowCounts
+from raylake.tables.rewrite_parts import (
+    Part,
+    commit_parts,
+    delete_files,
+    write_options,
+    write_parts,
+)
+from raylake.tables.upkeep_requests import PutInPlace
+from raylake.tables.z_sort import sampled, z_ordered
+
+_Z_ROW_GROUP_ROWS: Final = 131_072
+Streams = Iterator[tuple[Mapping[str, str | None], Iterator[pa.RecordBatch]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Files of one version that are to be written anew; plain data that travels.
+
+    Attributes:
+        table: The table's address.
+        version: The version that they are of.
+        schema_json: Its columns, as the log has them.
+        partition_by: Its partition columns.
+        configuration: Its properties.
+        groups: Files that are written together: of a compaction each becomes one file.
+        zorder: Columns of the curve that the rows are to lie along; empty: as they come.
+        target_bytes: The size of new files.
+        stores: How object stores are reached, references instead of secrets.
+    """
+
+    table: str
+    version: int
+    schema_json: str
+    partition_by: tuple[str, ...]
+    configuration: Mapping[str, str]
+    groups: tuple[tuple[SourceFile, ...], ...]
+    zorder: tuple[str, ...]
+    target_bytes: int
+    stores: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that are read."""
+        return sum(one.size_bytes for group in self.groups for one in group)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Of the operation, as other engines write them into the history."""
+        if self.zorder:
+            columns = ",".join(f'"{name}"' for name in self.zorder)
+            return {"predicate": "[]", "zOrderBy": f"[{columns}]"}
+        return {"predicate": "[]", "targetSize": str(self.target_bytes)}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Files that are of no table yet.
+
+    Attributes:
+        groups: Each with the files that it replaces.
+        cpu_s: CPU-seconds that it took.
+        wall_s: Seconds that it took.
+    """
+
+    groups: tuple[FileGroup, ...]
+    cpu_s: float
+    wall_s: float
+
+
+def write_aside(asked: Aside) -> Written:
+    """Write files anew; after an error none of them is left.
+
+    Raises:
+        LogDamaged: A file is gone, cannot be read, or does not hold what the log says.
+        DependencyUnreachable, StoreError: A file cannot be written.
+    """
+    also_use_stores(stores_from_json(asked.stores))
+    began_cpu_s, began_s = time.process_time(), time.monotonic()
+    root = place(asked.table)
+    whole = arrow_schema(Schema.from_json(asked.schema_json))
+    schema = pa.schema([one for one in whole if one.name not in asked.partition_by])
+    vectors = any(one.vector is not None for group in asked.groups for one in group)
+    handle = opened(root, asked.version) if vectors else None
+    reader = RowReader(root, handle, schema)
+    if asked.zorder:
+        keys = RowReader(root, handle, pa.schema([schema.field(name) for name in asked.zorder]))
+        parts = [Part(one, partial(along_the_curve, keys, reader, one)) for one in asked.groups]
+        options = write_options(asked.configuration, schema, asked.target_bytes)
+        options = replace(options, row_group_rows=_Z_ROW_GROUP_ROWS)
+    else:
+        parts = [Part(one, partial(as_they_come, reader, one)) for one in asked.groups]
+        # A little more than the target is better in one file than in two.
+        options = write_options(asked.configuration, schema, 2 * asked.target_bytes)
+    groups = write_parts(root, schema, parts, options)
+    faults.reach("maintain.aside", table=asked.table)
+    cpu_s, wall_s = time.process_time() - began_cpu_s, time.monotonic() - began_s
+    return Written(tuple(groups), cpu_s, wall_s)
+
+
+def files_named(snapshot: LogSnapshot, paths: Sequence[str]) -> dict[str, SourceFile]:
+    """Live files of a version by their names in the log."""
+    wanted = pc.is_in(snapshot.files.column("path"), value_set=pa.array(paths, pa.string()))
+    found = source_files(replace(snapshot, files=snapshot.files.filter(wanted)))
+    return {one.path: one for one in found}
+
+
+def put_task(root: Place, request: PutInPlace) -> Task | Unneeded:
+    """Put files in the place of others; nothing to do once other commits took those."""
+    found = surviving(root, request.groups, request.read_version)
+    if found.landed:
+        return Unneeded("it is in the log already")
+    if not found.groups:
+        if found.certain:
+            delete_files(root, request.groups)
+        return Unneeded("other commits took the files that were to be replaced")
+    commit = LogCommit("OPTIMIZE", (), request.parameters)
+
+    def run(properties: CommitProperties) -> None:
+        commit_parts(root, request.groups, request.read_version, commit.signed(properties))
+
+    def written() -> tuple[list[FileGroup], LogCommit]:
+        delete_files(root, found.lost)
+        return list(found.groups), commit
+
+    def count(metrics: Mapping[str, Any]) -> RowCounts:
+        return RowCounts(copied=int(metrics.get("numCopiedRows") or 0))
+
+    return Task(run, count, written=written)
+
+
+def as_they_come(reader: RowReader, files: Sequence[SourceFile]) -> Streams:
+    """The rows of files, one file after the other."""
+    yield files[0].values, _rows(reader, files)
+
+
+def along_the_curve(keys: RowReader, reader: RowReader, files: Sequence[SourceFile]) -> Streams:
+    """The rows of files along the Z-order curve of some columns.
+
+    Args:
+        keys: Reads these columns.
+        reader: Reads all columns.
+        files: The files.
+    """
+    count = sum(one.rows or 0 for one in files)
+    curve = sampled(lambda: _rows(keys, files), keys.columns, count)
+    yield files[0].values, z_ordered(lambda: _rows(reader, files), curve, count)
+
+
+def _rows(reader: RowReader, files: Sequence[SourceFile]) -> Iterator[pa.RecordBatch]:
+    for one in files:
+        yield from reader.rows(one)
