@@ -246,10 +246,8 @@ class RayFleet:
             with _taken(left):
                 result(self._queue.leave.remote(), max(1.0, deadline.left_s()))
             ray.kill(self._queue)
-        self._consumers.clear()
-        self._prepared.clear()
-        self._starting.clear()
-        self._owners.clear()
+        for actors in (self._consumers, self._prepared, self._starting, self._owners):
+            actors.clear()
         self._queue = None
         return left
 

@@ -34,7 +34,7 @@ from raylake.tables.requests import (
 )
 from raylake.tables.results import OperationResult
 from raylake.tables.service import Route
-from raylake.tables.upkeep_requests import Clone, Rearrange
+from raylake.tables.upkeep_requests import Clone, Compact, ZOrder
 from raylake.tables.versions import Versions
 
 
@@ -50,7 +50,7 @@ class MergeOptions(TypedDict, total=False):
     not_matched_by_source: DeleteUnmatched | UpdateUnmatched | None
     sequence_by: str | Sequence[str]
     schema: SchemaMode
-    optimize_after_write: Rearrange | None
+    optimize_after_write: Compact | ZOrder | None
 
 
 class VersionOptions(TypedDict, total=False):
@@ -62,7 +62,7 @@ class VersionOptions(TypedDict, total=False):
     valid_to: str
     is_current: str
     kept_changes: str
-    optimize_after_write: Rearrange | None
+    optimize_after_write: Compact | ZOrder | None
 
 
 class TableWrites:
@@ -132,7 +132,7 @@ class TableWrites:
         rows: Any,
         *,
         schema: SchemaMode = "strict",
-        optimize_after_write: Rearrange | None = None,
+        optimize_after_write: Compact | ZOrder | None = None,
     ) -> OperationResult:
         """Add rows: an Arrow table, a frame of pandas or polars, dicts, a DuckDB relation.
 
@@ -149,7 +149,7 @@ class TableWrites:
         *,
         where: str | None = None,
         schema: Literal["strict", "merge", "overwrite"] = "strict",
-        optimize_after_write: Rearrange | None = None,
+        optimize_after_write: Compact | ZOrder | None = None,
     ) -> OperationResult:
         """Replace all rows, or those that a condition holds for.
 
@@ -257,7 +257,7 @@ class TableWrites:
         return source.tables.execute(where, request, engine=source.engine)
 
     def run(
-        self, operation: Write, optimize_after_write: Rearrange | None = None
+        self, operation: Write, optimize_after_write: Compact | ZOrder | None = None
     ) -> OperationResult:
         """Run an operation of :mod:`raylake.tables.requests`, as the other methods do.
 

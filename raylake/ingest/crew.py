@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.assignment import (
@@ -29,6 +30,7 @@ from raylake.ingest.setups import ConsumerSetup
 from raylake.ingest.unit import SourcePartition
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 HAND_OVER_S = 5.0
 """So long owners commit what arrives at once after partitions were asked back."""
@@ -103,26 +105,17 @@ class Crew:
     @property
     def stopped(self) -> dict[SourcePartition, RayLakeError]:
         """Partitions that are stopped, with the error."""
-        found: dict[SourcePartition, RayLakeError] = {}
-        for report in self.reports.values():
-            found |= report.stopped
-        return found
+        return _joined(one.stopped for one in self.reports.values())
 
     @property
     def positions(self) -> dict[SourcePartition, int]:
         """The next offset that is fetched of each partition."""
-        found: dict[SourcePartition, int] = {}
-        for report in self.reports.values():
-            found |= report.positions
-        return found
+        return _joined(one.positions for one in self.reports.values())
 
     @property
     def left(self) -> dict[SourcePartition, int]:
         """Offsets that a drain left although they were read, by partition."""
-        found: dict[SourcePartition, int] = {}
-        for report in self.reports.values():
-            found |= report.left
-        return found
+        return _joined(one.left for one in self.reports.values())
 
     @property
     def drained(self) -> bool:
@@ -179,8 +172,9 @@ class Crew:
     def _start(self) -> str:
         name = _name(self._spawned)
         self._spawned += 1
-        plans = tuple(self._tables.plans.values())
-        setup = ConsumerSetup(self._run, name, plans, dict(self._breakers))
+        setup = ConsumerSetup(
+            self._run, name, (*self._tables.plans.values(),), dict(self._breakers)
+        )
         self._fleet.start_consumer(setup, self._tables.ids)
         if self._draining:
             self._fleet.drain(name, on=True)
@@ -200,7 +194,7 @@ class Crew:
             self.spawn()
 
     def retire(self) -> None:
-        """Let a consumer hand over what it has and end: one that has not started, or the newest."""
+        """Let one that has not started end, or the newest hand over what it has and end."""
         unstarted = self.staying & self.unstarted
         name = max(unstarted or self.names, key=lambda one: int(one.rpartition("-")[2]))
         if name in unstarted:
@@ -241,8 +235,7 @@ class Crew:
     def leave_out(self, names: Iterable[str]) -> None:
         """Give the partitions of consumers that do not start to those that run.
 
-        Nothing was sent to such a consumer, so that it holds nothing when it starts after all; then
-        it gets its share.
+        Nothing was sent to such a consumer: when it starts after all, it gets its share.
         """
         for name in names:
             if name in self.names and self.names & self._started:
@@ -307,6 +300,10 @@ class Crew:
         else:
             granted = self._tables.granted(effect.sources, effect.generation)
             self._fleet.grant(effect.consumer, granted)
+
+
+def _joined(parts: Iterable[Mapping[SourcePartition, _T]]) -> dict[SourcePartition, _T]:
+    return {source: value for part in parts for source, value in part.items()}
 
 
 def _name(number: int) -> str:

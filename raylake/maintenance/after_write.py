@@ -27,7 +27,7 @@ from raylake.tables.expressions import quoted
 from raylake.tables.results import OperationResult
 from raylake.tables.routing import EngineChoice
 from raylake.tables.service import TableService
-from raylake.tables.upkeep_requests import Compact, Rearrange, ZOrder
+from raylake.tables.upkeep_requests import Compact, ZOrder
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class AfterWrite:
     policy: Policy
 
     @classmethod
-    def of(cls, request: Rearrange) -> AfterWrite:
+    def of(cls, request: Compact | ZOrder) -> AfterWrite:
         """What a request would do, wherever it is worth it by the defaults of upkeep."""
         target = request.target_file_bytes
         if isinstance(request, ZOrder):
@@ -77,7 +77,7 @@ class AfterWrite:
         return text
 
 
-def worth(address: str, wanted: AfterWrite) -> tuple[list[Rearrange], list[str]]:
+def worth(address: str, wanted: AfterWrite) -> tuple[list[Compact | ZOrder], list[str]]:
     """The operations that gain something, and why others would not.
 
     Args:
@@ -95,7 +95,7 @@ def worth(address: str, wanted: AfterWrite) -> tuple[list[Rearrange], list[str]]
     zorders(seen.found, policy, found)
     compactions(seen.found, policy, found)
     why = [f"no {one.kind}: {one.reason}" for one in found.refusals]
-    requests: list[Rearrange] = []
+    requests: list[Compact | ZOrder] = []
     curves, too_large = _within_cap(seen.found, policy, found.actions)
     if curves:
         where = _where(seen, curves)
