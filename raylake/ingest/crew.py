@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
 from collections.abc import Container, Iterable, Mapping
@@ -69,7 +70,7 @@ class Crew:
         self._started: set[str] = set()
         self._left_out: set[str] = set()
         self._leaving: set[str] = set()
-        self._spawned = 0
+        self._numbers = itertools.count()
         self._draining = False
 
     @property
@@ -170,11 +171,9 @@ class Crew:
         self._left_out.add(self._start())
 
     def _start(self) -> str:
-        name = _name(self._spawned)
-        self._spawned += 1
-        setup = ConsumerSetup(
-            self._run, name, (*self._tables.plans.values(),), dict(self._breakers)
-        )
+        name = _name(next(self._numbers))
+        plans = tuple(self._tables.plans.values())
+        setup = ConsumerSetup(self._run, name, plans, dict(self._breakers))
         self._fleet.start_consumer(setup, self._tables.ids)
         if self._draining:
             self._fleet.drain(name, on=True)
