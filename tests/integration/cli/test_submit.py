@@ -66,6 +66,7 @@ print(urllib.request.urlopen(wanted, timeout=30).read().decode())
 """
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1")
 @pytest.mark.timeout(400)
 def test_the_printed_line_works_as_printed(

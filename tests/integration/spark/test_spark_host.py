@@ -634,6 +634,7 @@ def test_failure_37_a_node_lost_in_a_merge_leaves_the_table_as_it_was_and_the_ne
     assert bench.rows() == {1: "old", 2: "new", 3: "old"}
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2", "C6", "D1")
 def test_failure_24_progress_and_rows_are_one_commit_of_spark_and_once_though_the_host_is_killed(
     bench: Bench, tmp_path: Path

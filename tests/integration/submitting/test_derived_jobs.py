@@ -77,6 +77,7 @@ def test_derived_tables_are_made_by_a_job_of_their_own(
     assert pl.read_delta(str(silver)).height == GOOD
 
 
+@pytest.mark.long
 @pytest.mark.spec("B3", "B4")
 @pytest.mark.timeout(900)
 def test_letters_are_copied_into_a_store_and_replayed_from_the_table(

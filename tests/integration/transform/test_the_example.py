@@ -32,6 +32,7 @@ def test_the_example_makes_all_its_tables_of_what_was_produced(orders: Orders) -
     assert tables["silver.orders"]["rejected"] == sum(expected(orders.placed).rejected.values())
 
 
+@pytest.mark.long
 @pytest.mark.spec("D1", "D2", "A3")
 def test_a_second_run_brings_only_what_came_since(orders: Orders) -> None:
     before = orders.status["tables"]["silver.orders"]["processed"]
