@@ -159,7 +159,7 @@ def _cpu(made: Bed, chosen: argparse.Namespace) -> dict[str, float]:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=2_000_000, help="records of the CPU's runs")
-    parser.add_argument("--rate", type=int, default=4000, help="records/s while partitions move")
+    parser.add_argument("--rate", type=int, default=12_000, help="records/s while partitions move")
     parser.add_argument("--consumers", type=int, nargs="+", default=[1, 2, 4])
 
 
