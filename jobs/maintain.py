@@ -8,67 +8,26 @@ pipelines that do not run.
 from __future__ import annotations
 
 import argparse
-import os
 
 import ray
 
-from jobs.fitting import check_cluster, refuse_other_client
-from jobs.ingest import INHERITED
+from jobs.alone import run_alone
 from jobs.maintainers import Maintainers
-from jobs.running import Signals, end, failed, job_of, parser_of
-from jobs.watched import WAIT_S
-from raylake.client.cluster import connect, session_dir
-from raylake.client.overrides import overrides_of
-from raylake.clock import Deadline, SystemClock
-from raylake.config import Loaded, load
-from raylake.config.addresses import written_addresses
-from raylake.errors import EXIT_DONE, RayLakeError
-from raylake.ingest.plan import RunPlan, new_run_id
-from raylake.maintenance.tending import TendingOutcome, TendingPlan
-from raylake.storage.access import use_stores
-from raylake.storage.reach import require_stores
+from jobs.running import end, job_of, parser_of
+from raylake.client.cluster import ClusterHandle
+from raylake.ingest.plan import RunPlan
+from raylake.maintenance.tending import TendingPlan
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns the exit code of DESIGN §10."""
     options = _options(arguments)
-    signals = Signals()
-    loaded: Loaded | None = None
-    try:
-        refuse_other_client(os.environ)
-        loaded = load(options.config, overrides=overrides_of(options.set))
-        use_stores(loaded.config.stores)
-        require_stores(written_addresses(loaded.config))
-        variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        run = RunPlan(
-            loaded.config,
-            loaded.sha256,
-            str(loaded.path),
-            options.run_id or new_run_id(),
-            environment=variables,
-        )
-        cluster = connect(num_cpus=os.cpu_count() or 1, session_dir=session_dir())
-        signals.install()
-        check_cluster(loaded.config, 0)
+
+    def begin(run: RunPlan, cluster: ClusterHandle) -> Maintainers:
         plan = TendingPlan(run, options.once, tuple(options.table), job_of(cluster))
-        outcome = _watch(Maintainers(plan), signals, loaded.config.ingest.drain_timeout_s)
-    except RayLakeError as error:
-        return failed(error, loaded)
-    if outcome is not None and outcome.error is not None:
-        return failed(outcome.error, loaded)
-    ray.shutdown()
-    cluster.forget()
-    return EXIT_DONE
+        return Maintainers(plan)
 
-
-def _watch(
-    maintainers: Maintainers, signals: Signals, drain_timeout_s: float
-) -> TendingOutcome | None:
-    while not signals.asked:
-        outcome = maintainers.look(WAIT_S)
-        if outcome is not None:
-            return outcome
-    return maintainers.stop(Deadline.after(drain_timeout_s, SystemClock()))
+    return run_alone(options, begin)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -7,68 +7,26 @@ itself; this is for tables that somebody else's run feeds, for schedules, and to
 from __future__ import annotations
 
 import argparse
-import os
 
 import ray
 
-from jobs.fitting import check_cluster, refuse_other_client
-from jobs.ingest import INHERITED
-from jobs.running import Signals, end, failed, parser_of
-from jobs.transformers import WAIT_S, Transformers
-from raylake.client.cluster import connect, session_dir
-from raylake.client.overrides import overrides_of
-from raylake.clock import Deadline, SystemClock
-from raylake.config import Loaded, load
-from raylake.config.addresses import written_addresses
-from raylake.errors import EXIT_DONE, RayLakeError
-from raylake.ingest.plan import RunPlan, new_run_id
-from raylake.layers.transforming import TransformOutcome, TransformPlan
-from raylake.storage.access import use_stores
-from raylake.storage.reach import require_stores
+from jobs.alone import run_alone
+from jobs.running import end, parser_of
+from jobs.transformers import Transformers
+from raylake.client.cluster import ClusterHandle
+from raylake.ingest.plan import RunPlan
+from raylake.layers.transforming import TransformPlan
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns the exit code of DESIGN §10."""
     options = _options(arguments)
-    signals = Signals()
-    loaded: Loaded | None = None
-    try:
-        refuse_other_client(os.environ)
-        loaded = load(options.config, overrides=overrides_of(options.set))
-        use_stores(loaded.config.stores)
-        require_stores(written_addresses(loaded.config))
-        variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        run = RunPlan(
-            loaded.config,
-            loaded.sha256,
-            str(loaded.path),
-            options.run_id or new_run_id(),
-            environment=variables,
-        )
-        plan = TransformPlan(
-            run, tuple(options.table), tuple(options.full_refresh), options.continuous
-        )
-        cluster = connect(num_cpus=os.cpu_count() or 1, session_dir=session_dir())
-        signals.install()
-        check_cluster(loaded.config, 0)
-        outcome = _watch(Transformers(plan), signals, loaded.config.ingest.drain_timeout_s)
-    except RayLakeError as error:
-        return failed(error, loaded)
-    if outcome is not None and outcome.error is not None:
-        return failed(outcome.error, loaded)
-    ray.shutdown()
-    cluster.forget()
-    return EXIT_DONE
 
+    def begin(run: RunPlan, _cluster: ClusterHandle) -> Transformers:
+        tables, anew = tuple(options.table), tuple(options.full_refresh)
+        return Transformers(TransformPlan(run, tables, anew, options.continuous))
 
-def _watch(
-    transformers: Transformers, signals: Signals, drain_timeout_s: float
-) -> TransformOutcome | None:
-    while not signals.asked:
-        outcome = transformers.look(WAIT_S)
-        if outcome is not None:
-            return outcome
-    return transformers.stop(Deadline.after(drain_timeout_s, SystemClock()))
+    return run_alone(options, begin)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from raylake.cli.table_output import (
     json_value,
     print_csv,
     print_fields,
+    print_lines,
     print_one,
     print_table,
 )
@@ -122,7 +122,7 @@ def show(
     found = table_there(table, lake, file)
     if versions:
         lines = [asdict(one) for one in found.versions(limit)]
-        _print_lines(found, VERSION_COLUMNS, lines, output)
+        print_lines(found.name, VERSION_COLUMNS, lines, output)
         return
     what = asdict(found.describe())
     if output is TableOutput.json:
@@ -146,7 +146,7 @@ def history(
     """What was done to a table, newest first."""
     found = table_there(table, lake, file)
     lines = [asdict(one) for one in found.history(limit)]
-    _print_lines(found, HISTORY_COLUMNS, lines, output)
+    print_lines(found.name, HISTORY_COLUMNS, lines, output)
 
 
 @app.command()
@@ -159,7 +159,7 @@ def readers(
     """Who reads a table bit by bit: how far each has come, and until when that is kept."""
     found = table_there(table, lake, file)
     lines = [asdict(one) for one in found.readers()]
-    _print_lines(found, READER_COLUMNS, lines, output, key="readers")
+    print_lines(found.name, READER_COLUMNS, lines, output, key="readers")
 
 
 @app.command("read")
@@ -246,20 +246,3 @@ def _print_rows(
             stdout().print("no rows")
     if more:
         stderr().print(f"more rows are there; --limit takes up to {MAX_ROWS:,}")
-
-
-def _print_lines(
-    table: Table,
-    names: Sequence[str],
-    lines: list[dict[str, Any]],
-    output: TableOutput,
-    key: str = "versions",
-) -> None:
-    if output is TableOutput.json:
-        print_json({"table": table.name, key: json_value(lines)})
-        return
-    values = [[line[name] for name in names] for line in lines]
-    if output is TableOutput.csv:
-        print_csv(names, values)
-    else:
-        print_table("", names, values)

@@ -97,3 +97,21 @@ def print_one(key: str, what: dict[str, Any], output: TableOutput) -> None:
         print_csv(list(what), [list(what.values())])
     else:
         print_fields(what.items())
+
+
+def print_lines(
+    table: str,
+    names: Sequence[str],
+    lines: list[dict[str, Any]],
+    output: TableOutput,
+    key: str = "versions",
+) -> None:
+    """Print what there is of a table; in JSON under ``key``."""
+    if output is TableOutput.json:
+        print_json({"table": table, key: json_value(lines)})
+        return
+    values = [[line[name] for name in names] for line in lines]
+    if output is TableOutput.csv:
+        print_csv(names, values)
+    else:
+        print_table("", names, values)

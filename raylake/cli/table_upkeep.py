@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from raylake.cli.output import print_json, stdout
+from raylake.cli.output import stdout
 from raylake.cli.table_output import (
     TableOutput,
     TableOutputOption,
-    json_value,
-    print_csv,
+    print_lines,
     print_one,
-    print_table,
 )
 from raylake.cli.table_place import FileOption, LakeOption, TableArgument, table_there
 from raylake.client.lake_upkeep import PIN_COLUMNS
@@ -68,13 +66,7 @@ def pins(
     """The versions that are kept, and how long."""
     found = table_there(table, lake, file)
     lines = [asdict(one) for one in found.pins()]
-    values = [[line[name] for name in PIN_COLUMNS] for line in lines]
-    if output is TableOutput.json:
-        print_json({"table": found.name, "pins": json_value(lines)})
-    elif output is TableOutput.csv:
-        print_csv(PIN_COLUMNS, values)
-    else:
-        print_table("", PIN_COLUMNS, values)
+    print_lines(found.name, PIN_COLUMNS, lines, output, key="pins")
 
 
 @dataclass(frozen=True, slots=True)
