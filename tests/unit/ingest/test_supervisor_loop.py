@@ -786,6 +786,27 @@ def test_a_drain_waits_for_dead_letters_that_a_new_queue_can_still_take(
     audit(world)
 
 
+def test_failure_17_a_drain_waits_until_a_probe_tells_whether_dead_letters_can_be_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = calm_world(1)
+    world.kafka.produce(source(world), [GOOD, DEAD])
+    run = Run(world, available_now=True)
+    monkeypatch.setattr(SimulatedQueue, "add", silent)
+    run.loop.start()
+    run.until(lambda: letters_breaker(run) == "open")
+    assert run.loop.outcome is None
+    monkeypatch.undo()
+    outcome = run.end()
+    assert (outcome.state, outcome.error) == ("done", None)
+    audit(world)
+
+
+def letters_breaker(run: Run) -> str:
+    states = [run.fleet.owner(name).state() for name in run.loop.tables.plans]
+    return states[0].breakers["dead_letters"]["state"] if states else ""
+
+
 def test_a_run_whose_partitions_all_stopped_ends_and_says_why() -> None:
     world = calm_world(1, record_loss=False)
     produce(world, 6)

@@ -86,6 +86,16 @@ def test_each_kind_of_change_is_told_with_or_without_a_feed(tmp_path: Path, feed
     assert seen(table, NEVER, 3) == ([(3, 1, 1), (3, 2, 7), (3, 3, 1), (3, 4, 1)], [])
 
 
+def test_a_row_that_a_version_took_and_brought_is_told_of_in_no_order_of_rows(
+    tmp_path: Path,
+) -> None:
+    table = made(tmp_path / "t")
+    do(table, *[Append(orders([n])) for n in range(1, 5)])
+    do(table, Update({"amount": "7"}, where="id = 2"), Compact(), Restore(version=4))
+    for _ in range(30):
+        assert seen(table, 6, 7) == ([(7, 2, 1)], [(7, 2, 7)])
+
+
 def test_deleted_rows_of_a_file_are_left_out(tmp_path: Path) -> None:
     table = made(tmp_path / "t")
     do(table, Append(orders([1, 2, 3, 4])))
