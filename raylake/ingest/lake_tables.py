@@ -250,7 +250,7 @@ class LakeTables:
         until a probe after that failed too. One that was tripped by hand is not waited for.
         """
         states = {name: self.owner(name).state() for name in self.plans}
-        return any([self._may_be_stored(name, state) for name, state in states.items()])
+        return any(self._may_be_stored(name, state) for name, state in states.items())
 
     def _may_be_stored(self, name: str, state: OwnerState) -> bool:
         if not state.pending_dead_letters:
