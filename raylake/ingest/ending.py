@@ -8,6 +8,8 @@ from typing import Any
 
 from raylake.clock import Clock, Deadline
 from raylake.errors import DependencyUnreachable, RayLakeError, Refused, Terminal
+from raylake.ingest.breaker import BreakerState
+from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.reports import ConsumerReport
 from raylake.ingest.unit import SourcePartition
 
@@ -60,6 +62,33 @@ class TakeBacks:
             self._behind = behind
             self._deadline = Deadline.after(self._budget_s, self._clock)
         return not behind or self._deadline.expired()
+
+
+class LettersHeldUp:
+    """How long a drain waits for dead letters that their table does not take.
+
+    An open breaker may only tell of a queue that died and is there again: it is waited for until a
+    probe after that failed too. One that was tripped by hand is not waited for.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[str, int] = {}
+
+    def may_be_stored(self, table: str, owner: OwnerState) -> bool:
+        """Whether letters wait, and are taken or may yet be.
+
+        Args:
+            table: The table.
+            owner: How its owner stands.
+        """
+        if not owner.pending_dead_letters:
+            return False
+        breaker = owner.breakers["dead_letters"]
+        if breaker["state"] == BreakerState.CLOSED.value:
+            self._opened.pop(table, None)
+            return True
+        opened = self._opened.setdefault(table, breaker["opened_total"])
+        return not breaker["by_hand"] and breaker["opened_total"] <= opened
 
 
 def kept_refusing(behind: list[Behind], owners: Mapping[str, Any]) -> RayLakeError | None:

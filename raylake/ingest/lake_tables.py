@@ -12,10 +12,8 @@ from typing import Any
 
 from raylake.clock import Clock
 from raylake.errors import ConfigError, RayLakeError, TopicRecreated
-from raylake.ingest.breaker import BreakerState
-from raylake.ingest.ending import Behind
+from raylake.ingest.ending import Behind, LettersHeldUp
 from raylake.ingest.fleet import Discovery, Fleet, OwnerControl
-from raylake.ingest.owner_state import OwnerState
 from raylake.ingest.plan import NothingToInfer, TablePlan
 from raylake.ingest.ports import OwnerLost, TableView
 from raylake.ingest.reports import Granted
@@ -45,7 +43,7 @@ class LakeTables:
         self.recreated: dict[SourcePartition, RayLakeError] = {}
         self.waiting = Waiting(clock)
         self._planned: dict[str, TablePlan] = {}
-        self._opened: dict[str, int] = {}
+        self._letters = LettersHeldUp()
         self._fleet = fleet
         self._discovery = discovery
 
@@ -244,23 +242,9 @@ class LakeTables:
         return found
 
     def letters_coming(self) -> bool:
-        """Whether dead letters are on their way into their table: it takes them, or may yet.
-
-        An open breaker may only tell of a queue that died and is there again: it is waited for
-        until a probe after that failed too. One that was tripped by hand is not waited for.
-        """
+        """Whether dead letters are on their way into their table: it takes them, or may yet."""
         states = {name: self.owner(name).state() for name in self.plans}
-        return any(self._may_be_stored(name, state) for name, state in states.items())
-
-    def _may_be_stored(self, name: str, state: OwnerState) -> bool:
-        if not state.pending_dead_letters:
-            return False
-        breaker = state.breakers["dead_letters"]
-        if breaker["state"] == BreakerState.CLOSED.value:
-            self._opened.pop(name, None)
-            return True
-        opened = self._opened.setdefault(name, breaker["opened_total"])
-        return not breaker["by_hand"] and breaker["opened_total"] <= opened
+        return any(self._letters.may_be_stored(name, state) for name, state in states.items())
 
     def reached(
         self, ends: Iterable[Mapping[SourcePartition, PartitionState]]
