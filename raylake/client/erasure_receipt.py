@@ -58,6 +58,9 @@ class OfTable:
         bytes_removed: Their bytes.
         versions_lost: Versions that can no longer be read, as ``3 to 7``.
         searched: How it was searched, in words.
+        log_files_removed: Files of its log that were deleted.
+        log_files_left: Files of its log that still have the condition's values: bounds of columns,
+            conditions, samples.
     """
 
     table: str
@@ -67,6 +70,8 @@ class OfTable:
     bytes_removed: int = 0
     versions_lost: str = ""
     searched: str = ""
+    log_files_removed: int = 0
+    log_files_left: int = 0
 
 
 @dataclass(slots=True)
@@ -123,6 +128,7 @@ class Receipts:
     """
 
     def __init__(self, lake: str, clock: Clock) -> None:
+        self.lake = lake
         self._folder: Place = place(lake) / FOLDER
         self._clock = clock
 
