@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from raylake import faults
 from raylake.client.erasing import EraseOrder, erase
 from raylake.client.lake import connect
 from raylake.clock import SystemClock
 from raylake.delta.log_reader import LogReader
 from raylake.delta.version_pins import Pins
+from raylake.errors import RayLakeError
 from raylake.tables import errors
 from tests.harness.vectors import delete_by_vector
 from tests.integration.erasure.shop import PERSON, WHERE, Shop, messages
@@ -75,26 +77,44 @@ def test_logs_keep_bounds_until_they_are_asked_for_too(shop: Shop) -> None:
     hide(shop.lake / "silver" / "orders")
     before = erase(shop.loaded, DO)
     assert before.complete
-    bronze = before.tables["bronze.orders"]
+    silver = before.tables["silver.orders"]
     logs = shop.logs_with()
-    assert len([one for one in logs if one.startswith("bronze/")]) == bronze.log_files_left > 0
-    assert "until the log's clean-up" in bronze.searched
+    assert len([one for one in logs if one.startswith("silver/")]) == silver.log_files_left > 0
+    assert "until the log's clean-up" in silver.searched
     kept = {name: sorted(map(repr, shop.read(name))) for name in ("bronze.orders", "gold.sales")}
     totals = shop.verify().totals
     planned = erase(shop.loaded, EraseOrder(WHERE, and_logs=True))
-    assert planned.tables["bronze.orders"].versions_lost.startswith("0 to ")
+    assert planned.tables["silver.orders"].versions_lost.startswith("0 to ")
     assert shop.logs_with() == logs, "a dry run"
     done = erase(shop.loaded, WITH_LOGS)
     assert (done.complete, done.left, done.rows) == (True, [], 0)
     assert shop.all_with() == []
-    bronze = done.tables["bronze.orders"]
-    assert (bronze.log_files_left, bronze.log_files_removed > 0) == (0, True)
-    assert bronze.versions_lost.startswith("0 to ")
+    silver = done.tables["silver.orders"]
+    assert (silver.log_files_left, silver.log_files_removed > 0) == (0, True)
+    assert silver.versions_lost.startswith("0 to ")
     with pytest.raises(errors.VersionGone):
-        connect(shop.lake).table("bronze.orders").read(version=0).to_arrow()
+        connect(shop.lake).table("silver.orders").read(version=0).to_arrow()
+    assert connect(shop.lake).table("bronze.orders").read(version=0).to_arrow().num_rows == 0
     assert shop.verify().totals == totals
     assert shop.verify("log").totals == totals
     assert kept == {name: sorted(map(repr, shop.read(name))) for name in kept}
+
+
+@pytest.mark.spec("F4")
+@pytest.mark.parametrize("point", ["erase.purged", "erase.checkpoints"])
+def test_what_was_cut_off_is_gone_on_with(
+    shop: Shop, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(shop.lake / "silver" / "orders")
+    folder = shop.folder / "faults"
+    monkeypatch.setenv(faults.ENV, str(folder))
+    faults.arm(folder, point, action="error")
+    with pytest.raises((OSError, RayLakeError)):
+        erase(shop.loaded, WITH_LOGS)
+    shop.verify()
+    assert erase(shop.loaded, WITH_LOGS).complete
+    assert shop.all_with() == []
+    shop.verify()
 
 
 @pytest.mark.spec("F4")
@@ -103,7 +123,7 @@ def test_a_pipeline_goes_on_after_its_logs_began_anew(shop: Shop) -> None:
     assert shop.all_with() == []
     shop.ingest([one for one in messages(21) if b"bob" in one], 21, name="bronze.orders")
     shop.transform()
-    assert any(one["order_id"] == "o21" for one in shop.read("silver.orders"))
+    assert any(one["order_id"] == "o35" for one in shop.read("silver.orders"))
     shop.verify()
     shop.refresh()
     assert shop.all_with() == []
