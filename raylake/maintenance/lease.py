@@ -24,6 +24,7 @@ from raylake.processes import living
 from raylake.storage.objects import StorePath
 from raylake.storage.place import Place, create_whole, make_folder, write_whole
 from raylake.storage.reach import explained
+from raylake.tables.space import ran_out
 
 FILE: Final = "maintenance.json"
 COUNTS_S: Final = 600.0
@@ -97,7 +98,7 @@ class MaintenanceLease:
 
         Raises:
             MaintainedElsewhere: Another one has it; names it.
-            Refused, DependencyUnreachable: It cannot be written.
+            Refused, ConfigError, NotEnoughSpace, DependencyUnreachable: It cannot be written.
         """
         until_s = self._clock.monotonic() + wait_s
         while (other := self._other()) is not None:
@@ -143,6 +144,8 @@ class MaintenanceLease:
         except OSError as error:
             if isinstance(self._at, StorePath):
                 raise explained(self._at, error) from error
+            if (full := ran_out(error, self._at, str(self._root))) is not None:
+                raise full from error
             raise Refused(
                 f"{self._at}: it cannot be said that this table is looked after: "
                 f"{error.strerror or error}",
