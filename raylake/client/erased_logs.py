@@ -29,8 +29,9 @@ from raylake.delta.version_pins import needed_from
 from raylake.quality.history import history_table
 from raylake.quality.quarantine import quarantine_table
 from raylake.quality.side_table import pending, position
-from raylake.storage.place import Place, open_input, place
+from raylake.storage.place import Place, names, open_input, place
 from raylake.tables.alongside import Alongside
+from raylake.tables.checkpoints import ASIDE
 from raylake.tables.lifetimes import in_words
 from raylake.tables.raw_search import RawSearch
 from raylake.tables.requests import Advance
@@ -113,7 +114,16 @@ def clear(config: Pipeline, one: Subject, version: int, *, break_holds: bool) ->
         return Cleared(held=f"what version {waiting} names for another table is not in it yet")
     first = Versions(root).oldest_in_log()
     lost = in_words([(first, version - 1)]) if first < version else ""
-    return Cleared(clean_up(root, version), lost)
+    return Cleared(clean_up(root, version) + _aside(root), lost)
+
+
+def _aside(root: Place) -> int:
+    """Damaged checkpoints that were put aside leave too."""
+    folder = log_files.log_folder(root)
+    aside = [name for name in names(folder) if name.startswith(ASIDE)]
+    for name in aside:
+        (folder / name).unlink(missing_ok=True)
+    return len(aside)
 
 
 def _followed_up(config: Pipeline, one: Subject, own_id: str) -> Iterator[int]:

@@ -135,7 +135,7 @@ class Shop(SmallPipeline):
         for path in sorted(files_of(self.where).tree("")):
             with open_input(root / path) as opened:
                 data = opened.readall()
-            if path.endswith(".parquet"):
+            if path.endswith(".parquet") and "_damaged." not in path:
                 data = str(pq.read_table(pa.BufferReader(data)).to_pylist()).encode()
             if text.encode() in data:
                 found.append(path)

@@ -130,7 +130,7 @@ def refused_to_write(table: str, typed: Typed) -> None:
     done = ByHand().run([Subject("t", table, Policy(small_files=3), None)])
     (said,) = done.failures.values()
     assert (done.outcomes, said.exit_code) == ((), 5 if "://" not in table else 2)
-    assert "write into the table's folder" in said.hint or "put and delete" in said.hint
+    assert "may this user write" in said.hint or "put and delete" in said.hint
     code, _, error = typed("table", "vacuum", table, "--retention-hours", "0", "--force")
     assert (code, "nothing was deleted" in error["message"]) == (5, True)
     assert "delete in the table's folder" in error["hint"]
