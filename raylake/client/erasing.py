@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from raylake import faults
 from raylake.client.deletions import Deletions
+from raylake.client.erased_files import remove_folders, without_values
 from raylake.client.erased_letters import erase_letters
 from raylake.client.erased_logs import begin_anew, clear, lost_with_the_log, mentions
 from raylake.client.erasure_receipt import OfTable, Receipt, Receipts
@@ -148,7 +149,8 @@ class _Erasure:
                 at, columns, holds, self._clock.now(), break_holds=self._order.force
             )
             of = self.receipt.tables[name]
-            of.files_removed, of.bytes_removed = sorted(seen.free), sum(seen.free.values())
+            of.files_removed = sorted(map(self._told, seen.free))
+            of.bytes_removed = sum(seen.free.values())
             of.versions_lost = in_words(lost_versions(at, seen.free))
             if seen.live:
                 of.searched += f"; {len(seen.live)} live files have rows behind deletion vectors"
@@ -268,12 +270,13 @@ class _Erasure:
             # Said first: of who is killed between, the list is whole.
             lost = in_words(lost_versions(at, seen.free))
             of.versions_lost = ", ".join(filter(None, (of.versions_lost, lost)))
-            of.files_removed = sorted({*of.files_removed, *seen.free})
+            of.files_removed = sorted({*of.files_removed, *map(self._told, seen.free)})
             of.bytes_removed += sum(seen.free.values())
             self._receipts.save(self.receipt)
             faults.reach("erase.files", erasure=self.receipt.erasure_id, table=name)
             if failed := deleted(at, seen.free).failed:
-                self._left(f"{name}: {failed}")
+                self._left(f"{name}: {self._told(failed)}")
+            remove_folders(at, seen.free, self._search.names)
         if seen.held:
             self._left(
                 f"{name}: {len(seen.held)} files of older versions are held ({seen.holders}): give "
@@ -287,7 +290,7 @@ class _Erasure:
             ("files could not be read", seen.unread),
         ):
             if files:
-                self._left(f"{name}: {len(files)} {what}: {', '.join(files[:3])}")
+                self._left(f"{name}: {len(files)} {what}: {', '.join(map(self._told, files[:3]))}")
 
     def _with_logs(self, found: Sequence[Subject]) -> list[Subject]:
         """The tables that rows or files leave, or whose logs have the condition's values."""
@@ -348,6 +351,9 @@ class _Erasure:
     def _of(self, name: str, path: str, rows: int, told: str) -> None:
         of = self.receipt.tables.setdefault(name, OfTable(name, path))
         of.rows, of.searched = max(of.rows, rows), told
+
+    def _told(self, path: str) -> str:
+        return without_values(path, self._search.names)
 
     def _left(self, what: str) -> None:
         if what not in self.receipt.left:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+@pytest.mark.long
 @pytest.mark.spec("F4", "C4")
 def test_a_person_leaves_tables_that_spark_wrote_last(spark: SparkSession, tmp_path: Path) -> None:
     shop = Shop(tmp_path)

@@ -72,7 +72,9 @@ def test_where_there_is_no_table_yet_and_where_one_is_none(tmp_path: Path, run: 
 
 
 @pytest.mark.spec("F4")
-@pytest.mark.parametrize("table", ["bronze/orders", "gold/customers"])
+@pytest.mark.parametrize(
+    "table", [pytest.param("bronze/orders", marks=pytest.mark.long), "gold/customers"]
+)
 def test_a_feature_that_nobody_knows_is_named_before_anything_leaves(
     tmp_path: Path, run: Erase, table: str
 ) -> None:
@@ -91,7 +93,7 @@ def test_a_feature_that_nobody_knows_is_named_before_anything_leaves(
 
 
 @pytest.mark.spec("F4")
-@pytest.mark.parametrize("left_bytes", [0, 2**14])
+@pytest.mark.parametrize("left_bytes", [0, pytest.param(2**14, marks=pytest.mark.long)])
 def test_a_disk_without_room(
     small_disk: Callable[[str], SmallDisk], tmp_path: Path, run: Erase, left_bytes: int
 ) -> None:
@@ -144,7 +146,9 @@ def test_keys_that_may_only_read(
 
 
 @pytest.mark.spec("F4")
-@pytest.mark.parametrize("table", ["bronze/orders", "silver/orders"])
+@pytest.mark.parametrize(
+    "table", [pytest.param("bronze/orders", marks=pytest.mark.long), "silver/orders"]
+)
 def test_a_damaged_checkpoint_is_named_and_repaired_on_request(
     tmp_path: Path, run: Erase, table: str
 ) -> None:

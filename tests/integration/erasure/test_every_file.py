@@ -101,7 +101,9 @@ def test_logs_keep_bounds_until_they_are_asked_for_too(shop: Shop) -> None:
 
 
 @pytest.mark.spec("F4")
-@pytest.mark.parametrize("point", ["erase.purged", "erase.checkpoints"])
+@pytest.mark.parametrize(
+    "point", [pytest.param("erase.purged", marks=pytest.mark.long), "erase.checkpoints"]
+)
 def test_what_was_cut_off_is_gone_on_with(
     shop: Shop, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,3 +148,20 @@ def test_a_log_that_is_held_stays_and_is_named(shop: Shop) -> None:
     assert (again.erasure_id, again.complete) == (done.erasure_id, True)
     assert shop.all_with() == []
     assert LogReader(str(shop.lake / "silver" / "orders")).snapshot().version > pinned
+
+
+@pytest.mark.spec("F4")
+def test_a_table_that_is_partitioned_by_the_person(tmp_path: Path) -> None:
+    """Folders have the name: they leave, and the receipt does not repeat it."""
+    shop = Shop(tmp_path, partition_by=["customer_id"])
+    shop.fill()
+    assert list(shop.lake.rglob(f"*{PERSON}*"))
+    done = erase(shop.loaded, WITH_LOGS)
+    assert done.complete
+    bronze = done.tables["bronze.orders"]
+    assert bronze.files_removed[0].startswith("customer_id=…/part-")
+    # A checkpoint remembers the names of removed files for the retention: that is said.
+    (left,) = shop.all_with()
+    assert (left.endswith(".checkpoint.parquet"), bronze.log_files_left) == (True, 1)
+    assert list(shop.lake.rglob(f"*{PERSON}*")) == []
+    shop.verify()
