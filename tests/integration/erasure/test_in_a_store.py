@@ -33,7 +33,8 @@ def shop(tmp_path: Path, store: StoreInfo, store_lake: str) -> Shop:
 
 def letters(shop: Shop) -> list[dict[str, Any]]:
     at = dead_letter_path(shop.loaded.config)
-    return DirectTables().read(at, Read()).read_all().to_pylist()
+    found: list[dict[str, Any]] = DirectTables().read(at, Read()).read_all().to_pylist()
+    return found
 
 
 @pytest.mark.spec("F4", "C8")

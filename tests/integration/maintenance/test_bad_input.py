@@ -62,7 +62,7 @@ def table_of(where: str, files: int = 40, text: str = "") -> str:
 
 
 def rows(where: str) -> int:
-    return DeltaTable(where).to_pyarrow_table().num_rows
+    return int(DeltaTable(where).to_pyarrow_table().num_rows)
 
 
 def all_files(root: Path) -> set[str]:
