@@ -66,6 +66,8 @@ COMMAND_POINTS = (
     "erase.deleted",
     "erase.letters",
     "erase.files",
+    "erase.purged",
+    "erase.checkpoints",
     "erase.receipt",
     "maintain.aside",
     "maintain.written",

@@ -44,6 +44,7 @@ _WHOLE_FILES = ("tests/integration/", "tests/packaging/")
 _SPARK_PARAMETER = re.compile(r"\[spark( and delta-rs)?\]")
 _SPARK_FILES = (
     "tests/contract/test_mixed_engines.py",
+    "tests/integration/erasure/test_after_spark.py",
     "tests/integration/pipeline/test_readers.py",
     "tests/integration/spark/test_engine_",
     "tests/integration/spark/test_upkeep_tables.py",

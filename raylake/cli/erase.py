@@ -55,6 +55,14 @@ class EraseOptions:
         bool,
         typer.Option("--show-predicate", help="The receipt has the condition, not its hash alone."),
     ] = False
+    and_logs: Annotated[
+        bool,
+        typer.Option(
+            "--and-logs",
+            help="The tables' logs too, with their bounds of columns and conditions: no older "
+            "version can be read any more.",
+        ),
+    ] = False
     address: AddressOption = None
     set_: SetOption = None
     output: OutputOption = Output.text
@@ -70,7 +78,9 @@ def command(asked: EraseOptions) -> None:
     by the same command.
     """
     loaded = load_file(asked.file, asked.set_)
-    order = EraseOrder(asked.where, not asked.run, asked.force, asked.show_predicate)
+    order = EraseOrder(
+        asked.where, not asked.run, asked.force, asked.show_predicate, asked.and_logs
+    )
     with placed(loaded):
         done = erase(loaded, order, Service(asked.address))
     if asked.output is Output.json:
@@ -85,13 +95,14 @@ def command(asked: EraseOptions) -> None:
 
 
 def _tell(done: Receipt) -> None:
-    heads = ("table", "rows", "old files", "bytes", "versions lost", "searched")
+    heads = ("table", "rows", "old files", "bytes", "log files", "versions lost", "searched")
     lines = [
         (
             one.table,
             one.rows,
             len(one.files_removed),
             one.bytes_removed,
+            one.log_files_removed,
             one.versions_lost,
             one.searched,
         )

@@ -27,6 +27,7 @@ from raylake.tables.requests import Delete, Read
 from raylake.tables.results import OperationResult
 from raylake.tables.running import Order
 from raylake.tables.service import DirectTables, TableService
+from raylake.tables.upkeep_requests import Compact
 
 TRIES: Final = 4
 
@@ -84,13 +85,27 @@ class Deletions:
         Raises:
             RayLakeError: Why it was not done.
         """
-        txns = LogReader(path).snapshot().txns
-        if states_of(txns):
+        return self._execute(path, Delete(where), said)
+
+    def purge(self, path: str, files: tuple[str, ...]) -> OperationResult:
+        """Write live files anew without the rows that deletion vectors take away.
+
+        Args:
+            path: The table.
+            files: The files, as its log names them.
+
+        Raises:
+            RayLakeError: Why it was not done.
+        """
+        return self._execute(path, Compact(files=files), "")
+
+    def _execute(self, path: str, operation: Delete | Compact, said: str) -> OperationResult:
+        if states_of(LogReader(path).snapshot().txns):
             run = newest_run(self._config, self._clock)
             if run is None or run.life not in ("alive", "elsewhere"):
-                return self._in_its_place(path, where, said)
-            return self.on_cluster().execute(path, Delete(where), engine="delta-rs")
-        return self.tables_of(path).execute(path, Delete(where), engine="delta-rs")
+                return self._in_its_place(path, operation, said)
+            return self.on_cluster().execute(path, operation, engine="delta-rs")
+        return self.tables_of(path).execute(path, operation, engine="delta-rs")
 
     def tables_of(self, path: str) -> TableService:
         """Who writes a table that no topic feeds."""
@@ -108,7 +123,7 @@ class Deletions:
         reader = self._direct.read(path, Read("false"))
         return (reader.schema.names[0],)
 
-    def _in_its_place(self, path: str, where: str, said: str) -> OperationResult:
+    def _in_its_place(self, path: str, operation: Delete | Compact, said: str) -> OperationResult:
         durability = self._config.ingest.durability
         owner = stand_in(path, new_run_id(), clock=self._clock, durability=durability)
         try:
@@ -116,7 +131,7 @@ class Deletions:
                 with contextlib.ExitStack() as tried:
                     if left:
                         tried.enter_context(contextlib.suppress(FilesChanged))
-                    order = Order(path, Delete(where), "rows leave", request=uuid.uuid4().hex)
+                    order = Order(path, operation, "rows leave", request=uuid.uuid4().hex)
                     proposal = propose(DeltaRsEngine(self._clock), order, self._clock)
                     if proposal.rewritten is None:
                         return proposal.result

@@ -9,23 +9,32 @@ versions that have them. Who was killed under way is gone on with by the same or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
 
 from raylake import faults
 from raylake.client.deletions import Deletions
+from raylake.client.erased_files import remove_folders, without_values
 from raylake.client.erased_letters import erase_letters
+from raylake.client.erased_logs import begin_anew, clear, lost_with_the_log, mentions
 from raylake.client.erasure_receipt import OfTable, Receipt, Receipts
-from raylake.client.erasure_subjects import QUARANTINE, Subject, columns_of, count, delete, subjects
+from raylake.client.erasure_subjects import (
+    LETTERS,
+    QUARANTINE,
+    Subject,
+    columns_of,
+    count,
+    dead_letters,
+    delete,
+    subjects,
+)
 from raylake.client.quarantine import Service
 from raylake.client.retention import refuse_refusing
 from raylake.clock import Clock, SystemClock
-from raylake.config import Loaded, dead_letter_path
+from raylake.config import Loaded
 from raylake.config.addresses import normalise_table_address, quality_path, quarantine_path
-from raylake.delta import log_files
-from raylake.delta.dead_letters import REPLAYED_SCHEMA
 from raylake.delta.tables_there import is_table
 from raylake.errors import RayLakeError
 from raylake.layers.build import definition
@@ -33,19 +42,19 @@ from raylake.layers.derived_table import DerivedTable
 from raylake.layers.graph import Graph, graph_of
 from raylake.layers.step import By
 from raylake.layers.table_ids import table_id
+from raylake.maintenance.kept_state import kept_at
 from raylake.quality import quarantine
 from raylake.quality.side_table import Target
 from raylake.storage.place import Place, place
 from raylake.tables.cow_conditions import Judge
 from raylake.tables.errors import ProgressMoved
-from raylake.tables.holding_files import Holds, holding_files
+from raylake.tables.holding_files import Holds, behind_vectors, holding_files
 from raylake.tables.lifetimes import in_words, lost_versions
 from raylake.tables.raw_search import RawSearch
 from raylake.tables.requests import Read
 from raylake.tables.service import DirectTables
 from raylake.tables.vacuum import deleted
 
-LETTERS: Final = "dead letters"
 _MOVED_AT_MOST: Final = 20
 
 
@@ -58,12 +67,15 @@ class EraseOrder:
         dry_run: Only say what would leave.
         force: Also delete files of versions that readers and pins hold.
         say_text: The receipt has the condition's text instead of its hash alone.
+        and_logs: The logs of the tables that rows leave begin anew: nothing of their older
+            versions can be read any more.
     """
 
     where: str
     dry_run: bool = True
     force: bool = False
     say_text: bool = False
+    and_logs: bool = False
 
 
 def erase(
@@ -127,8 +139,8 @@ class _Erasure:
                 self._left(f"{one.name}: {one.told}")
         letters = self._letters(dry_run=True)
         if letters:
-            path = dead_letter_path(self._config)
-            self._of(LETTERS, path, letters, "as JSON; others for the condition's values as words")
+            one = dead_letters(self._config)
+            self._of(one.name, one.path, letters, one.told)
 
     def look(self, found: Sequence[Subject]) -> None:
         """Say which files would be deleted beside those that rows leave, and who is in the way."""
@@ -137,11 +149,17 @@ class _Erasure:
                 at, columns, holds, self._clock.now(), break_holds=self._order.force
             )
             of = self.receipt.tables[name]
-            of.files_removed, of.bytes_removed = sorted(seen.free), sum(seen.free.values())
+            of.files_removed = sorted(map(self._told, seen.free))
+            of.bytes_removed = sum(seen.free.values())
             of.versions_lost = in_words(lost_versions(at, seen.free))
+            if seen.live:
+                of.searched += f"; {len(seen.live)} live files have rows behind deletion vectors"
             if seen.holders:
                 self._left(f"{name}: {seen.holders}")
         self._say_what_stays(found)
+        if self._order.and_logs:
+            for one in self._with_logs(found):
+                self.receipt.tables[one.name].versions_lost = lost_with_the_log(one.path)
 
     def run(self, found: Sequence[Subject]) -> None:
         """Do it."""
@@ -153,11 +171,16 @@ class _Erasure:
         faults.reach("erase.letters", erasure=self.receipt.erasure_id)
         for name, at, columns, holds in self._places(found):
             self._delete_files(name, at, columns, holds)
+            # Bounds of columns that upkeep keeps; it computes them again.
+            kept_at(place(self._receipts.lake), name).unlink(missing_ok=True)
         for one in found:
             if still := count(one, self._search):
                 self._left(f"{one.name}: {still} rows came while it ran: give the order again")
         if still := self._letters(dry_run=True):
             self._left(f"{LETTERS}: {still} came while it ran: give the order again")
+        if self._order.and_logs and not self.receipt.left:
+            # Who was killed under way, or is told what is left, goes on with whole logs.
+            self._clear_logs(found)
         self.receipt.complete = not self.receipt.left
         self._say_what_stays(found)
         faults.reach("erase.receipt", erasure=self.receipt.erasure_id)
@@ -169,14 +192,25 @@ class _Erasure:
             self._digest(one)
         elif one.kind == QUARANTINE:
             self._follow_up()
+        self._purge(one)
         delete(one, self._order.where, self._search, self._by, said)
         faults.reach("erase.deleted", erasure=self.receipt.erasure_id, table=one.name)
 
-    def _digest(self, one: Subject) -> None:
+    def _purge(self, one: Subject) -> None:
+        """Files whose rows of the person are behind deletion vectors are written anew."""
+        if one.columns.names:
+            with Judge() as judge:
+                files = behind_vectors(place(one.path), one.columns, self._holds(one, judge))
+            if files:
+                self._by.purge(one.path, files)
+                faults.reach("erase.purged", erasure=self.receipt.erasure_id, table=one.name)
+
+    def _digest(self, one: Subject, idle_versions: int | None = None) -> None:
         """Let a derived table take in what its sources lost, before their files are deleted."""
         node = self._graph.node(one.name)
         by = By(self._by.tables_of(one.path), self._clock)
-        table = DerivedTable(definition(self._config, self._graph, node, self._clock), by)
+        of_file = definition(self._config, self._graph, node, self._clock)
+        table = DerivedTable(replace(of_file, idle_versions=idle_versions), by)
         moved = 0
         while True:
             try:
@@ -217,19 +251,16 @@ class _Erasure:
         with Judge() as judge:
             for one in found:
                 if one.columns.names:
-                    subject = one
-
-                    def holds(rows: pa.Table, subject: Subject = subject) -> bool:
-                        return bool(subject.mask(rows, self._search, judge).any())
-
-                    yield one.name, place(one.path), one.columns, holds
+                    yield one.name, place(one.path), one.columns, self._holds(one, judge)
             if LETTERS in self.receipt.tables:
-                columns = pa.schema([REPLAYED_SCHEMA.field("value")])
-                at = place(dead_letter_path(self._config))
-                yield LETTERS, at, columns, self._letter_holds
+                one = dead_letters(self._config)
+                yield one.name, place(one.path), one.columns, self._holds(one, judge)
 
-    def _letter_holds(self, rows: pa.Table) -> bool:
-        return bool(self._search.search(rows["value"].to_pylist()).mask.any())
+    def _holds(self, one: Subject, judge: Judge) -> Holds:
+        def holds(rows: pa.Table) -> bool:
+            return bool(one.mask(rows, self._search, judge).any())
+
+        return holds
 
     def _delete_files(self, name: str, at: Place, columns: pa.Schema, holds: Holds) -> None:
         force = self._order.force
@@ -239,12 +270,13 @@ class _Erasure:
             # Said first: of who is killed between, the list is whole.
             lost = in_words(lost_versions(at, seen.free))
             of.versions_lost = ", ".join(filter(None, (of.versions_lost, lost)))
-            of.files_removed = sorted({*of.files_removed, *seen.free})
+            of.files_removed = sorted({*of.files_removed, *map(self._told, seen.free)})
             of.bytes_removed += sum(seen.free.values())
             self._receipts.save(self.receipt)
             faults.reach("erase.files", erasure=self.receipt.erasure_id, table=name)
             if failed := deleted(at, seen.free).failed:
-                self._left(f"{name}: {failed}")
+                self._left(f"{name}: {self._told(failed)}")
+            remove_folders(at, seen.free, self._search.names)
         if seen.held:
             self._left(
                 f"{name}: {len(seen.held)} files of older versions are held ({seen.holders}): give "
@@ -253,20 +285,56 @@ class _Erasure:
         elif force and seen.holders:
             of.searched += f"; {seen.holders}"
         for what, files in (
-            ("live files hold such rows behind deletion vectors: compact the table", seen.live),
+            ("live files got such rows behind deletion vectors: give the order again", seen.live),
             ("files that no commit names yet hold such rows, and are too young", seen.young),
             ("files could not be read", seen.unread),
         ):
             if files:
-                self._left(f"{name}: {len(files)} {what}: {', '.join(files[:3])}")
+                self._left(f"{name}: {len(files)} {what}: {', '.join(map(self._told, files[:3]))}")
+
+    def _with_logs(self, found: Sequence[Subject]) -> list[Subject]:
+        """The tables that rows or files leave, or whose logs have the condition's values."""
+        tables = self.receipt.tables
+        letters = [dead_letters(self._config)] if LETTERS in tables else []
+        return [
+            one
+            for one in (*found, *letters)
+            if not self._search.by_words
+            or (of := tables[one.name]).rows
+            or of.files_removed
+            or mentions(one.path, self._search)
+        ]
+
+    def _clear_logs(self, found: Sequence[Subject]) -> None:
+        """Logs begin with a checkpoint that knows nothing of what left, once nobody needs more."""
+        erasure_id = self.receipt.erasure_id
+        begun = [(one, begin_anew(one, self._by, erasure_id)) for one in self._with_logs(found)]
+        faults.reach("erase.checkpoints", erasure=erasure_id)
+        for one in found:
+            if one.kind == "derived":
+                # Its hold on its source moves up to the checkpoint.
+                self._digest(one, idle_versions=1)
+        self._follow_up()
+        for one, version in begun:
+            of = self.receipt.tables[one.name]
+            done = clear(self._config, one, version, break_holds=self._order.force)
+            of.log_files_removed += done.files
+            of.versions_lost = done.lost or of.versions_lost
+            if done.held:
+                self._left(f"{one.name}: its log is as it was: {done.held}: give the order again")
 
     def _say_what_stays(self, found: Sequence[Subject]) -> None:
         """What no erasure reaches: said, without the values."""
-        for one in found:
-            if entries := self._mentions(one):
-                self.receipt.tables[one.name].searched += (
-                    f"; {entries} entries of its log (bounds of columns, conditions, samples) have "
-                    "the condition's values until the log's clean-up takes them"
+        letters = [dead_letters(self._config)] if LETTERS in self.receipt.tables else []
+        for one in (*found, *letters):
+            of = self.receipt.tables[one.name]
+            of.log_files_left = mentions(one.path, self._search)
+            if not self._search.by_words and not of.log_files_removed:
+                of.searched += "; its log may have such values (the condition asks for none by =)"
+            if of.log_files_left:
+                of.searched += (
+                    f"; {of.log_files_left} files of its log (bounds of columns, conditions, "
+                    "samples) have the condition's values until the log's clean-up takes them"
                 )
         path = quality_path(self._config)
         if is_table(path):
@@ -280,20 +348,12 @@ class _Erasure:
                     "samples; the history of rules is not erased",
                 )
 
-    def _mentions(self, one: Subject) -> int:
-        root = place(one.path)
-        found = 0
-        for version in log_files.commit_versions(root):
-            try:
-                text = log_files.commit_path(root, version).read_text(encoding="utf-8")
-            except FileNotFoundError:
-                continue
-            found += self._search.has_words(text)
-        return found
-
     def _of(self, name: str, path: str, rows: int, told: str) -> None:
         of = self.receipt.tables.setdefault(name, OfTable(name, path))
         of.rows, of.searched = max(of.rows, rows), told
+
+    def _told(self, path: str) -> str:
+        return without_values(path, self._search.names)
 
     def _left(self, what: str) -> None:
         if what not in self.receipt.left:

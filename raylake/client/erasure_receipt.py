@@ -11,8 +11,10 @@ import json
 import secrets
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ from raylake.errors import LogDamaged
 from raylake.storage.place import Place, make_folder, names, place, write_whole
 from raylake.tables.requests import Append, Create, Read
 from raylake.tables.service import DirectTables
+from raylake.tables.space import unwritten
 
 FORMAT: Final = 1
 FOLDER: Final = "_raylake/erasures"
@@ -58,6 +61,9 @@ class OfTable:
         bytes_removed: Their bytes.
         versions_lost: Versions that can no longer be read, as ``3 to 7``.
         searched: How it was searched, in words.
+        log_files_removed: Files of its log that were deleted.
+        log_files_left: Files of its log that still have the condition's values: bounds of columns,
+            conditions, samples.
     """
 
     table: str
@@ -67,6 +73,8 @@ class OfTable:
     bytes_removed: int = 0
     versions_lost: str = ""
     searched: str = ""
+    log_files_removed: int = 0
+    log_files_left: int = 0
 
 
 @dataclass(slots=True)
@@ -123,6 +131,7 @@ class Receipts:
     """
 
     def __init__(self, lake: str, clock: Clock) -> None:
+        self.lake = lake
         self._folder: Place = place(lake) / FOLDER
         self._clock = clock
 
@@ -149,12 +158,22 @@ class Receipts:
         )
 
     def save(self, receipt: Receipt) -> None:
-        """Write an erasure's document."""
-        make_folder(self._folder)
+        """Write an erasure's document.
+
+        Raises:
+            Refused, ConfigError, NotEnoughSpace, DependencyUnreachable: It cannot be written.
+        """
         text = json.dumps(receipt.to_dict(), indent=1)
         draft = f".{receipt.erasure_id}.{secrets.token_hex(4)}"
         at = self._folder / f"{receipt.erasure_id}.json"
-        write_whole(at, text, scratch=draft, sync=True)
+        try:
+            make_folder(self._folder)
+            write_whole(at, text, scratch=draft, sync=True)
+        except OSError as error:
+            if isinstance(at, Path):
+                with suppress(OSError):
+                    at.with_name(draft).unlink(missing_ok=True)
+            raise unwritten(at, error, "the erasure cannot be written down") from error
 
     def end(self, receipt: Receipt) -> None:
         """Write the receipt: its row first, so that an ended document has one."""

@@ -13,9 +13,10 @@ from sqlglot import exp
 
 from raylake.client.deletions import Deletions
 from raylake.client.retention import bronze_tables
-from raylake.config import Pipeline
+from raylake.config import Pipeline, dead_letter_path
 from raylake.config.addresses import quarantine_path
 from raylake.config.derived import AggregateTable, AppendTable
+from raylake.delta.dead_letters import REPLAYED_SCHEMA
 from raylake.delta.log_reader import LogReader
 from raylake.delta.tables_there import is_table
 from raylake.delta.verify_offsets import Mask
@@ -34,6 +35,7 @@ _TEXTS: Final = ("_rescued_data", "_value")
 """Columns of bronze, and of what follows from it, that hold copies of what Kafka had."""
 _CHUNK: Final = 500
 QUARANTINE: Final = "quarantine"
+LETTERS: Final = "dead letters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Subject:
     Attributes:
         name: ``layer.name``, or what it is beside them.
         path: Its address.
-        kind: ``bronze``, ``derived``, ``beside`` or ``quarantine``.
+        kind: ``bronze``, ``derived``, ``beside``, ``quarantine`` or ``dead letters``.
         schema: Its columns.
         by_columns: The condition on them; None: it lacks some of those that the condition names.
         texts: Columns that are searched as texts.
@@ -117,6 +119,13 @@ def subjects(config: Pipeline, where: str) -> list[Subject]:
         texts = ("column", "row", "value")
         found.append(Subject(QUARANTINE, path, QUARANTINE, schema, None, texts, told))
     return found
+
+
+def dead_letters(config: Pipeline) -> Subject:
+    """The dead letters of a pipeline, which are searched by their values."""
+    path = dead_letter_path(config)
+    told = "as JSON; others for the condition's values as words"
+    return Subject(LETTERS, path, LETTERS, REPLAYED_SCHEMA, None, ("value",), told)
 
 
 def columns_of(found: Sequence[Subject], where: str) -> pa.Schema:

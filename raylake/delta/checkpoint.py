@@ -38,6 +38,7 @@ from raylake.storage.place import Place, delta_table, names, place, sync_path
 LOCK = "_raylake_checkpoint.lock"
 MAX_LOG_FILES = 20_000
 DEFAULT_RETENTION_S = 86_400.0
+_MAY_IT = "is there room, and may this user, or these keys, write into the table's folder?"
 _VERSIONED = re.compile(r"^(\d{20})\.")
 _INTERVAL = re.compile(r"interval\s+(\d+)\s+(second|minute|hour|day|week)s?", re.IGNORECASE)
 _UNIT_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
@@ -103,7 +104,9 @@ def checkpoint(
                 removed = clean_up(root, floor, proven=created and floor == version)
         except (DeltaError, OSError) as error:
             reason = str(error).split("\n", maxsplit=1)[0]
-            raise DependencyUnreachable(f"{root}: no checkpoint was written: {reason}") from error
+            raise DependencyUnreachable(
+                f"{root}: no checkpoint was written: {reason}", hint=_MAY_IT
+            ) from error
         left = sum(1 for _ in _versioned(root))
         return CheckpointResult(version, created, removed, left)
 
@@ -223,7 +226,7 @@ def _only_one(root: Place) -> Iterator[None]:
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise DependencyUnreachable(f"{lock}: cannot be opened: {error}") from error
+        raise DependencyUnreachable(f"{lock}: cannot be opened: {error}", hint=_MAY_IT) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

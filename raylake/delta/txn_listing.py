@@ -110,8 +110,9 @@ def _checkpoint_txns(file: Place) -> dict[str, int]:
     except (OSError, ValueError) as error:
         raise LogDamaged(
             f"{file}: the checkpoint cannot be read: {error}",
-            hint="When the JSON files of all its versions are still there, move the checkpoint "
-            "out of the log's folder and start again.",
+            hint="`raylake table repair` puts it aside where the JSON files of all its versions "
+            "are still there; of a table that a pipeline feeds that is done by hand, while "
+            "nothing runs: move it out of the log's folder",
             path=str(file),
         ) from error
     return {

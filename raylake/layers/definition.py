@@ -50,6 +50,8 @@ class Definition:
         widen_limit_bytes: A larger table is not rewritten where a column becomes wider.
         max_step_rows: A step takes no more rows of its source, where that can be cut.
         max_step_bytes: Nor more of its data files.
+        idle_versions: Versions of its source without rows are passed over once they are so many;
+            None: 64.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Definition:
     widen_limit_bytes: int = WIDEN_LIMIT_BYTES
     max_step_rows: int = MAX_STEP_ROWS
     max_step_bytes: int = MAX_STEP_BYTES
+    idle_versions: int | None = None
     whole: str = ""
     after_write: AfterWrite | None = None
 

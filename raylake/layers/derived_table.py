@@ -120,7 +120,12 @@ class DerivedTable:
     def _span(self, handle: DeltaTable, source_id: str, after: int) -> Span | None:
         """The versions, or the part of one, that come next."""
         one = self.definition
-        limit = Limit(one.max_step_rows, one.max_step_bytes, cuts=self._cuts)
+        limit = Limit(
+            one.max_step_rows,
+            one.max_step_bytes,
+            idle_versions=one.idle_versions,
+            cuts=self._cuts,
+        )
         return source_changes.look_for(
             place(one.source_address),
             one.source,

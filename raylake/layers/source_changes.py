@@ -51,7 +51,7 @@ def look_for(
     """The next versions to process; None when there is nothing new.
 
     Versions without rows are part of a span, so that progress passes over them; where there are no
-    others, only once there are :data:`IDLE_VERSIONS` of them.
+    others, only once there are :data:`IDLE_VERSIONS` of them, or what the limit says.
 
     Args:
         root: The source.
@@ -282,7 +282,8 @@ def _last(
             return (version - 1, size) if found else (version, commit.size)
         size += commit.size
         found = found or commit.has_rows
-    return (end if found or end - after >= IDLE_VERSIONS else None), size
+    enough = end - after >= (limit.idle_versions or IDLE_VERSIONS)
+    return (end if found or enough else None), size
 
 
 def _first_cut(root: Place, versions: Versions, limit: Limit, latest: int) -> int:

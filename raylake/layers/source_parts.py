@@ -35,6 +35,7 @@ class Limit:
         rows: Rows by the log's statistics; None: any number.
         nbytes: Bytes of data files; None: any number.
         versions: Versions; None: any number.
+        idle_versions: So many versions without rows are passed over by themselves; None: 64.
         cuts: Whether a version that brings more than that, and nothing but rows, may be cut;
             ``first``: it is the table as a whole.
     """
@@ -42,6 +43,7 @@ class Limit:
     rows: int | None = None
     nbytes: int | None = None
     versions: int | None = None
+    idle_versions: int | None = None
     cuts: Callable[..., bool] = never
 
     def holds(self, size: Size) -> bool:

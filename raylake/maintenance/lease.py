@@ -19,11 +19,10 @@ import psutil
 
 from raylake.clock import Clock
 from raylake.delta.leases import FOLDER
-from raylake.errors import AlreadyRunning, Refused
+from raylake.errors import AlreadyRunning
 from raylake.processes import living
-from raylake.storage.objects import StorePath
 from raylake.storage.place import Place, create_whole, make_folder, write_whole
-from raylake.storage.reach import explained
+from raylake.tables.space import unwritten
 
 FILE: Final = "maintenance.json"
 COUNTS_S: Final = 600.0
@@ -97,7 +96,7 @@ class MaintenanceLease:
 
         Raises:
             MaintainedElsewhere: Another one has it; names it.
-            Refused, DependencyUnreachable: It cannot be written.
+            Refused, ConfigError, NotEnoughSpace, DependencyUnreachable: It cannot be written.
         """
         until_s = self._clock.monotonic() + wait_s
         while (other := self._other()) is not None:
@@ -141,13 +140,8 @@ class MaintenanceLease:
                     return found
                 self._at.unlink(missing_ok=True)
         except OSError as error:
-            if isinstance(self._at, StorePath):
-                raise explained(self._at, error) from error
-            raise Refused(
-                f"{self._at}: it cannot be said that this table is looked after: "
-                f"{error.strerror or error}",
-                hint="nothing was begun; may this user write into the table's folder?",
-            ) from error
+            what = "it cannot be said that this table is looked after"
+            raise unwritten(self._at, error, what) from error
         return found
 
     def _read(self) -> str:

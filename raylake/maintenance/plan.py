@@ -151,7 +151,7 @@ def _checkpoint(seen: Looked, into: Found) -> None:
     gain = f"a reader opens one file instead of {tail.commits:,}"
     reason = "; ".join([*broken, *([log.reason] if log.due else [])])
     if broken:
-        gain += "; damaged checkpoints are put aside (Checkpoint(repair=True))"
+        gain += "; `raylake table repair` puts damaged ones aside (Checkpoint(repair=True))"
     into.actions.append(Action("checkpoint", reason, gain, price))
 
 

@@ -23,7 +23,7 @@ from raylake.ingest.unit import DataFile
 from raylake.spark.engine_open import address
 from raylake.spark.engine_stand_in import Made, Naming, StandIn, refuse_others, stand_in
 from raylake.spark.engine_tasks import Task, Work, metric
-from raylake.tables.compaction_plan import bins, by_partition
+from raylake.tables.compaction_plan import bins, by_partition, share_of
 from raylake.tables.delta_rs_tasks import Unneeded
 from raylake.tables.errors import FeatureUnsupported, WriteFailed
 from raylake.tables.expressions import quoted
@@ -65,7 +65,8 @@ def compact_task(work: Work, request: Compact) -> Task | Unneeded:
     refuse_others(work.found, what)
     target_bytes = target_size(work.found.configuration, request.target_file_bytes, what)
     files = _chosen(work, request, what)
-    parts = [one.files for one in bins(files, target_bytes) if _can_be_one(one.files)]
+    plan = bins(files, target_bytes, share_of(request.files))
+    parts = [one.files for one in plan if _can_be_one(one.files)]
     if not parts:
         return Unneeded(
             f"nothing to gain: of {len(files)} files no two small ones of a partition fit into "

@@ -94,7 +94,7 @@ def explained(at: StorePath, error: OSError) -> RayLakeError:
             hint=f"set `region` of {bucket} in the section `stores`",
         )
     if isinstance(error, StoreDenied) or code in _WRONG_KEY:
-        said = _WRONG_KEY.get(code, "these keys may not read there")
+        said = _WRONG_KEY.get(code, "these keys may not do that there")
         return ConfigError(
             f"{whole}: {said}: {_reason(error)}",
             hint=f"check the keys of {bucket} in the section `stores`, and that they may list, "

@@ -42,7 +42,9 @@ def by_partition(files: Iterable[SourceFile]) -> dict[PartitionKey, list[SourceF
     return found
 
 
-def bins(files: Iterable[SourceFile], target_bytes: int) -> list[Bin]:
+def bins(
+    files: Iterable[SourceFile], target_bytes: int, deleted_share: float = DELETED_SHARE
+) -> list[Bin]:
     """The files worth writing together, in bins of at most the target size.
 
     Files that came after each other stay together, so that what statistics tell of times stays
@@ -52,13 +54,21 @@ def bins(files: Iterable[SourceFile], target_bytes: int) -> list[Bin]:
     Args:
         files: Live files.
         target_bytes: The size of a new file.
+        deleted_share: A file of which more rows are deleted is written anew, also alone.
     """
+
+    def alone(file: SourceFile) -> bool:
+        return _worth_alone(file, deleted_share)
+
+    def worth(file: SourceFile) -> bool:
+        return file.size_bytes < SMALL_SHARE * target_bytes or alone(file)
+
     found = []
     for key, of_one in by_partition(files).items():
         found += [
             Bin(dict(key), tuple(group))
-            for group in _packed([f for f in of_one if _worth(f, target_bytes)], target_bytes)
-            if len(group) > 1 or _worth_alone(group[0])
+            for group in _packed([f for f in of_one if worth(f)], target_bytes)
+            if len(group) > 1 or alone(group[0])
         ]
     return found
 
@@ -75,14 +85,15 @@ def _packed(files: Sequence[SourceFile], target_bytes: int) -> list[list[SourceF
     return packed
 
 
-def _worth(file: SourceFile, target_bytes: int) -> bool:
-    return file.size_bytes < SMALL_SHARE * target_bytes or _worth_alone(file)
+def share_of(named: Sequence[str]) -> float:
+    """The share of deleted rows that is let be: of files that somebody names, none."""
+    return 0.0 if named else DELETED_SHARE
 
 
-def _worth_alone(file: SourceFile) -> bool:
+def _worth_alone(file: SourceFile, deleted_share: float) -> bool:
     """Whether many of its rows are deleted, or it belongs to the source of a shallow clone."""
     if is_absolute(file.path):
         return True
     if not file.deleted:
         return False
-    return file.rows is None or file.deleted > DELETED_SHARE * (file.rows + file.deleted)
+    return file.rows is None or file.deleted > deleted_share * (file.rows + file.deleted)

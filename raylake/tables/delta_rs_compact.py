@@ -18,7 +18,7 @@ from raylake.delta.rewriting import FileGroup
 from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place
 from raylake.tables.aside import along_the_curve, as_they_come
-from raylake.tables.compaction_plan import bins, by_partition
+from raylake.tables.compaction_plan import bins, by_partition, share_of
 from raylake.tables.delta_rs_tasks import Metrics, Task, Unneeded
 from raylake.tables.rearranging import check_columns, chosen
 from raylake.tables.results import RowCounts
@@ -41,7 +41,7 @@ def compact_task(root: Place, handle: DeltaTable, request: Compact) -> Task | Un
     configuration = handle.metadata().configuration
     target_bytes = target_size(configuration, request.target_file_bytes, f"{root}: compact")
     files = _of_request(root, handle, request, f"{root}: compact")
-    plan = bins(files, target_bytes)
+    plan = bins(files, target_bytes, share_of(request.files))
     if not plan:
         return Unneeded(
             f"nothing to gain: of {len(files)} files no two small ones of a partition fit into "

@@ -107,6 +107,23 @@ def holding_files(
     )
 
 
+def behind_vectors(root: Place, columns: pa.Schema, holds: Holds) -> tuple[str, ...]:
+    """Live files, as the log names them, that hold such rows behind a deletion vector or beside it.
+
+    Args:
+        root: The table.
+        columns: What ``holds`` looks at.
+        holds: Whether rows that are to leave are among some rows.
+
+    Raises:
+        RayLakeError: The log or the store cannot be read.
+        OSError: A file cannot be read.
+    """
+    newest = source_files(LogReader(str(root)).snapshot())
+    vectored = (one.path for one in newest if one.vector is not None)
+    return tuple(one for one in vectored if _has(root, path_below(root, one), columns, holds))
+
+
 def _has(root: Place, path: str, columns: pa.Schema, holds: Holds) -> bool:
     values = _values(path)
     with open_input(root / path) as opened, pq.ParquetFile(opened) as parquet:

@@ -80,6 +80,11 @@ class RawSearch:
         """The columns that the condition names."""
         return tuple(self._schema.names)
 
+    @property
+    def by_words(self) -> bool:
+        """Whether the condition asks for values that can be looked for as words."""
+        return bool(self._words)
+
     def search(self, texts: Iterable[str | bytes | None]) -> Found:
         """Look through texts; what is null holds nothing."""
         objects: list[Mapping[str, Any]] = []

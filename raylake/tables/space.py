@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from raylake.errors import RayLakeError
+from raylake.errors import RayLakeError, Refused
+from raylake.storage.objects import StorePath
 from raylake.storage.place import Place
+from raylake.storage.reach import explained
 from raylake.tables.errors import NotEnoughSpace
 
 RESERVE_SHARE: Final = 0.1
@@ -68,6 +70,22 @@ def ran_out(error: Exception, folder: Place, what: str) -> NotEnoughSpace | None
         f"{what}: the disk took no more: {text}; now {free_bytes:,} bytes are free",
         hint="the table is unchanged; free some space, or do a part",
         free_bytes=free_bytes,
+    )
+
+
+def unwritten(at: Place, error: OSError, what: str) -> RayLakeError:
+    """What it means that a document beside a table could not be written.
+
+    Args:
+        at: The document.
+        error: The error.
+        what: What it was to say, for messages.
+    """
+    if isinstance(at, StorePath):
+        return explained(at, error)
+    return ran_out(error, at, what) or Refused(
+        f"{at}: {what}: {error.strerror or error}",
+        hint="nothing was begun; may this user write into the folder?",
     )
 
 

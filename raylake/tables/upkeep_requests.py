@@ -122,7 +122,8 @@ class Compact:
         where: Only partitions that this holds for; it names partition columns alone.
         target_file_bytes: The size of the new files; None: the table's ``delta.targetFileSize``,
             or 128 MiB.
-        files: Only these files, as the log names them; empty: all.
+        files: Only these files, as the log names them; empty: all. One that is named loses its
+            deleted rows, however few they are.
     """
 
     where: str | None = None

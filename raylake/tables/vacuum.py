@@ -27,6 +27,7 @@ from raylake.delta.log_store import files_of
 from raylake.delta.txn_listing import checkpoint_files
 from raylake.delta.vector_files import vector_file
 from raylake.delta.version_pins import Pins, told
+from raylake.errors import Refused
 from raylake.storage.place import Place, open_input
 from raylake.tables.errors import BadRequest
 from raylake.tables.lifetimes import in_words, lost_versions
@@ -80,6 +81,7 @@ def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Va
         BadRequest: The retention is too short.
         VersionUnknown, VersionGone: A pinned version is not there.
         LeaseUnread: What a reader needs cannot be told; nothing was deleted.
+        Refused: Not one file could be deleted.
     """
     now_ms = int(now_s * 1000)
     horizon_ms = int(now_ms - _retention_hours(root, handle, request) * _HOUR_MS)
@@ -103,7 +105,13 @@ def vacuum(root: Place, handle: DeltaTable, request: Vacuum, now_s: float) -> Va
     log = _Log(root, horizon_ms, now_ms, break_holds=request.break_holds)
     needed = log.needed(request.keep_versions)
     spared = {path: size for path, size in chosen.items() if path not in needed}
-    return replace(deleted(root, spared), readers=readers, lost=lost)
+    done = deleted(root, spared)
+    if done.failed and not done.paths:
+        raise Refused(
+            f"{root}: vacuum: nothing was deleted: {done.failed}",
+            hint="may this user, or these keys, delete in the table's folder?",
+        )
+    return replace(done, readers=readers, lost=lost)
 
 
 def kept_now(

@@ -38,6 +38,10 @@ class SmallDisk:
             except OSError:
                 return
 
+    def leave(self, nbytes: int) -> None:
+        """Of what is full so much is free again."""
+        os.truncate(self._ballast, self._ballast.stat().st_size - nbytes)
+
     def free(self) -> None:
         self._ballast.unlink()
 

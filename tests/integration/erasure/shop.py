@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from raylake.client.lake import Lake
 from raylake.clock import Clock, SystemClock
+from raylake.delta.log_store import files_of
 from raylake.layers.build import definition
 from raylake.layers.derived_table import DerivedTable
 from raylake.layers.graph import graph_of
 from raylake.layers.step import By
+from raylake.storage.place import open_input, place
 from raylake.tables.service import DirectTables
 from tests.integration.replay.small_pipeline import SmallPipeline
 
@@ -32,7 +36,9 @@ SCHEMA = {
 class Shop(SmallPipeline):
     """Bronze orders, silver orders, gold customers (scd2) and sales (aggregate)."""
 
-    def __init__(self, folder: Path, **orders: Any) -> None:
+    def __init__(
+        self, folder: Path, where: str = "", stores: Mapping[str, Any] | None = None, **orders: Any
+    ) -> None:
         self.orders = {
             "topics": ["t"],
             "schema": SCHEMA,
@@ -40,7 +46,8 @@ class Shop(SmallPipeline):
             "unknown_fields": "rescue",
             **orders,
         }
-        self.orders |= orders
+        self.where = where or str(folder / "lake")
+        self.stores = dict(stores or {})
         super().__init__(folder)
 
     def write(self, key: str = "orders", **more: Any) -> None:
@@ -76,7 +83,8 @@ class Shop(SmallPipeline):
         }
         document = {
             "pipeline": "small",
-            "lake": str(self.lake),
+            "lake": self.where,
+            "stores": self.stores,
             "kafka": {"bootstrap": "localhost:1"},
             "bronze": {key: {**self.orders, **more}},
             "silver": {"orders": silver},
@@ -109,16 +117,28 @@ class Shop(SmallPipeline):
         )
         return found
 
-    def files_with(self, text: str = PERSON) -> list[str]:
-        """Files of the lake that hold a text, in Parquet decoded."""
-        import pyarrow.parquet as pq
+    def address(self, name: str) -> str:
+        return f"{self.where}/{name}"
 
+    def files_with(self, text: str = PERSON) -> list[str]:
+        """Files of the lake that hold a text, in Parquet decoded; logs and checkpoints apart."""
+        return [one for one in self.all_with(text) if "_delta_log/" not in one]
+
+    def logs_with(self, text: str = PERSON) -> list[str]:
+        """Files of the tables' logs that hold a text; those of the account of rules apart."""
+        return [one for one in self.all_with(text) if "_delta_log/" in one]
+
+    def all_with(self, text: str = PERSON) -> list[str]:
+        """Files of the lake that hold a text: in Parquet decoded, else in their bytes."""
+        root = place(self.where)
         found = []
-        for path in sorted(self.lake.rglob("*.parquet")):
-            if "_delta_log" not in path.parts:
-                with pq.ParquetFile(path) as parquet:
-                    if text in str(parquet.read().to_pylist()):
-                        found.append(str(path.relative_to(self.lake)))
+        for path in sorted(files_of(self.where).tree("")):
+            with open_input(root / path) as opened:
+                data = opened.readall()
+            if path.endswith(".parquet") and "_damaged." not in path:
+                data = str(pq.read_table(pa.BufferReader(data)).to_pylist()).encode()
+            if text.encode() in data:
+                found.append(path)
         return found
 
 

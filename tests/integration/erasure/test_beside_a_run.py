@@ -133,6 +133,8 @@ def test_a_person_is_erased_beside_a_run_and_after_it(
     assert done["complete"]
     assert done["rows"] == planned["rows"] > 20
     assert holding(bench.lake) == []
+    logs = command(bench, ray_cluster, "--run", "--and-logs")
+    assert all(of["log_files_left"] == 0 for of in logs["tables"].values())
     produce(values(60, ("ann", "bob")))
     bench.until_accounted(orders=120)
     run.signal(signal.SIGTERM)

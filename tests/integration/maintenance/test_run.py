@@ -334,31 +334,6 @@ def test_what_cannot_be_looked_after_is_told(tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.spec("F1")
-def test_no_room_and_no_right_to_write_are_told_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = table_of(tmp_path / "t")
-    before = {str(one) for one in Path(table).rglob("*")}
-    monkeypatch.setattr("raylake.tables.space.shutil.disk_usage", lambda _: Full())
-    (error,) = did(table).failures.values()
-    assert error.code == "not_enough_space"
-    assert {str(one) for one in Path(table).rglob("*.parquet")} <= before
-    monkeypatch.undo()
-
-    def denied(*_: Any) -> bool:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("raylake.maintenance.lease.create_whole", denied)
-    (error,) = did(table).failures.values()
-    assert "may this user write" in error.hint
-    assert DeltaTable(table).version() == 8
-
-
-class Full:
-    free = 0
-
-
-@pytest.mark.spec("F1")
 def test_a_file_that_is_gone_fails_its_job_and_no_other(tmp_path: Path) -> None:
     table = table_of(tmp_path / "t")
     lost = next(one for one in DeltaTable(table).file_uris() if "day=d1" in one)

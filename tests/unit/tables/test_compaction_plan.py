@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raylake.delta.live_rows import SourceFile
-from raylake.tables.compaction_plan import bins
+from raylake.tables.compaction_plan import bins, share_of
 
 
 def file(number: int, size: int, *, part: str | None = None, **more: Any) -> SourceFile:
@@ -45,6 +45,13 @@ def test_many_deleted_rows_are_worth_a_file_of_its_own() -> None:
     assert sizes(file(0, 500, rows=94, deleted=6)) == [[500]]
     assert sizes(file(0, 500, rows=95, deleted=5)) == []
     assert sizes(file(0, 500, rows=None, deleted=5)) == [[500]]
+
+
+def test_of_files_that_are_named_no_deleted_row_is_let_be() -> None:
+    few = [file(0, 500, rows=999, deleted=1), file(1, 500)]
+    assert bins(few, 100, share_of(())) == []
+    (only,) = bins(few, 100, share_of(("f0", "f1")))
+    assert [one.path for one in only.files] == ["f0"]
 
 
 def test_a_file_of_another_table_comes_home() -> None:
