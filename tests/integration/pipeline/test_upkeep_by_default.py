@@ -15,6 +15,7 @@ import psutil
 import pytest
 from deltalake import DeltaTable
 
+from actors.calls import SILENT_ENV
 from raylake.client.upkeep_status import UpkeepStatus, upkeep_status
 from raylake.config import load
 from raylake.config.addresses import maintenance_status_path, status_path
@@ -165,7 +166,7 @@ def test_upkeep_pauses_while_ingestion_is_behind_and_goes_on_after(
     bench = bench_of(make_bench, broker, "slow", "t")
     few = {"compact": {"small_files": 8}, "budget": {"yield_above_lag": "2s", "cpu": "50%"}}
     write(bench, {"slow": {}, "t": {}}, **few)
-    bench.start()
+    bench.start(**{SILENT_ENV: "600"})
     add(bench, "slow")
     while done(bench)["bronze.t", "compact"] < 1:
         add(bench, "t")

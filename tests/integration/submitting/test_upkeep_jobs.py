@@ -12,9 +12,8 @@ from deltalake import DeltaTable, write_deltalake
 from raylake.client.progress import Silent
 from raylake.client.upkeep import ByHand, of_target
 from raylake.maintenance.history import History
-from tests.harness.broker import LiveBroker
 from tests.harness.waiting import until
-from tests.integration.submitting.conftest import Runs, Write, send
+from tests.integration.submitting.conftest import Runs, Write
 
 WAIT_S = 300.0
 POLICY = """ingest: {consumers: 1}
@@ -37,14 +36,12 @@ def files(table: Path) -> int:
 @pytest.mark.spec("F1", "F3", "K1")
 @pytest.mark.timeout(900)
 def test_upkeep_is_a_job_of_its_own_once_and_as_a_service(
-    cluster_runs: Runs, write: Write, broker: LiveBroker, tmp_path: Path
+    cluster_runs: Runs, write: Write, tmp_path: Path
 ) -> None:
     lake, name = cluster_runs.lake, f"p{uuid.uuid4().hex[:6]}"
-    topic = broker.create_topic(name, partitions=1)
-    send(broker, topic, 10)
     table = tmp_path / "lake" / "silver" / "rows"
     made_small(table, 0)
-    file = write(name, POLICY, topic)
+    file = write(name, POLICY)
 
     once = lake.maintain(file)
     cluster_runs.started.append(once)
