@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from raylake.maintenance.history import History
 from raylake.storage.place import place
 from tests.harness.broker import LiveBroker
 from tests.harness.jobs import pids_of
-from tests.harness.waiting import until
 from tests.integration.pipeline.conftest import Bench, MakeBench
 from tests.integration.pipeline.records import Record, produce
 
@@ -54,13 +53,32 @@ def write(bench: Bench, tables: Mapping[str, Mapping[str, Any]], **maintenance: 
     bench.write(sections, maintenance={**SOON, **maintenance})
 
 
-def add(bench: Bench, table: str, at_s: float | None = None, count: int = 5) -> None:
-    """Some records, and a commit of their own."""
-    known = bench.accounted(table)
-    stamp = None if at_s is None else int(at_s * 1000)
-    new = [Record({"id": known + n}, timestamp_ms=stamp) for n in range(count)]
-    produce(bench.broker, f"{bench.name}-{table}", new)
-    bench.until_accounted(**{table: known + count})
+@dataclass
+class Feed:
+    """Records of one table, and how many there were."""
+
+    bench: Bench
+    table: str
+    at_s: float | None = None
+    sent: int = 0
+
+    def add(self, count: int = 5) -> None:
+        """Some records, and a commit of their own."""
+        before = self.files_ever()
+        stamp = None if self.at_s is None else int(self.at_s * 1000)
+        new = [Record({"id": self.sent + n}, timestamp_ms=stamp) for n in range(count)]
+        produce(self.bench.broker, f"{self.bench.name}-{self.table}", new)
+        self.sent += count
+        self.bench.until(lambda: self.files_ever() > before, "its commit")
+
+    def files_ever(self) -> int:
+        """Files that commits of new records have added; the log tells it sooner than the status."""
+        log = self.bench.table(self.table) / "_delta_log"
+        return sum('"kind":"data"' in one.read_text() for one in log.glob("*.json"))
+
+    def settled(self) -> None:
+        """All of it is in the table, and the status says so."""
+        self.bench.until_accounted(**{self.table: self.sent})
 
 
 def done(bench: Bench) -> Counter[tuple[str, str]]:
@@ -116,41 +134,43 @@ def test_small_files_old_files_and_old_rows_go_by_themselves(
     make_bench: MakeBench, broker: LiveBroker
 ) -> None:
     bench = bench_of(make_bench, broker, "t")
+    old_s = time.time() - 2 * DAY_S
+    feed = Feed(bench, "t", old_s)
     write(bench, {"t": {}})
     bench.start()
-    old_s = time.time() - 2 * DAY_S
-    add(bench, "t", old_s)
+    feed.add()
+    feed.settled()
     # Nobody is there before there may be something to do.
     assert upkeep(bench) == UpkeepStatus("not needed yet")
-    while not pids_of(bench.lake, "maintainer"):
-        add(bench, "t", old_s)
-    assert bench.table_status("t")["live_files"] > 32
+    while feed.files_ever() <= 33:
+        feed.add()
     # One that is lost is started again, and the run goes on.
-    (lost,) = pids_of(bench.lake, "maintainer")
+    (lost,) = bench.until(lambda: pids_of(bench.lake, "maintainer"), "somebody looks after it")
     psutil.Process(lost).kill()
-    while done(bench)["bronze.t", "compact"] < 1:
-        add(bench, "t", old_s)
-    assert lost not in pids_of(bench.lake, "maintainer")
+    bench.until(lambda: done(bench)["bronze.t", "compact"], "its files are compacted")
+    feed.add()
+    bench.until(lambda: {*pids_of(bench.lake, "maintainer")} - {lost}, "another one is there")
     assert upkeep(bench).state in ("running", "gives way")
+    feed.settled()
     bench.runs[-1].stop()
     assert upkeep(bench).state == "ended"
-    old = bench.accounted("t")
-    assert len(bench.rows("t")) == old
-    assert len(DeltaTable(bench.table("t")).file_uris()) < 40
+    assert len(bench.rows("t")) == feed.sent
+    old, gone = feed.sent, tombstoned(bench.table("t"))
+    assert len(gone) > 32
 
     # Eight days later: what was put in the place of others leaves the disk, and old rows the table.
     age(bench.table("t"), 8 * DAY_S)
     said = place(maintenance_status_path(load(bench.file).config))
     write_status(said, {**read_status(said), "at": old_s})
-    gone = tombstoned(bench.table("t"))
-    assert len(gone) > 32
     write(bench, {"t": {"retain": "1d"}})
     bench.start()
-    add(bench, "t")
+    feed.at_s = None
+    feed.add()
     wanted = {("bronze.t", "retain"), ("bronze.t", "vacuum")}
     bench.until(lambda: wanted <= set(done(bench)), "old rows and files have gone")
     assert not [one for one in gone if one.exists()]
-    add(bench, "t")
+    feed.add()
+    feed.settled()
     assert bench.rows("t")["id"].to_list() == list(range(old, old + 10))
     bench.verify("t")
     bench.runs[-1].stop()
@@ -165,30 +185,34 @@ def test_upkeep_pauses_while_ingestion_is_behind_and_goes_on_after(
 ) -> None:
     bench = bench_of(make_bench, broker, "slow", "t")
     few = {"compact": {"small_files": 8}, "budget": {"yield_above_lag": "2s", "cpu": "50%"}}
+    slow, feed = Feed(bench, "slow"), Feed(bench, "t")
     write(bench, {"slow": {}, "t": {}}, **few)
     bench.start(**{SILENT_ENV: "600"})
-    add(bench, "slow")
-    while done(bench)["bronze.t", "compact"] < 1:
-        add(bench, "t")
+    slow.add()
+    slow.settled()
+    for _ in range(9):
+        feed.add()
+    bench.until(lambda: done(bench)["bronze.t", "compact"], "its files are compacted")
     frozen = psutil.Process(bench.table_status("slow")["owner_pid"])
     frozen.suspend()
     try:
         produce(broker, f"{bench.name}-slow", [{"id": n} for n in range(100)])
+        slow.sent += 100
         bench.until(lambda: behind(bench, "slow"), "the table lacks something")
         seen_s = bench.status()["at"]
         bench.until(lambda: bench.status()["at"] > seen_s + 6, "it has for some seconds")
         before = done(bench)
         for _ in range(10):
-            add(bench, "t")
+            feed.add()
         bench.until(lambda: upkeep(bench).state == "gives way", "upkeep gives way")
         assert "ingestion is" in upkeep(bench).why
-        add(bench, "t")
+        feed.add()
         assert done(bench) == before
     finally:
-        frozen.send_signal(signal.SIGCONT)
+        frozen.resume()
     bench.until(lambda: done(bench)["bronze.t", "compact"] > 1, "the compaction is done")
-    bench.until_accounted(slow=105)
-    until(lambda: len(DeltaTable(bench.table("t")).file_uris()) < 8, "few files are left")
-    assert len(bench.rows("t")) == bench.accounted("t")
+    slow.settled()
+    feed.settled()
     bench.runs[-1].stop()
+    assert len(bench.rows("t")) == feed.sent
     bench.verify("slow", "t")
