@@ -114,6 +114,8 @@ class Load:
         self._table = table
         self._seconds = seconds
         self._choose = random.Random(1)
+        # Joins the cluster before several threads would.
+        table.vacuum(dry_run=True)
         self._pinned = table.pin(datetime.now(UTC) + timedelta(days=1), name="bench").version
         self._rows = self._checked()
         self._reader = table.reader("bench", start="latest")
