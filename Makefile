@@ -48,8 +48,9 @@ bench: setup ## Kafka JSON to Delta beside Spark, small (at most 8 minutes); end
 	@$(BIN)/python benchmarks/against_spark.py --bench $(ARGS)
 
 .PHONY: soak
-soak: setup ## half an hour at 20,000 records/s with a fault every 20 s; then the account (ARGS="--seconds 7200" is longer)
+soak: setup ## half an hour at 20,000 records/s with a fault every 20 s (ARGS="--seconds 7200" is longer), then upkeep beside ingestion for as long
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
+	@$(BIN)/python benchmarks/beside_ingestion.py --seconds 1800
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts

@@ -11,6 +11,8 @@ from actors.begin import begin
 from actors.metrics import RayMetrics
 from actors.process import ActorProcess
 from actors.table_connection import on_cluster
+from raylake.client.quarantine import Service
+from raylake.client.retaining import Retaining
 from raylake.client.upkeep import of_pipeline
 from raylake.clock import SystemClock
 from raylake.config.window import Window
@@ -47,7 +49,8 @@ class Maintainer:
             by_spark=spark_takes(config.engine, tables),
         )
         figures = Figures(RayMetrics(), config.pipeline)
-        self._work = Tending(plan, lambda: of_pipeline(config), means, figures)
+        retention = Retaining(config, Service(tables=tables), clock)
+        self._work = Tending(plan, lambda: of_pipeline(config), means, figures, retention)
         self._thread = threading.Thread(target=self._work.main, name="maintainer", daemon=True)
         self._thread.start()
 

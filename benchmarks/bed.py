@@ -102,8 +102,8 @@ class Bed:
 
     def start(self, command: Sequence[str], log: str, **environ: str) -> subprocess.Popen[bytes]:
         """Start a process that ends with the script; its output goes to a file."""
-        environment = {**os.environ, "RAYLAKE_RAY_DIR": str(self.folder / "r"), **environ}
-        environment.pop("RAY_ADDRESS", None)
+        inherited = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        environment = {**inherited, "RAYLAKE_RAY_DIR": str(self.folder / "r"), **environ}
         environment["PYTHONPATH"] = str(ROOT)
         with (self.folder / log).open("wb") as out:
             process = subprocess.Popen(

@@ -1,8 +1,7 @@
 """``python -m jobs.maintain --config FILE``: looks after a pipeline's tables.
 
 Once, with what is due now (``--once``), or until it is told to stop. A pipeline that runs does it
-by itself where its file has a section ``maintenance``; this is for schedules, and for tables of
-pipelines that do not run.
+by itself; this is for schedules, and for tables of pipelines that do not run.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -24,7 +25,9 @@ from raylake.cli.views import consumers, scaling, span, tables_table, troubles
 from raylake.client.jobs_address import cluster_address
 from raylake.client.jobs_api import JobsApi
 from raylake.client.runs import STALE_S, RunStatus, run_status
-from raylake.clock import SystemClock
+from raylake.client.upkeep_status import UpkeepStatus, upkeep_status
+from raylake.clock import Clock, SystemClock
+from raylake.storage.place import Place
 
 WATCH_S = 1.0
 LAST_LINES = 15
@@ -48,17 +51,24 @@ def status(
         return
     clock = SystemClock()
     if output is Output.json:
-        print_json(run_status(path, clock).to_dict())
+        found = run_status(path, clock)
+        upkeep = upkeep_status(path, found.document)
+        print_json({**found.to_dict(), "upkeep": upkeep.to_dict()})
         return
     console = stdout()
-    found = run_status(path, clock)
+    now = partial(_now, path, clock)
     if not watch:
-        console.print(picture(found))
+        console.print(now())
         return
-    with Live(picture(found), console=console, auto_refresh=False) as live:
+    with Live(now(), console=console, auto_refresh=False) as live:
         while True:
             clock.sleep(WATCH_S)
-            live.update(picture(run_status(path, clock)), refresh=True)
+            live.update(now(), refresh=True)
+
+
+def _now(path: Place, clock: Clock) -> RenderableType:
+    found = run_status(path, clock)
+    return picture(found, upkeep_status(path, found.document))
 
 
 def _submitted(jobs: JobsApi, pipeline: str, output: Output) -> None:
@@ -92,13 +102,15 @@ def headline(found: RunStatus) -> str:
     )
 
 
-def picture(found: RunStatus) -> RenderableType:
+def picture(found: RunStatus, upkeep: UpkeepStatus | None = None) -> RenderableType:
     """The whole status."""
     style = "bold red" if found.life == "dead" else "bold"
     parts: list[RenderableType] = [Text(headline(found), style=style)]
     if found.life == "dead":
         parts.append(Text("hint: nothing is lost; `raylake run` goes on where the tables stand"))
     parts.append(Text(f"consumers: {consumers(found.document)}{scaling(found.document)}"))
+    if upkeep is not None:
+        parts.append(Text(f"upkeep: {printable(upkeep.line, 1000)}"))
     submitted = (found.document.get("job") or {}).get("submission_id")
     if submitted:
         parts.append(Text(f"Ray job: {submitted}"))

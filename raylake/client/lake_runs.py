@@ -99,7 +99,7 @@ class LakeRuns:
     ) -> Run:
         """Do what is due of a pipeline's tables by its policies; otherwise as :meth:`submit`.
 
-        A pipeline whose file has a section ``maintenance`` does it by itself while it runs.
+        A pipeline that runs does it by itself.
 
         Args:
             file: The pipeline file; its lake must be this one.

@@ -99,6 +99,11 @@ def retain_tables(
     return tuple(found)
 
 
+def kept_names(config: Pipeline) -> tuple[str, ...]:
+    """The tables that are there and have a ``retain``, as ``layer.name``."""
+    return tuple(name for name, _, _ in _kept(config))
+
+
 def refuse_refusing(graph: Graph, name: str) -> None:
     """Refuse to take rows from under a table that stops when rows of its source leave.
 

@@ -21,6 +21,8 @@ from raylake.storage.reach import explained
 ENDED = ("done", "stopped", "failed")
 POLL_S = 0.2
 STALE_S = 30.0
+OTHERS = (".transform.json", ".maintain.json")
+"""Status documents in the same folder that are no run's of a pipeline."""
 
 Life = Literal["ended", "alive", "dead", "elsewhere"]
 
@@ -154,7 +156,7 @@ def lake_runs(lake: Path, clock: Clock) -> dict[Path, RunStatus]:
         Refused: A file there is no status document.
     """
     found = (lake / "_raylake" / "status").glob("[!.]*.json")
-    paths = sorted(path for path in found if not path.name.endswith(".transform.json"))
+    paths = sorted(path for path in found if not path.name.endswith(OTHERS))
     if not paths:
         raise ConfigError(f"no pipeline has run with a lake at {lake}", hint="is this the lake?")
     return {path: run_status(path, clock) for path in paths}

@@ -79,7 +79,7 @@ def _check_table_name(text: str) -> str:
 
 
 def _check_pipeline_name(text: str) -> str:
-    if text.endswith(".transform"):
+    if text.endswith((".transform", ".maintain")):
         raise Invalid(f"{text!r} would share files with another pipeline", "end it otherwise")
     return check_name(text, "a pipeline's name")
 

@@ -1,6 +1,6 @@
 """The ``maintenance`` section: when upkeep of a table is due, and what it may take.
 
-Where it is written, a pipeline that runs looks after its tables by itself.
+A pipeline that runs looks after its tables by itself, also where nothing is written here.
 """
 
 from __future__ import annotations
@@ -61,6 +61,16 @@ class Vacuum(Model):
     schedule: Schedule = "0 3 * * *"
 
 
+class Retain(Model):
+    """Rows that are older than a table's ``retain`` leave it.
+
+    Attributes:
+        schedule: When, in UTC.
+    """
+
+    schedule: Schedule = "30 2 * * *"
+
+
 class Checkpoint(Model):
     """A checkpoint spares readers the commits before it.
 
@@ -94,11 +104,13 @@ class Maintenance(Model):
     """Upkeep of the tables.
 
     Attributes:
-        enabled: Whether a run of the pipeline looks after the tables by itself.
+        enabled: Whether a run of the pipeline looks after the tables by itself; one that stops
+            when it has caught up does so only where this section is written.
         schedule: When files are written anew: ``debt``: once a threshold is passed; or a cron
             schedule in UTC.
         window: The part of the day, in UTC, in which work begins; left out: all of it.
-        look_every_s: How often a run looks what is due.
+        look_every_s: How often a run looks what is due, and how long it has to live before it
+            begins.
         zorder: Columns that tables are Z-ordered by; of other tables no Z-order is looked after.
         zorder_depth: A region of a table in whose points more files lie than this has decayed.
     """
@@ -111,5 +123,6 @@ class Maintenance(Model):
     zorder: dict[TableRef, Columns] = Field(default_factory=dict)
     zorder_depth: Annotated[float, Field(gt=1)] = 4.0
     vacuum: Vacuum = Vacuum()
+    retain: Retain = Retain()
     checkpoint: Checkpoint = Checkpoint()
     budget: Budget = Budget()

@@ -255,11 +255,6 @@ class Pipeline(Model):
         """The sections that parse and do nothing in this version, each with a sentence."""
         return []
 
-    @property
-    def tends(self) -> bool:
-        """Whether a run looks after its tables: the section is written, and not switched off."""
-        return "maintenance" in self.model_fields_set and self.maintenance.enabled
-
 
 def with_store_defaults(data: Any) -> Any:
     """The data with the defaults that depend on where the lake is.

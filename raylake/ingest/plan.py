@@ -83,6 +83,16 @@ class RunPlan:
         return dead_letter_path(self.config)
 
     @property
+    def tends(self) -> bool:
+        """Whether the run looks after its tables by itself.
+
+        One that stops when it has caught up does so only where the file has the section.
+        """
+        config = self.config
+        asked = not self.available_now or "maintenance" in config.model_fields_set
+        return asked and config.maintenance.enabled
+
+    @property
     def status_file(self) -> Place:
         """The status document."""
         return place(status_path(self.config))

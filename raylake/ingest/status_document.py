@@ -36,6 +36,7 @@ def document(loop: SupervisorLoop, job: dict[str, Any], now_s: float) -> dict[st
         },
         "job": job,
         "available_now": loop.run.available_now,
+        "tends": loop.run.tends,
         "tables": {name: _table(loop, name) for name in loop.tables.plans},
         "waiting": loop.tables.waiting.why,
         "consumers": {name: _consumer(report) for name, report in sorted(_reports(loop).items())},

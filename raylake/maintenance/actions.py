@@ -8,7 +8,7 @@ from typing import Literal
 
 from raylake.maintenance.price import Price
 
-Kind = Literal["compact", "zorder", "vacuum", "checkpoint", "clean_log"]
+Kind = Literal["compact", "zorder", "vacuum", "checkpoint", "clean_log", "retain"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from raylake.clock import Clock
 from raylake.config.addresses import maintenance_status_path
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 _POLL_S: Final = 0.25
 _KEPT_OUTCOMES: Final = 20
 _BY_CRON: Final = ("vacuum", "clean_log")
+_AGAIN_S: Final = 600.0
+_WATCH_S: Final = 10.0
+RETAIN: Final = "retain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,15 @@ class TendingPlan:
         once: Do what is due now, whatever its schedule, and end.
         tables: Only these; empty: all.
         job: How it was started, for the status document; no secret.
+        since_s: From when on schedules count for a table of which nothing is known, seconds since
+            the epoch; None: from the start on.
     """
 
     run: RunPlan
     once: bool = False
     tables: tuple[str, ...] = ()
     job: dict[str, Any] = field(default_factory=dict)
+    since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +66,34 @@ class TendingOutcome:
     error: RayLakeError | None = None
 
 
+class Retention(Protocol):
+    """Takes rows out of tables that are older than they may be."""
+
+    def asked(self, table: str) -> bool:
+        """Whether the pipeline file may say how long the rows of a table stay; reads nothing."""
+        ...
+
+    def take(self, subject: Subject) -> Outcome:
+        """Take them; what goes wrong is the outcome's."""
+        ...
+
+
 class Schedule:
     """When actions come that do not come at once.
 
     Args:
-        history: What was done before; a table of which nothing is known counts from now on.
+        history: What was done before.
         clock: Time.
+        since_s: From when on a table counts of which nothing is known, seconds since the epoch;
+            None: from now on.
     """
 
-    def __init__(self, history: History, clock: Clock) -> None:
-        self._began_s = clock.now()
+    def __init__(self, history: History, clock: Clock, since_s: float | None = None) -> None:
+        self._began_s = clock.now() if since_s is None else since_s
         self._clock = clock
         self._last: dict[tuple[str, str], float] = {}
-        for kind in (*_BY_CRON, "compact", "zorder"):
+        self._failed: dict[tuple[str, str], float] = {}
+        for kind in (*_BY_CRON, "compact", "zorder", RETAIN):
             try:
                 found = history.last(kind)
             except RayLakeError as error:
@@ -85,15 +107,25 @@ class Schedule:
         cron = policy.vacuum_schedule if action.kind in _BY_CRON else policy.schedule
         if action.kind == "checkpoint" or cron == "debt":
             return True
-        last_s = self._last.get((subject.name, action.kind), self._began_s)
+        return self._passed(cron, subject.name, action.kind)
+
+    def retains(self, table: str, cron: str) -> bool:
+        """Whether rows that are too old are to leave a table now."""
+        failed_s = self._failed.get((table, RETAIN), float("-inf"))
+        return self._clock.now() - failed_s >= _AGAIN_S and self._passed(cron, table, RETAIN)
+
+    def _passed(self, cron: str, table: str, kind: str) -> bool:
+        last_s = self._last.get((table, kind), self._began_s)
         next_ms = parse_cron(cron).next_after(int(last_s * 1000))
         return next_ms is not None and next_ms <= self._clock.now() * 1000
 
     def done(self, outcomes: Sequence[Outcome]) -> None:
-        """Take down what was done; what failed is tried again at the next look."""
+        """Take down what was done; what failed is tried again, at the next look or a later one."""
         for one in outcomes:
             if one.ending in ("done", "nothing"):
                 self._last[one.table, one.action.kind] = one.at_s
+            elif one.ending == "failed":
+                self._failed[one.table, one.action.kind] = one.at_s
 
 
 class Tending:
@@ -104,6 +136,7 @@ class Tending:
         subjects: The tables that are there.
         means: By what.
         figures: Takes the metrics.
+        retention: Takes rows that are too old; None: they stay.
     """
 
     def __init__(
@@ -112,14 +145,16 @@ class Tending:
         subjects: Callable[[], Sequence[Subject]],
         means: Means,
         figures: Figures,
+        retention: Retention | None = None,
     ) -> None:
         self._plan = plan
+        self._retention = retention
         self._subjects = subjects
         self._clock = means.clock
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._figures = figures
-        self._schedule = Schedule(History(plan.run.lake), means.clock)
+        self._schedule = Schedule(History(plan.run.lake), means.clock, plan.since_s)
         due = (lambda _subject, _action: True) if plan.once else self._schedule.due
         self._means = replace(
             means, stopping=self._stopping.is_set, due=due, told=self._told, waiting=self._waiting
@@ -163,15 +198,25 @@ class Tending:
             return self.look()
         while not self._stopping.is_set():
             self.look()
-            self._stopping.wait(every_s)
+            self._rest(every_s)
         return None
+
+    def _rest(self, every_s: float) -> None:
+        """Wait for the next look; since when ingestion is behind is known by looking at it."""
+        until_s = self._clock.monotonic() + every_s
+        while (left_s := until_s - self._clock.monotonic()) > 0:
+            self._means.gate.closed()
+            if self._stopping.wait(min(_WATCH_S, left_s)):
+                return
 
     def look(self) -> RayLakeError | None:
         """Do what is due, once; the first thing that went wrong."""
         names = self._plan.tables
         subjects = [one for one in self._subjects() if not names or one.name in names]
         one = Round(self._means)
-        outcomes = one.run(subjects)
+        # Before the rest: what leaves a table now needs no compaction.
+        retained = list(self._retained(subjects))
+        outcomes = [*retained, *one.run(subjects)]
         self._schedule.done(outcomes)
         for name, found in one.plans.items():
             self._figures.planned(name, found)
@@ -189,6 +234,31 @@ class Tending:
         if one.failures:
             return next(iter(one.failures.values()))
         return Terminal(f"{failed[0].table}: {failed[0].note}") if failed else None
+
+    def _retained(self, subjects: Sequence[Subject]) -> Iterator[Outcome]:
+        """Take rows that are too old out of the tables whose time it is."""
+        cron, retention = self._plan.run.config.maintenance.retain.schedule, self._retention
+        for one in subjects:
+            if retention is None or not retention.asked(one.name):
+                continue
+            if not (self._plan.once or self._schedule.retains(one.name, cron)):
+                continue
+            if not self._may_begin():
+                return
+            began_cpu_s = time.process_time()
+            outcome = retention.take(one)
+            self._means.gate.spent(time.process_time() - began_cpu_s)
+            self._told(outcome)
+            yield outcome
+
+    def _may_begin(self) -> bool:
+        while not self._stopping.is_set():
+            reason = self._means.gate.closed()
+            self._waiting(reason)
+            if not reason:
+                return True
+            self._stopping.wait(_POLL_S)
+        return False
 
     def _told(self, outcome: Outcome) -> None:
         self._figures.ended(outcome)

@@ -88,10 +88,13 @@ def test_status_json_has_a_stable_shape(tmp_path: Path, capsys: pytest.CaptureFi
     (folder / "orders.json").write_text(json.dumps(document))
     assert main(["status", str(file), "-o", "json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert set(said) == {"format", "life", "age_s", "status"}
+    assert set(said) == {"format", "life", "age_s", "status", "upkeep"}
+    assert said["upkeep"] == {"state": "off", "why": ""}
     assert (said["format"], said["life"], said["status"]) == (1, "dead", document)
     assert main(["status", str(file)]) == 0
-    assert "DEAD" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "DEAD" in shown
+    assert "upkeep: off" in shown
 
 
 def test_the_job_is_started_so_that_no_folder_can_hide_it(tmp_path: Path) -> None:

@@ -132,15 +132,16 @@ def test_status_says_what_the_last_run_said(
     )
 
 
-def test_the_status_of_transformations_is_no_pipeline(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", ["transform", "maintain"])
+def test_the_status_of_transformations_and_of_upkeep_is_no_pipeline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     lake = lake_of(tmp_path, shop=status_document(pipeline="shop", state="done"))
-    write_status(lake / "_raylake" / "status" / "shop.transform.json", {"tables": {}})
+    write_status(lake / "_raylake" / "status" / f"shop.{kind}.json", {"tables": {}})
     assert main(["list", str(lake), "-o", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
     named = tmp_path / "p.yaml"
-    named.write_text(FILE.format(lake=lake).replace("pipeline: shop", "pipeline: shop.transform"))
+    named.write_text(FILE.format(lake=lake).replace("pipeline: shop", f"pipeline: shop.{kind}"))
     assert main(["validate", str(named)]) == 2
     assert "would share files with another pipeline" in capsys.readouterr().err
 

@@ -85,7 +85,7 @@ def test_the_example_of_the_design_loads() -> None:
     assert "FROM silver.orders" in config.gold["daily_sales"].sql
     assert config.maintenance.budget.cpu == 0.25
     assert config.not_yet() == []
-    assert config.tends
+    assert config.maintenance.enabled
 
 
 def test_the_smallest_example_loads() -> None:
