@@ -58,7 +58,8 @@ def world(broker: LiveBroker, make_bench: MakeBench) -> World:
     held = {"opened": {"topics": [opened], "schema": {"id": "long"}}}
     bench.write({**tables, **held})
     produce(broker, opened, [{"id": n} for n in range(4)])
-    producer = broker.producer(transactional_id=f"open-{uuid.uuid4().hex}")
+    open_for = {"transactional_id": f"open-{uuid.uuid4().hex}", "transaction_timeout_ms": 600_000}
+    producer = broker.producer(**open_for)
     producer.init_transactions()
     producer.begin_transaction()
     producer.send(opened, value=b'{"id": 4}').get(10)

@@ -102,7 +102,7 @@ def test_a_job_of_derived_tables_goes_on_until_it_is_drained_or_makes_them_anew(
 
     until(lambda: brought_in(GOOD), "the first rows", WAIT_S)
     filled.fill(50)
-    until(lambda: brought_in(50), "the new rows", WAIT_S)
+    until(lambda: brought_in(GOOD + 50), "the new rows", WAIT_S)
     assert going.drain(WAIT_S).state in ("done", "stopped")
     # They have keys that are there.
     assert filled.rows() == GOOD
