@@ -65,7 +65,7 @@ def fed(folder: Path, versions: list[list[tuple[str, int, str]]]) -> Path:
 
 
 @pytest.mark.spec("D1", "D2", "A3")
-@settings(max_examples=8)
+@settings(max_examples=12)
 @given(
     VERSIONS,
     st.sampled_from(sorted(MODES)),

@@ -71,7 +71,7 @@ def world(broker: LiveBroker, make_bench: MakeBench) -> World:
         "commit_interval": "100ms",
     }
     event_time = {"column": "at", "lateness": f"{LATENESS_S}s", "max_ahead": "1h"}
-    times = {
+    times: dict[str, Any] = {
         "flag": {**timed, "event_time": {**event_time, "late": "flag"}},
         "bury": {**timed, "event_time": {**event_time, "late": "dead_letter"}},
         "keep": {**timed, "event_time": event_time},

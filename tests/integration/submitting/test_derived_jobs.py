@@ -52,7 +52,7 @@ class Clicks:
         return run
 
     def rows(self) -> int:
-        return pl.read_delta(str(self.silver)).height
+        return int(pl.read_delta(str(self.silver)).height)
 
 
 @pytest.fixture
