@@ -10,6 +10,7 @@ import json
 import secrets
 import subprocess
 import sys
+import threading
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -93,8 +94,11 @@ def world(broker: LiveBroker, ray_cluster: LiveCluster, make_bench: MakeBench) -
     run = bench.start()
     bench.until_accounted(big=1)
     # What is in files counts with their size: text that does not shrink.
-    produce(broker, big, [{"id": n, "pad": secrets.token_urlsafe(1000)} for n in range(1, BIG)])
+    more = [{"id": n, "pad": secrets.token_urlsafe(1000)} for n in range(1, BIG)]
+    producing = threading.Thread(target=produce, args=(broker, big, more))
+    producing.start()
     paused = bench.until(lambda: paused_of(bench), "the consumer pauses")
+    producing.join()
     resumed_at = bench.until(lambda: bench.accounted("big") >= BIG and bench.status(), "all of it")
     # An embedded cluster knows nothing of the actors of the other one: the table's epoch does.
     # (On the same one: see test_exit_codes.)
