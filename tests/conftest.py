@@ -38,23 +38,32 @@ sys.dont_write_bytecode = False
 # processor time, and bring little.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
-# The tests of such a file share a running pipeline or a built wheel.
-_WHOLE_FILES = ("tests/integration/", "tests/packaging/")
+# The tests of such a file share a running pipeline, a built wheel or what was read once.
+_WHOLE_FILES = ("tests/integration/", "tests/packaging/", "tests/unit/")
 # A test with such a parameter, or in such a file, uses the one Spark session of the suite.
 _SPARK_PARAMETER = re.compile(r"\[spark( and delta-rs)?\]")
 _SPARK_FILES = (
     "tests/contract/test_mixed_engines.py",
     "tests/integration/erasure/test_after_spark.py",
+    "tests/contract/test_readers_of_steps.py",
     "tests/integration/pipeline/test_readers.py",
     "tests/integration/spark/test_engine_",
     "tests/integration/spark/test_upkeep_tables.py",
+)
+# Such a file's tests use the one cluster with the Jobs API of their worker.
+_JOBS_FILES = (
+    "tests/integration/cli/test_submit.py",
+    "tests/integration/submitting/test_bad_input.py",
+    "tests/integration/submitting/test_derived_jobs.py",
+    "tests/integration/submitting/test_one_pipeline.py",
 )
 
 
 class WholeFiles(LoadScopeScheduling):
     """With several workers, a file of these folders stays on one; other tests go where room is.
 
-    All that use Spark stay on one worker, too, so that there is one session.
+    All that use Spark stay on one worker, too, so that there is one session; so do those that use
+    a cluster with the Jobs API.
 
     The groups of pytest-xdist 3.8 do nothing with pytest 9.2: a test's id cannot be set any more.
     """
@@ -62,6 +71,8 @@ class WholeFiles(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         if _SPARK_PARAMETER.search(nodeid) or nodeid.startswith(_SPARK_FILES):
             return "spark"
+        if nodeid.startswith(_JOBS_FILES):
+            return "jobs"
         return nodeid.split("::", 1)[0] if nodeid.startswith(_WHOLE_FILES) else nodeid
 
     def _reschedule(self, node: Any) -> None:

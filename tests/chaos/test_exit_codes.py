@@ -162,7 +162,8 @@ def test_failure_39_of_racing_starts_one_runs_and_each_other_one_is_refused_with
     scope.jobs.append(alive)
     scope.until_caught_up()
     refused.append(scope.start().ends_with(5))
-    assert all("already" in job.said for job in refused)
+    assert all("already" in job.said and "hint: " in job.said for job in refused)
+    assert all(scope.name in job.said for job in refused)
     assert alive.process.poll() is None
     alive.stop()
     scope.audit()

@@ -14,6 +14,7 @@ def last_commits(scope: Scope) -> tuple[Path, Path]:
     return logs[-2], logs[-1]
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3")
 def test_failure_05_and_29_a_damaged_log_is_refused_with_exit_code_5(scope: Scope) -> None:
     """Overwritten beside a run, torn before one."""

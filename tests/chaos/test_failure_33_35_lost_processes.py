@@ -62,8 +62,9 @@ def watermark(scope: Scope) -> int | None:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3", "B1")
-@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [1, 2])
 def test_failure_35_a_killed_supervisor_is_started_again_by_its_job(
     scope: Scope, times: int
 ) -> None:

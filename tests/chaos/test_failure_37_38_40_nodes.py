@@ -153,6 +153,7 @@ def test_failure_37_a_node_lost_under_load_is_gone_on_without(
     scope.verify("all")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A8", "A11")
 def test_failure_40_a_node_that_an_autoscaler_takes_is_left_before_it_goes(
     make_scope: MakeScope, head: LiveCluster, nodes: Nodes

@@ -211,6 +211,7 @@ def test_partitions_and_constraints_are_kept(engine: TableEngine, tmp_path: Path
     assert (txns(table), table.version) == ((3, 103), 3)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("D1", "C6")
 def test_what_no_commit_can_carry_is_refused_by_name(table: Table) -> None:
     carried = step(None, 1)

@@ -24,6 +24,7 @@ from raylake.tables.requests import Append, Create, Read, Upsert
 from raylake.tables.running import Order
 from raylake.tables.upkeep_requests import Vacuum
 from tests.harness.disk import SmallDisk, small_disk
+from tests.harness.spark import SPARK_IN_LONG
 from tests.harness.tables import FEED, SCHEMA, Table, orders
 
 __all__ = ["small_disk"]
@@ -245,6 +246,7 @@ def test_a_rewrite_without_room_is_refused_before_anything_is_written(
     assert (done.rows.updated, done.files.removed) == (10, 1)
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C6")
 def test_a_disk_that_is_full_in_the_middle_is_told_and_nothing_is_half_done(
     engine: TableEngine, small_disk: Callable[[str], SmallDisk]

@@ -13,6 +13,7 @@ from raylake.layers.errors import TransformRefused
 from raylake.tables.port import TableEngine
 from raylake.tables.requests import Delete, Update
 from tests.harness.derived_steps import ENGINE, minute
+from tests.harness.spark import SPARK_IN_LONG
 from tests.harness.step_lake import StepLake
 
 PAYLOAD = pa.schema(
@@ -65,6 +66,7 @@ def test_insert_only_leaves_rows_that_are_there(engine: TableEngine, tmp_path: P
     assert found(made) == {1: ("new", 1, None), 2: ("later", 3, None), 3: ("new", 4, None)}
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_changes_and_new_rows_write_their_own_columns(engine: TableEngine, tmp_path: Path) -> None:
     made = lake(
@@ -100,6 +102,7 @@ def test_a_change_moves_the_partition_with_its_column(engine: TableEngine, tmp_p
     assert (one["note"], one["amount"], one["at"].date()) == ("next day", 2, one["at_date"])
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("C2")
 def test_conditions_on_changes_and_on_new_rows(engine: TableEngine, tmp_path: Path) -> None:
     made = lake(

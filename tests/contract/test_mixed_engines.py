@@ -429,13 +429,8 @@ FEATURES = {
 
 
 @pytest.mark.spec("C6")
-@pytest.mark.parametrize(
-    "feature",
-    [
-        "columnMapping",
-        *(pytest.param(one, marks=pytest.mark.long) for one in FEATURES if one != "columnMapping"),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("feature", FEATURES)
 def test_what_only_spark_writes_delta_rs_refuses_by_name(
     spark: SparkSession, tmp_path: Path, feature: str
 ) -> None:

@@ -436,6 +436,7 @@ def test_partitions_are_compacted_apart_and_as_asked(engine: Any, tmp_path: Path
     refused(made, errors.BadRequest, Compact(target_file_bytes=0))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("F1")
 def test_bins_keep_to_the_target_size(table: Table) -> None:
     filled(table, [range(n * 10, n * 10 + 10) for n in range(6)])
@@ -445,6 +446,7 @@ def test_bins_keep_to_the_target_size(table: Table) -> None:
     assert table.ids() == list(range(60))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("F1")
 def test_rows_that_a_vector_took_stay_away(hundred: Table) -> None:
     delete_by_vector(hundred.path, [3, 5, 8])
@@ -470,6 +472,7 @@ def test_a_file_with_many_deleted_rows_is_written_anew_alone(hundred: Table) -> 
     assert hundred.ids() == list(range(20, 100))
 
 
+@SPARK_IN_LONG
 @pytest.mark.spec("F1", "C5")
 def test_z_order_brings_near_values_together(engine: Any, tmp_path: Path) -> None:
     made = Table(engine, tmp_path / "t")

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,7 @@ def shown_by(path: str, text: str) -> Iterator[tuple[str, Shown]]:
                 yield number, Shown(path, node.name, long)
 
 
+@cache
 def all_tests() -> dict[str, list[Shown]]:
     """Row → its tests, sorted."""
     found: dict[str, list[Shown]] = {}

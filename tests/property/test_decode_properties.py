@@ -102,7 +102,7 @@ def messy_messages(draw: st.DrawFn) -> bytes | None:
 
 
 @given(st.lists(messy_messages(), max_size=12), POLICIES)
-@examples(100)
+@examples(60)
 def test_property_04_error_resilience_every_record_is_kept_or_dead_and_nothing_raises(
     values: list[bytes | None], policy: Any
 ) -> None:
@@ -126,7 +126,7 @@ def test_property_04_error_resilience_every_record_is_kept_or_dead_and_nothing_r
 
 
 @given(st.lists(messy_messages(), max_size=12), st.integers(0, 12), POLICIES)
-@examples(50)
+@examples(30)
 def test_property_04_error_resilience_neighbours_do_not_change_a_record(
     values: list[bytes | None], at: int, policy: Any
 ) -> None:
@@ -143,7 +143,7 @@ def test_property_04_error_resilience_neighbours_do_not_change_a_record(
 
 
 @given(st.lists(messy_messages(), max_size=12), POLICIES)
-@examples(50)
+@examples(30)
 def test_property_02_field_preservation_the_fast_path_agrees_with_the_exact_path(
     values: list[bytes | None], policy: Any
 ) -> None:
@@ -162,7 +162,7 @@ def test_property_02_field_preservation_the_fast_path_agrees_with_the_exact_path
 
 
 @given(typed_objects(), st.booleans(), POLICIES)
-@examples(66)
+@examples(40)
 def test_property_02_field_preservation_a_row_equals_its_object(
     given_: tuple[dict[str, str], list[dict[str, Any]]], ascii_only: bool, policy: Any
 ) -> None:
@@ -180,7 +180,7 @@ def test_property_02_field_preservation_a_row_equals_its_object(
 
 
 @given(st.lists(st.dictionaries(NAMES | TEXTS, JSON_VALUES, max_size=4), max_size=6))
-@examples(66)
+@examples(40)
 def test_property_02_field_preservation_a_row_and_its_rescued_data_are_the_message(
     objects: list[dict[str, Any]],
 ) -> None:

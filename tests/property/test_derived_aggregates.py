@@ -26,7 +26,7 @@ from tests.harness.aggregate_steps import SCHEMA, Followed, InMemory
 Row = dict[str, Any]
 Recompute = Callable[[list[Row]], list[Row]]
 MIDNIGHT = dt.datetime(2026, 1, 31, tzinfo=dt.UTC)
-HISTORIES = int(os.environ.get("RAYLAKE_EXAMPLES", "100"))
+HISTORIES = int(os.environ.get("RAYLAKE_EXAMPLES", "60"))
 DELTA_HISTORIES = max(9, HISTORIES // 20)
 World = Followed | InMemory
 

@@ -10,7 +10,7 @@ from collections import Counter
 
 from tests.harness.simulated_runs import COMMIT_FAULTS, QUEUE_FAULTS, run_schedule
 
-SCHEDULES = int(os.environ.get("RAYLAKE_SCHEDULES", "400"))
+SCHEDULES = int(os.environ.get("RAYLAKE_SCHEDULES", "200"))
 FIRST_SEED = int(os.environ.get("RAYLAKE_FIRST_SEED", "0"))
 
 KINDS = (

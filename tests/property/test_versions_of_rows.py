@@ -115,7 +115,7 @@ DELETED_TWICE = [change(1, "D"), change(2, "D"), change(0), change(4, "D"), chan
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=int(os.environ.get("RAYLAKE_EXAMPLES", "25")))
+@settings(max_examples=int(os.environ.get("RAYLAKE_EXAMPLES", "15")))
 @given(CHANGES, st.randoms(use_true_random=False), st.lists(st.integers(0, 20), max_size=4))
 @example(LATE_BETWEEN, None, [1, 2])
 @example(DELETED_TWICE, None, [1, 2, 3, 4])

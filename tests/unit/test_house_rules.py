@@ -15,16 +15,12 @@ from tests.harness.house_rules import PACKAGES, Finding, findings, sources
 
 
 @cache
-def _everything() -> dict[str, list[Finding]]:
-    """All findings, by the folder that they are in."""
-    found: dict[str, list[Finding]] = {}
-    for folder in (*PACKAGES, "tests", "benchmarks"):
-        found[folder] = [one for path, text in sources(folder) for one in findings(path, text)]
-    return found
+def _all_of(folder: str) -> list[Finding]:
+    return [one for path, text in sources(folder) for one in findings(path, text)]
 
 
 def _found(rule: str, folders: tuple[str, ...] = PACKAGES) -> list[str]:
-    return [str(one) for folder in folders for one in _everything()[folder] if one.rule == rule]
+    return [str(one) for folder in folders for one in _all_of(folder) if one.rule == rule]
 
 
 @pytest.mark.parametrize(

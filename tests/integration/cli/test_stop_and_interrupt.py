@@ -60,6 +60,7 @@ def test_a_running_pipeline_is_shown_guarded_and_drained_from_other_processes(
     assert shell("stop", "clicks.yaml").code == 0
 
 
+@pytest.mark.long
 @pytest.mark.spec("A11", "K1")
 def test_one_ctrl_c_drains(broker: LiveBroker, topic: str, joined_shell: Shell) -> None:
     shell = joined_shell

@@ -100,6 +100,7 @@ def test_the_printed_line_works_as_printed(
     assert f"Ray job: {done['submission_id']}" in shell.here("status", "clicks.yaml").out
 
 
+@pytest.mark.long
 @pytest.mark.spec("K2")
 @pytest.mark.timeout(400)
 def test_a_printed_manifest_runs_when_it_is_sent_as_kuberay_sends_it(

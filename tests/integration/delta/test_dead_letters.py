@@ -113,7 +113,7 @@ def test_a_unit_that_loses_a_dead_letter_is_refused(scope: Scope) -> None:
 
 
 def test_the_log_of_the_dead_letters_is_bounded_and_forgets_no_position(scope: Scope) -> None:
-    most, interval, adds = 40, 20, 130
+    most, interval, adds = 20, 10, 65
     table = scope.letters()
     checkpointer = table._checkpointer = Checkpointer(
         str(scope.letters_path), interval_commits=interval, max_log_files=most

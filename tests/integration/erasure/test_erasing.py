@@ -225,7 +225,9 @@ def test_what_was_cut_off_is_gone_on_with(
 
 
 @pytest.mark.spec("F4")
-@pytest.mark.parametrize("point", ["erase.deleted", "erase.files"])
+@pytest.mark.parametrize(
+    "point", ["erase.deleted", pytest.param("erase.files", marks=pytest.mark.long)]
+)
 def test_a_killed_erasure_is_gone_on_with(shop: Shop, point: str) -> None:
     folder = shop.folder / "faults"
     faults.arm(folder, point, skip=1)

@@ -59,6 +59,7 @@ def test_two_starts_at_once_give_one_broker_and_down_ends_it() -> None:
         DevBroker(instance=name).down(wipe=True)
 
 
+@pytest.mark.long
 def test_a_broker_is_down_although_the_process_that_started_it_does_not_look() -> None:
     name = f"other-{uuid.uuid4().hex[:8]}"
     up = (

@@ -13,6 +13,9 @@ from tests.harness.broker import LiveBroker
 from tests.integration.kafka.reading import reading
 
 MIB = 1024 * 1024
+PLAIN_IN_LONG = pytest.mark.parametrize(
+    "kind", ["columnar", pytest.param("plain", marks=pytest.mark.long)], indirect=True
+)
 LARGE = {"max.message.bytes": str(90 * MIB)}
 
 # Peak memory is a fact of a whole process, so the reading is done in one of its own.
@@ -124,6 +127,7 @@ def write(broker: LiveBroker, topic: str, values: list[bytes], codec: str | None
     producer.close()
 
 
+@PLAIN_IN_LONG
 def test_failure_14_records_of_64_mib_come_one_at_a_time(broker: LiveBroker, kind: str) -> None:
     topic = broker.create_topic(config=LARGE)
     for _ in range(3):
@@ -134,6 +138,7 @@ def test_failure_14_records_of_64_mib_come_one_at_a_time(broker: LiveBroker, kin
     assert found["peak"] - found["before"] < 8 * 64, found
 
 
+@PLAIN_IN_LONG
 def test_failure_14_batches_compressed_a_thousand_to_one_stay_bounded(
     broker: LiveBroker, kind: str
 ) -> None:

@@ -34,6 +34,7 @@ def send(broker: LiveBroker, topic: str, first: int, count: int) -> None:
     producer.close()
 
 
+@pytest.mark.long
 def test_failure_13_a_killed_and_restarted_broker_loses_nothing(own_broker: LiveBroker) -> None:
     topic = own_broker.create_topic(partitions=2)
     send(own_broker, topic, 0, 4000)

@@ -222,6 +222,7 @@ def test_a_folder_that_is_no_table_is_5(cases: Cases) -> None:
     cases["no_table"].failed(5, str(cases["no_table"].table), "no Delta log")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3")
 def test_a_table_with_data_but_without_our_ledger_is_5(cases: Cases) -> None:
     case = cases["somebody_elses"]
@@ -247,6 +248,7 @@ def test_a_schema_that_contradicts_the_table_is_5(cases: Cases) -> None:
     cases["other_schema"].failed(5, "id: string is asked for, the table has long")
 
 
+@pytest.mark.long
 @pytest.mark.spec("A1")
 def test_an_empty_topic_without_a_schema_is_2(cases: Cases) -> None:
     case = cases["empty_topic"]
@@ -292,7 +294,11 @@ def test_a_lake_that_cannot_be_written_is_4(cases: Cases) -> None:
 @pytest.mark.spec("K7")
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("empty_file", "empty"), ("binary_file", "binary"), ("duplicate_keys", "pipeline")],
+    [
+        ("empty_file", "empty"),
+        pytest.param("binary_file", "binary", marks=pytest.mark.long),
+        pytest.param("duplicate_keys", "pipeline", marks=pytest.mark.long),
+    ],
 )
 def test_a_file_that_is_none_is_2(cases: Cases, name: str, said: str) -> None:
     text = cases[name].failed(2, str(cases[name].bench.file))

@@ -196,6 +196,7 @@ def test_a_worker_that_is_killed_before_the_commit_has_changed_nothing(
     world.sound()
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_an_owner_that_is_replaced_refuses_what_was_begun_under_the_old_one(
     running: World,

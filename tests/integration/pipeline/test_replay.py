@@ -173,7 +173,7 @@ def test_letters_become_rows_without_a_run_and_beside_one(
     [
         pytest.param("replay.written", {}, False, marks=pytest.mark.long),
         ("owner.after_check", {"kind": "replay"}, False),
-        ("owner.after_commit", {"kind": "replay"}, True),
+        pytest.param("owner.after_commit", {"kind": "replay"}, True, marks=pytest.mark.long),
         pytest.param("dlq.before_commit", {}, True, marks=pytest.mark.long),
         pytest.param("owner.after_check", {"kind": "replayed"}, True, marks=pytest.mark.long),
         ("dlq.after_commit", {}, True),

@@ -19,7 +19,6 @@ from tests.harness.scope import TABLE, MakeScope, Scope
 PARTITIONS = 4
 RECORDS = 24_000
 SILENT_S = 6.0
-LONG = pytest.mark.long
 
 
 def _scaled(make_scope: MakeScope, most: int = 2, **more: Any) -> Scope:
@@ -78,14 +77,15 @@ def test_consumers_come_with_the_lag_and_go_with_it(make_scope: MakeScope) -> No
     assert scope.status()["restarts"]["consumer"] == 0
 
 
+@pytest.mark.long
 @pytest.mark.spec("A8")
 @pytest.mark.parametrize(
     ("point", "consumer", "action"),
     [
         pytest.param("consumer.releasing", "consumer-0", "kill", id="A while it hands over"),
-        pytest.param("consumer.released", "consumer-0", "kill", id="A before it tells", marks=LONG),
-        pytest.param("consumer.granted", "consumer-1", "kill", id="B as it begins", marks=LONG),
-        pytest.param("consumer.releasing", "consumer-0", "stop", id="A freezes", marks=LONG),
+        pytest.param("consumer.released", "consumer-0", "kill", id="A before it tells"),
+        pytest.param("consumer.granted", "consumer-1", "kill", id="B as it begins"),
+        pytest.param("consumer.releasing", "consumer-0", "stop", id="A freezes"),
     ],
 )
 def test_a_hand_over_survives_the_loss_of_either_side(

@@ -119,6 +119,7 @@ def run_beside(world: World, wanted: dict[str, int], merges: int) -> None:
     world.sound()
 
 
+@pytest.mark.long
 @pytest.mark.spec("F1", "F3")
 @pytest.mark.timeout(600)
 def test_property_29_appends_and_merges_go_on_beside_upkeep(

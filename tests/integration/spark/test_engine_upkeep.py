@@ -246,6 +246,7 @@ def test_failure_23_a_new_owner_in_between_fences_a_compaction(
     assert checksum(by_delta_rs(table)) == before
 
 
+@pytest.mark.long
 @pytest.mark.spec("C6")
 def test_failure_21_and_23_rows_are_exact_while_both_engines_work(
     table: Table, spark: SparkSession

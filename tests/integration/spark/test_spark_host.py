@@ -533,6 +533,7 @@ def test_below_its_threshold_auto_is_delta_rs_and_above_it_spark(bench: Bench) -
         assert ("Spark" in written) == (engine == "spark")
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2", "C6")
 def test_failure_22_appends_merges_and_deletes_of_both_engines_at_once_all_land(
     bench: Bench, tmp_path: Path
@@ -685,6 +686,7 @@ def test_failure_24_progress_and_rows_are_one_commit_of_spark_and_once_though_th
     ]
 
 
+@pytest.mark.long
 @pytest.mark.spec("K2")
 def test_the_host_comes_to_the_node_that_offers_spark(bench: Bench, cluster: LiveCluster) -> None:
     bench.driver.call(close)

@@ -202,6 +202,7 @@ def test_failure_18_a_log_that_cannot_be_read_is_no_damage(
     assert table.offsets() == list(range(8))
 
 
+@pytest.mark.long
 def test_failure_18_half_an_answer_is_no_torn_log(store_lake: str, proxy: StoreProxy) -> None:
     table = Table(store_lake)
     unit = table.unit(0, 8)
@@ -233,6 +234,7 @@ def test_failure_18_verify_takes_a_store_that_does_not_answer_for_no_difference(
         verify_pipeline(tables, f"{store_lake}/dead_letters/p", "orders", VerifyOptions("data"))
 
 
+@pytest.mark.long
 def test_failure_18_a_slow_store_is_only_slow(store_lake: str, proxy: StoreProxy) -> None:
     table = Table(store_lake)
     with proxy.fault("slow", delay_s=0.3) as fault:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.dataset as ds
@@ -13,6 +15,7 @@ from deltalake import DeltaTable
 from pyarrow.fs import S3FileSystem
 
 from raylake.client.progress import Silent
+from raylake.client.run import Run
 from raylake.errors import ConfigError
 from raylake.storage.dev import KEY as STORE_KEY
 from raylake.storage.dev import StoreInfo
@@ -25,56 +28,90 @@ WAIT_S = 300.0
 SILVER = "silver: {clicks: {from: bronze.clicks, mode: upsert, keys: [id], sequence_by: at}}\n"
 
 
-@pytest.mark.spec("K1", "D1")
-@pytest.mark.timeout(900)
-def test_derived_tables_are_made_by_a_job_of_their_own(
-    cluster_runs: Runs, write: Write, tmp_path: Path, broker: LiveBroker
-) -> None:
-    lake, name = cluster_runs.lake, f"p{uuid.uuid4().hex[:6]}"
+@dataclass
+class Clicks:
+    """A pipeline whose bronze table is filled, by a file without its silver table."""
+
+    runs: Runs
+    broker: LiveBroker
+    name: str
+    topic: str
+    bronze: Path
+    file: Path
+    silver: Path
+
+    def fill(self, count: int) -> None:
+        """So many records more."""
+        send(self.broker, self.topic, count)
+        run = self.runs.submit(self.bronze, available_now=True)
+        run.wait(timeout_s=WAIT_S, progress=Silent())
+
+    def transform(self, *tables: str, **more: Any) -> Run:
+        run = self.runs.lake.transform(self.file, tables, **more)
+        self.runs.started.append(run)
+        return run
+
+    def rows(self) -> int:
+        return int(pl.read_delta(str(self.silver)).height)
+
+
+@pytest.fixture
+def filled(cluster_runs: Runs, write: Write, tmp_path: Path, broker: LiveBroker) -> Clicks:
+    name = f"p{uuid.uuid4().hex[:6]}"
     topic = broker.create_topic(name, partitions=2)
-    send(broker, topic, GOOD)
     bronze = write(f"{name}-bronze", topic=topic)
     bronze.write_text(bronze.read_text().replace(f"{name}-bronze", name))
-    cluster_runs.submit(bronze, available_now=True).wait(timeout_s=WAIT_S, progress=Silent())
     silver = tmp_path / "lake" / "silver" / "clicks"
-    assert not silver.exists()
-    file = write(name, SILVER, topic)
-    with pytest.raises(ConfigError, match=r"silver\.click is no silver or gold table"):
-        lake.transform(file, ["silver.click"])
+    made = Clicks(cluster_runs, broker, name, topic, bronze, write(name, SILVER, topic), silver)
+    made.fill(GOOD)
+    return made
 
-    first = lake.transform(file, ["silver.clicks"])
-    cluster_runs.started.append(first)
+
+@pytest.mark.spec("K1", "D1")
+@pytest.mark.timeout(900)
+def test_derived_tables_are_made_by_a_job_of_their_own(filled: Clicks) -> None:
+    lake, name = filled.runs.lake, filled.name
+    assert not filled.silver.exists()
+    with pytest.raises(ConfigError, match=r"silver\.click is no silver or gold table"):
+        lake.transform(filled.file, ["silver.click"])
+
+    first = filled.transform("silver.clicks")
     assert first.submission_id == f"raylake-{name}~transform-0001"
     assert first.wait(timeout_s=WAIT_S, progress=Silent()).state == "done"
-    assert pl.read_delta(str(silver)).height == GOOD
+    assert filled.rows() == GOOD
     found = lake.run(name, kind="transform")
     assert (found.run_id, found.status().state) == (first.run_id, "done")
     assert any("silver.clicks" in line.message for line in found.logs())
     # The pipeline's own run is another one.
     assert lake.run(name).run_id != first.run_id
 
-    # One that goes on: a second one attaches to it, and a drain ends it.
-    going = lake.transform(file, continuous=True)
-    cluster_runs.started.append(going)
-    assert lake.transform(file, continuous=True).run_id == going.run_id
-    send(broker, topic, 50)
-    cluster_runs.submit(bronze, available_now=True).wait(timeout_s=WAIT_S, progress=Silent())
 
-    def brought_in() -> bool:
+@pytest.mark.long
+@pytest.mark.spec("K1", "D1")
+@pytest.mark.timeout(900)
+def test_a_job_of_derived_tables_goes_on_until_it_is_drained_or_makes_them_anew(
+    filled: Clicks,
+) -> None:
+    """A second one attaches to the one that goes on."""
+    going = filled.transform(continuous=True)
+    assert filled.transform(continuous=True).run_id == going.run_id
+
+    def brought_in(rows: int) -> bool:
         found = going.status().document.get("tables", {}).get("silver.clicks", {})
-        return bool(found.get("rows") == 50)
+        return bool(found.get("rows") == rows)
 
-    until(brought_in, "the new rows", WAIT_S)
+    until(lambda: brought_in(GOOD), "the first rows", WAIT_S)
+    filled.fill(50)
+    until(lambda: brought_in(GOOD + 50), "the new rows", WAIT_S)
     assert going.drain(WAIT_S).state in ("done", "stopped")
     # They have keys that are there.
-    assert pl.read_delta(str(silver)).height == GOOD
-    made = DeltaTable(str(silver)).version()
-    again = lake.transform(file, full_refresh=["silver.clicks"])
-    cluster_runs.started.append(again)
-    assert again.submission_id == f"raylake-{name}~transform-0003"
+    assert filled.rows() == GOOD
+    made = DeltaTable(str(filled.silver)).version()
+    again = filled.transform(full_refresh=["silver.clicks"])
+    assert again.submission_id == f"raylake-{filled.name}~transform-0002"
     assert again.wait(timeout_s=WAIT_S, progress=Silent()).state == "done"
-    assert DeltaTable(str(silver)).version() > made
-    assert pl.read_delta(str(silver)).height == GOOD
+    assert DeltaTable(str(filled.silver)).version() > made
+    assert filled.rows() == GOOD
 
 
 @pytest.mark.long

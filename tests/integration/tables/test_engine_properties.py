@@ -378,6 +378,7 @@ def test_property_42_snapshot_isolation_of_readers_beside_writers(engine: TableE
     holds()
 
 
+@pytest.mark.parametrize("engines", ["delta-rs", SPARK_ALONE, BOTH_IN_LONG], indirect=True)
 def test_property_43_log_atomicity_no_version_is_missing_torn_or_changed(
     engines: Engines,
 ) -> None:

@@ -42,6 +42,11 @@ def sales(lake: raylake.Lake) -> Table:
 DRIVER = """
 import json, sys
 import raylake
+from ray import data
+
+# A worker for each of eleven files would be eleven processes.
+few_workers = data.ExecutionResources(cpu=2)
+data.DataContext.get_current().execution_options.resource_limits = few_workers
 
 lake = raylake.connect(sys.argv[1])
 sales, orders = lake.table("gold.sales"), lake.table("silver.orders")

@@ -13,6 +13,7 @@ from tests.harness.collector import collector
 from tests.harness.gateway import gateway
 from tests.harness.producing import DIRTY
 from tests.harness.scope import TABLE, MakeScope
+from tests.integration.telemetry.logged import check_logs
 
 AWAY = "http://127.0.0.1:9"
 NAME = f"bronze.{TABLE}"
@@ -77,7 +78,7 @@ def test_a_gateway_that_is_away_is_named_in_the_status_and_fails_no_run(
 
 
 @pytest.mark.spec("J3")
-def test_a_record_s_trace_leads_to_its_hand_over_and_commit(
+def test_a_record_s_trace_and_the_logs_lead_to_its_hand_over_and_commit(
     make_scope: MakeScope, tmp_path: Path
 ) -> None:
     # An embedded cluster, whose processes have the variables of the job.
@@ -95,6 +96,7 @@ def test_a_record_s_trace_leads_to_its_hand_over_and_commit(
         )
     producer.flush()
     producer.close()
+    scope.produce(2000, DIRTY)
     with collector() as place:
         # The SDK's own bound is 128 a span.
         more = {**place.environment, "OTEL_SPAN_LINK_COUNT_LIMIT": "1000"}
@@ -116,6 +118,7 @@ def test_a_record_s_trace_leads_to_its_hand_over_and_commit(
     assert said == units.keys()
     assert {one.about["raylake.process"] for one in commits} == {f"owner-{NAME}"}
     assert {one.about["raylake.pipeline"] for one in place.spans} == {scope.name}
+    check_logs(scope)
 
 
 @pytest.mark.long

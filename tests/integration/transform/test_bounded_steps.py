@@ -15,14 +15,9 @@ from raylake.layers.derived import SourceRows, part_apps
 from tests.integration.transform.small_lake import SmallLake
 
 LIMIT = 64
-POINTS = (
-    "transform.before_files",
-    "transform.before_commit",
-    "quality.written",
-    "transform.after_commit",
-    "quality.after_commit",
-    "transform.between_parts",
-)
+QUICK = ("transform.before_commit", "transform.after_commit", "transform.between_parts")
+OTHERS = ("transform.before_files", "quality.written", "quality.after_commit")
+POINTS = [*QUICK, *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)]
 
 
 class Cut(BaseException):

@@ -53,6 +53,7 @@ def test_gold_is_partitioned_as_the_file_says(orders: Orders) -> None:
     assert handle.metadata().partition_columns == ["day"]
 
 
+@pytest.mark.long
 @pytest.mark.spec("A3", "D1")
 def test_failure_24_a_transformer_killed_at_each_point_of_a_step_doubles_and_loses_nothing(
     orders: Orders, ray_cluster: LiveCluster

@@ -51,19 +51,23 @@ def kinds(lake: Lake, after: int) -> list[str]:
     return [str((one.raylake or {}).get("kind")) for one in commits]
 
 
+def in_long(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 @pytest.mark.spec("A13")
 @pytest.mark.parametrize(
     ("point", "spec", "done"),
     [
         ("rewind.surveyed", {}, False),
-        ("owner.after_check", {"match": {"kind": "append_only"}}, False),
-        ("owner.after_commit", {"match": {"kind": "append_only"}}, False),
+        in_long("owner.after_check", {"match": {"kind": "append_only"}}, False),
+        in_long("owner.after_commit", {"match": {"kind": "append_only"}}, False),
         ("owner.after_check", {"match": {"kind": "rewind"}}, False),
         ("owner.after_commit", {"match": {"kind": "rewind"}}, True),
-        ("owner.after_check", {"match": {"kind": "append_only"}, "skip": 1}, True),
-        ("owner.after_commit", {"match": {"kind": "append_only"}, "skip": 1}, True),
+        in_long("owner.after_check", {"match": {"kind": "append_only"}, "skip": 1}, True),
+        in_long("owner.after_commit", {"match": {"kind": "append_only"}, "skip": 1}, True),
         ("dlq.before_commit", {}, True),
-        ("owner.after_check", {"match": {"kind": "withdraw"}}, True),
+        in_long("owner.after_check", {"match": {"kind": "withdraw"}}, True),
         ("owner.after_commit", {"match": {"kind": "withdraw"}}, True),
         ("owner.after_check", {"match": {"kind": "release"}}, True),
     ],
