@@ -15,7 +15,7 @@ import ray
 
 from actors.calls import SILENT_ENV, RayOwner, owner_name, queue_name, result
 from actors.dead_letter_queue import DeadLetterQueue
-from actors.nodes import DrainingNodes
+from actors.nodes import NodesToLeave
 from actors.owner_calls import OwnerCalls
 from actors.partition_consumer import PartitionConsumer
 from actors.process import ActorProcess
@@ -73,7 +73,7 @@ class RayFleet:
         self._ask_again_s = ASK_AGAIN_S
         self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
         self._processes: dict[tuple[str, str], ActorProcess] = {}
-        self._draining_nodes = DrainingNodes()
+        self._to_leave = NodesToLeave()
         self._switches = Switches.of(run.earlier.held)
         self._releasing: set[str] = set()
 
@@ -158,10 +158,8 @@ class RayFleet:
         """End a consumer that is of no more use."""
         actor = self._consumers.pop(consumer, None)
         self._numbers.pop(consumer, None)
-        self._asked.pop(("consumer", consumer), None)
         self._starting.pop(consumer, None)
-        if actor is not None:
-            self._end(("consumer", consumer), actor)
+        self._end(("consumer", consumer), actor)
 
     def add_table(self, consumer: str, plan: TablePlan, table_id: str) -> None:
         """Tell a consumer about a table that appeared later; returns at once."""
@@ -204,14 +202,15 @@ class RayFleet:
             if report is not None:
                 news.consumers[name] = report
                 self._releasing.difference_update({name} if report.released else ())
-        news.going = self._draining_nodes.consumers(self._processes)
+        news.going = self._to_leave.consumers(self._processes)
         for name, calls in self._owners.items():
             heard = self._hear(("owner", name), calls.ask_report, news.lost_owners)
             if heard is not None:
                 news.owners[name] = heard
                 self._processes["owner", name] = heard.process
-            elif name in news.lost_owners:
-                self._end(("owner", name), calls.known())
+        news.left_owners = self._to_leave.released(self._processes, self._owners)
+        for name in news.lost_owners | news.left_owners:
+            self._end(("owner", name), self._owners[name].known())
         lost_queue: set[str] = set()
         if self._queue is not None:
             process = self._hear(QUEUE, self._queue.ping.remote, lost_queue)
@@ -302,6 +301,7 @@ class RayFleet:
 
     def _end(self, key: tuple[str, str], actor: Any) -> None:
         """Make sure that a process written off is gone, also when it is frozen."""
+        self._asked.pop(key, None)
         if actor is not None:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.kill(actor)

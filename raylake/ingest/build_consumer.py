@@ -76,6 +76,7 @@ def build_fetcher(config: Pipeline, tables: Sequence[TablePlan], name: str) -> F
             max_records=FETCH_MAX_RECORDS,
             max_bytes=min([FETCH_MAX_BYTES, *(t.config.max_batch_bytes for t in tables)]),
             fetch_max_bytes=kafka.fetch_max_bytes,
+            held_bytes=config.ingest.buffer_bytes,
             client_id=f"raylake-{config.pipeline}-{name}",
             client=dict(kafka.client),
         ),

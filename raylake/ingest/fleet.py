@@ -137,6 +137,7 @@ class News:
         owners: The newest report of each owner that answered, by table.
         lost_consumers: Consumers whose process is gone.
         lost_owners: Tables whose owner is gone.
+        left_owners: Tables that their owner released, because its node is to go.
         queue_lost: Whether the dead-letter queue is gone.
         waiting: Consumers that have not started, with the seconds since they were asked for.
         going: Consumers whose node is to go, while it is still there.
@@ -146,6 +147,7 @@ class News:
     owners: dict[str, Any] = field(default_factory=dict)
     lost_consumers: set[str] = field(default_factory=set)
     lost_owners: set[str] = field(default_factory=set)
+    left_owners: set[str] = field(default_factory=set)
     queue_lost: bool = False
     waiting: dict[str, float] = field(default_factory=dict)
     going: set[str] = field(default_factory=set)

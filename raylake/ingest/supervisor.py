@@ -224,6 +224,7 @@ class SupervisorLoop:
         for name in sorted(news.lost_owners - self.tables.lost):
             self.troubles.lost("owner")
             self.tables.lost.add(name)
+        self.tables.lost |= news.left_owners
         if news.queue_lost and not self._queue_lost:
             self.troubles.lost("dead_letters")
             self._queue_lost = True

@@ -162,6 +162,10 @@ class BoundedFetcher(KafkaFetcher):  # type: ignore[misc]
         """Seek with a leader epoch, which ``KafkaConsumer.seek`` does not take."""
         self._subscriptions.seek(tp, position)
 
+    def bound_parts(self, nbytes: int) -> None:
+        """From the next request on, at most so many bytes of an answer for each partition."""
+        self.config["max_partition_fetch_bytes"] = nbytes
+
     def answered_s(self, tp: TopicPartition) -> float:
         """Monotonic time at which the partition's leader last answered a fetch, 0 for never."""
         return self._answers.get(self._manager.cluster.leader_for_partition(tp), 0.0)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from raylake.ingest.unit import SourcePartition
 
 _MIB = 1024 * 1024
+_LEAST_PARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class FetchSettings:
             still delivered, so one larger record gets through.
         fetch_max_bytes: Bytes of one broker's answer, as they lie in the log (compressed).
         max_partition_fetch_bytes: The same for one partition of the answer.
+        held_bytes: What the caller may hold; all partitions' parts of answers fit in together, so
+            that none waits until what was fetched of another has gone through it.
         client_id: The name in the broker's logs and quotas.
         client: Other settings of kafka-python's consumer; those that RayLake sets win.
     """
@@ -94,8 +97,18 @@ class FetchSettings:
     max_bytes: int = 16 * _MIB
     fetch_max_bytes: int = 16 * _MIB
     max_partition_fetch_bytes: int = 4 * _MIB
+    held_bytes: int = 256 * _MIB
     client_id: str = "raylake"
     client: Mapping[str, Any] = field(default_factory=dict)
+
+    def part_bytes(self, partitions: int) -> int:
+        """Bytes of an answer that one of so many partitions may take.
+
+        Small parts cost more CPU a record: not below 1 MiB but where little is held.
+        """
+        share = self.held_bytes // max(1, partitions)
+        least = min(_MIB, self.held_bytes // _LEAST_PARTS)
+        return max(1, min(self.max_partition_fetch_bytes, max(share, least)))
 
 
 class Fetcher(Protocol):

@@ -71,8 +71,9 @@ class PollSession:
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         """Read exactly these; those that were read before keep what is in line."""
-        if self._consumer is not None:
+        if self._consumer is not None and self._fetcher is not None:
             self._consumer.assign(partitions)
+            self._fetcher.bound_parts(self._settings.part_bytes(len(partitions)))
 
     def seek(self, tp: TopicPartition, position: Position) -> None:
         """Continue elsewhere, with the leader epoch."""

@@ -109,3 +109,20 @@ def test_log_append_time_and_one_record_a_batch(
     rows = assert_read_alike(broker, topic)
     assert len(rows) == 60
     assert min(row[1] for row in rows) > 1_700_000_000_000
+
+
+@pytest.mark.spec("A8")
+def test_what_little_may_be_held_is_shared_by_all_partitions(broker: LiveBroker) -> None:
+    """Each gets its turn before what may be held was read four times over."""
+    partitions, held_bytes, record = 4, 512 * 1024, b"x" * 1000
+    topic = broker.create_topic(partitions=partitions)
+    producer = broker.producer(linger_ms=20)
+    for partition in range(partitions):
+        for _ in range(3000):
+            producer.send(topic, value=record, partition=partition)
+    producer.close()
+    settings = FetchSettings(max_bytes=64 * 1024, held_bytes=held_bytes)
+    with reading(broker.bootstrap, topic, settings=settings) as scope:
+        scope.until(lambda: len(scope.batches) == partitions)
+        read = sum(batch.nbytes for found in scope.batches.values() for batch in found)
+    assert read < 4 * held_bytes, read

@@ -17,10 +17,18 @@ class Going(SimulatedFleet):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.going: set[str] = set()
+        self.owners_going: set[str] = set()
 
     def news(self) -> News:
         news = super().news()
         news.going = self.going & self._world.consumers.keys()
+        for name in self.owners_going & self._world.owners.keys():
+            owner = self._world.owners.pop(name)
+            owner.loop.close(0.0)
+            while owner.alive:
+                owner.step()
+            news.left_owners.add(name)
+        self.owners_going.clear()
         return news
 
 
@@ -71,4 +79,20 @@ def test_while_a_run_drains_its_consumers_stay() -> None:
     assert run.end().state == "stopped"
     assert run.loop.restarts["consumer"] == 0
     assert run.loop.crew.everyone == {"consumer-0", "consumer-1"}
+    audit(run.world)
+
+
+def test_failure_40_an_owner_that_left_its_node_is_followed_by_another_and_counts_as_no_loss() -> (
+    None
+):
+    run, fleet = going(1)
+    (table,) = run.world.owners
+    first = run.world.owners[table]
+    produce(run.world, 3)
+    run.round()
+    fleet.owners_going = {table}
+    run.until(lambda: ends(run) == [9, 6])
+    assert run.world.owners[table] is not first
+    assert run.loop.restarts.get("owner", 0) == 0, "it was lost"
+    assert run.loop.restarts.get("consumer", 0) == 0
     audit(run.world)
