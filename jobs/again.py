@@ -54,8 +54,22 @@ class Again:
         """The run's id, when it was started again."""
         return self.restarts.run_id
 
-    def after(self, error: RayLakeError, run: RunPlan | None, loaded: Loaded | None) -> int:
-        """Say what went wrong; start again when that may help, or return the exit code."""
+    def after(
+        self,
+        error: RayLakeError,
+        run: RunPlan | None,
+        loaded: Loaded | None,
+        *,
+        joined: bool = True,
+    ) -> int:
+        """Say what went wrong; start again when that may help, or return the exit code.
+
+        Args:
+            error: What it was.
+            run: The run; None: there is none yet.
+            loaded: Its file; None: it could not be read.
+            joined: There is a cluster to leave; a lost one would not let go.
+        """
         code = failed(error, loaded)
         if run is None or self._signals.asked:
             return code
@@ -68,7 +82,8 @@ class Again:
             f"the run is started again in {wait_s:.0f} s ({following.count} of "
             f"{following.limit} times)\n"
         )
-        ray.shutdown()
+        if joined:
+            ray.shutdown()
         if self._told_to_stop(run, following, wait_s):
             return EXIT_DONE
         self._become_new(following)

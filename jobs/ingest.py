@@ -24,6 +24,7 @@ from actors.process import ActorProcess
 from jobs.again import Again
 from jobs.beside import Beside
 from jobs.fitting import check_cluster, refuse_other_client
+from jobs.head import Head, WatchedHead
 from jobs.maintainers import Upkeep
 from jobs.running import Signals, end, job_of, parser_of
 from raylake.client.cluster import connect, session_dir
@@ -84,7 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
         signals.install()
         check_cluster(loaded.config, consumers(loaded.config))
         job = {**job_of(cluster), "restarts": again.restarts.to_dict()}
-        with Upkeep(run, job) as upkeep, Beside(run, signals, upkeep.tend) as beside:
+        head = Head(cluster.address, SystemClock())
+        with (
+            WatchedHead(head, lambda error: end(again.after(error, run, loaded, joined=False))),
+            Upkeep(run, job) as upkeep,
+            Beside(run, signals, upkeep.tend) as beside,
+        ):
             outcome = _run(run, job, signals, beside)
             transformed = beside.ended(in_time=outcome.error is None)
     except RayLakeError as error:

@@ -1,4 +1,4 @@
-"""The head node is lost with all that ran there: another cluster goes on from table and topic."""
+"""The head, or its control service alone, is lost: another cluster goes on from table and topic."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 from tests.harness import cluster as harness
 from tests.harness.producing import DIRTY
 from tests.harness.scope import MakeScope
+
+RAY_GIVES_UP = {"RAY_gcs_rpc_server_reconnect_timeout_s": "24"}
 
 
 @pytest.fixture
@@ -52,3 +54,40 @@ def test_failure_36_after_the_head_is_lost_a_new_cluster_rebuilds_all_from_table
     finally:
         harness.end(second)
     assert not (folder / "1").exists(), "nothing of the first cluster was used"
+
+
+@pytest.mark.long
+@pytest.mark.spec("A3")
+@pytest.mark.parametrize("noticed", [True, False])
+def test_failure_36_without_the_control_service_the_run_ends_with_a_word_and_another_goes_on(
+    make_scope: MakeScope, folder: Path, noticed: bool
+) -> None:
+    """`ray start --block` notices and ends the head; else all goes on until Ray gives up."""
+    first = harness.start(folder / "1", variables=RAY_GIVES_UP)
+    starter = psutil.Process(first.pid)
+    try:
+        scope = make_scope(cluster=first)
+        job = scope.start(**RAY_GIVES_UP)
+        with scope.load(DIRTY):
+            scope.run_until(lambda: any(sum(t.values()) for t in scope.committed()), "a commit")
+            if not noticed:
+                starter.suspend()
+            below = starter.children(recursive=True)
+            (service,) = [one for one in below if one.name() == "gcs_server"]
+            service.kill()
+            scope.hit("SIGKILL of the control service")
+            job.ends_with(4)
+    finally:
+        starter.resume()
+        harness.end(first)
+    assert "the head of the Ray cluster is gone" in job.said, job.said[-3000:]
+    assert "--take-over" in job.said
+    scope.produce(200, DIRTY)
+    second = harness.start(folder / "2")
+    try:
+        scope.cluster = second
+        scope.drain("--take-over")
+        scope.audit()
+        scope.verify("all")
+    finally:
+        harness.end(second)

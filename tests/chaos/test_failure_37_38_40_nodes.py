@@ -181,6 +181,53 @@ def test_failure_40_a_node_that_an_autoscaler_takes_is_left_before_it_goes(
     scope.verify("all")
 
 
+def _with_owner(both: list[psutil.Process], scope: Scope) -> psutil.Process | None:
+    """The node that a run's owner is on; None: neither of these."""
+    owners = set(scope.pids("owner"))
+    for node in both:
+        if owners & {one.pid for one in node.children(recursive=True)}:
+            return node
+    return None
+
+
+@pytest.mark.long
+@pytest.mark.spec("A8", "A11")
+def test_failure_40_an_owner_leaves_a_node_before_it_goes(
+    make_scope: MakeScope, head: LiveCluster, nodes: Nodes
+) -> None:
+    """It releases its table between commits, and another one attaches it elsewhere."""
+    both = [nodes.add(), nodes.add()]
+    scope = make_scope(cluster=head)
+    scope.pipeline(ingest={"consumers": 2})
+    job = scope.start()
+    with scope.load(DIRTY):
+        under_way(scope, 400)
+        # Ray places owners by chance, on the head, too.
+        while (going := _with_owner(both, scope)) is None:
+            scope.kill("owner")
+            under_way(scope, 400)
+        before, lost = scope.pids("owner"), scope.status()["restarts"].get("owner", 0)
+        nodes.drain(going)
+        scope.hit("drain of a node")
+        scope.run_until(
+            lambda: scope.pids("owner") and _with_owner([going], scope) is None,
+            "the owner is elsewhere",
+            WAIT_S,
+        )
+        under_way(scope, 400)
+        assert scope.pids("owner") != before
+        assert scope.status()["restarts"].get("owner", 0) == lost, "it was lost"
+        kinds = [one["kind"] for _, one in scope.commits()]
+        assert "release" in kinds, kinds
+        scope.run_until(lambda: not consumers_on(going, scope), "nobody is there", WAIT_S)
+        kill_tree(going)
+        under_way(scope, 400)
+    scope.until_caught_up(WAIT_S)
+    job.stop()
+    scope.audit()
+    scope.verify("all")
+
+
 @contextmanager
 def full_stores(head: LiveCluster, nodes: int, log: Path) -> Iterator[None]:
     """Somebody else's objects fill the object stores of so many nodes until the block ends."""
