@@ -46,8 +46,8 @@ def base(kind: str, batch: str, number: int, identity: OwnerIdentity) -> dict[st
 
     Args:
         kind: ``create``, ``epoch``, ``admit``, ``data``, ``evolve``, ``watermark``, ``adopt``,
-            ``skip``, ``rewind``, ``rewrite``, ``replay``, ``append_only``, ``slot_closed``,
-            ``dead_letters``, ``withdraw``, ``replayed``, ``release``.
+            ``skip``, ``rewind``, ``rewrite``, ``replay``, ``append_only``, ``statistics``,
+            ``slot_closed``, ``dead_letters``, ``withdraw``, ``replayed``, ``release``.
         batch: The batch uuid, by which a commit is found again (I4).
         number: The value of ``raylake/owner`` in this commit.
         identity: The owner.

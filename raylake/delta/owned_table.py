@@ -56,6 +56,7 @@ class OwnedTable:
         core = attach_core(spec, identity, **attaching)
         with readable(spec.root):
             owner_moves.finish_interrupted(core)
+            _name_statistics(core, spec)
             return cls(core, spec, identity.pipeline)
 
     @property
@@ -244,6 +245,7 @@ class OwnedTable:
         faults.reach("evolve.before_commit", columns=additions.names)
         self._core.until_landed(lambda: owner_steps.evolve_once(self._core, self._state, additions))
         faults.reach("evolve.after_commit", columns=additions.names)
+        _name_statistics(self._core, self._spec)
         return self._state.schema, self._state.fingerprint
 
     def pending_dead_letters(self, after_version: int) -> PendingDeadLetters:
@@ -263,3 +265,9 @@ class OwnedTable:
             Fenced, LogDamaged, Retryable, OutcomeUnknown: As :meth:`commit`.
         """
         self._core.until_landed(lambda: owner_steps.release_once(self._core))
+
+
+def _name_statistics(core: OwnerCore, spec: TableSpec) -> None:
+    if spec.statistics:
+        core.until_landed(lambda: owner_steps.name_statistics_once(core, spec.statistics))
+        core.sync()

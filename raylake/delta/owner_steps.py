@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from deltalake import CommitProperties
 
 from raylake.delta import metadata
 from raylake.delta.attempts import Draft
 from raylake.delta.ledger import Decision, Fold, Verdict, admitted, app_id, changed_values, fold
+from raylake.delta.log_commit import metadata_line
+from raylake.delta.log_table import LogTable
 from raylake.delta.owner_core import OwnerCore
 from raylake.delta.schema import arrow_schema, delta_schema, differences, missing, refuse_names
+from raylake.delta.stats import STATS_COLUMNS
 from raylake.delta.table_state import TableState
 from raylake.delta.unit_check import check_unit
 from raylake.errors import SchemaConflict
@@ -131,6 +135,31 @@ def _add_columns(core: OwnerCore, new: pa.Schema) -> None:
         lambda properties: core.add_columns(fields, properties),
         Draft("evolve", extra={"columns": new.names}),
     )
+
+
+def name_statistics_once(core: OwnerCore, columns: Sequence[str]) -> None:
+    """Let the table's property name these columns among those with statistics.
+
+    Those that the table lacks yet are left out, and a table without the property is left alone.
+    So whoever writes files of it later, keeps their statistics too.
+    """
+    core.refresh()
+    table = core.table
+    there = frozenset(arrow_schema(table.schema()).names)
+    configuration = table.metadata().configuration
+    named = [one.strip() for one in configuration.get(STATS_COLUMNS, "").split(",") if one.strip()]
+    known = {one.strip("`") for one in named}
+    new = [one for one in columns if one in there and one not in known]
+    if not named or not new or not isinstance(table, LogTable):
+        return
+    after = {**configuration, STATS_COLUMNS: ",".join([*named, *new])}
+    # delta-rs's ``alter`` adds features that nobody asked for, which we then refuse (ADR 29).
+    line = metadata_line(table, configuration=after)
+
+    def commit(properties: CommitProperties) -> None:
+        table.rewrite([], [], "SET TBLPROPERTIES", properties, others=[line])
+
+    core.evolve_with(commit, Draft("statistics", extra={"statistics": new}))
 
 
 def set_watermark_once(core: OwnerCore, value_ms: int) -> None:

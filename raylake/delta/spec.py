@@ -22,12 +22,15 @@ class TableSpec:
         schema: Columns, partition columns included.
         partition_by: Partition columns, in order.
         properties: Delta table properties for a new table, such as ``delta.appendOnly``.
+        statistics: Columns that the table's own property is to name among those with statistics,
+            as soon as the table has them; of a table without that property none.
     """
 
     path: str
     schema: pa.Schema
     partition_by: tuple[str, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
+    statistics: tuple[str, ...] = ()
 
     @property
     def root(self) -> Place:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 PREFIX_CHARS = 32
+STATS_COLUMNS = "delta.dataSkippingStatsColumns"
+"""The property that names the columns."""
 DEFAULT_LEAVES = 32
 """Delta's ``delta.dataSkippingNumIndexedCols`` where no column is named."""
 
@@ -146,6 +148,30 @@ def wanted(found: Sequence[Leaf], columns: Sequence[str] | None) -> Iterator[Lea
         )
 
 
+def columns_with_statistics(
+    configuration: Mapping[str, str], schema: pa.Schema, also: Sequence[str] = ()
+) -> tuple[str, ...] | None:
+    """The columns that a table keeps statistics of, as :func:`file_stats` takes them.
+
+    Args:
+        configuration: The table's properties.
+        schema: What its files hold.
+        also: Columns that are to have some, whatever the properties say.
+    """
+    named = configuration.get(STATS_COLUMNS)
+    count = configuration.get("delta.dataSkippingNumIndexedCols")
+    if named:
+        columns = tuple(one.strip(" `") for one in named.split(","))
+    elif count or also:
+        found = leaves(schema)
+        most = int(count) if count else DEFAULT_LEAVES
+        first = found if most < 0 else found[:most]
+        columns = tuple(".".join(leaf.path) for leaf in first if not leaf.repeated)
+    else:
+        return None
+    return tuple(dict.fromkeys((*columns, *also)))
+
+
 def _put(into: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for name in path[:-1]:
         into = into.setdefault(name, {})
@@ -168,7 +194,7 @@ def _null_count(footer: pq.FileMetaData, leaf: Leaf) -> int | None:
 
 
 def _bounds(footer: pq.FileMetaData, leaf: Leaf) -> tuple[Any, Any] | None:
-    if not _comparable(leaf.type):
+    if not comparable(leaf.type):
         return None
     raw = pa.types.is_timestamp(leaf.type) or pa.types.is_date32(leaf.type)
     scale = _scale(footer, leaf)
@@ -201,7 +227,8 @@ def _scale(footer: pq.FileMetaData, leaf: Leaf) -> int | None:
     return {"microseconds": 1, "milliseconds": 1000}.get(logical.get("timeUnit"))
 
 
-def _comparable(kind: pa.DataType) -> bool:
+def comparable(kind: pa.DataType) -> bool:
+    """Whether files that RayLake writes have minimum and maximum of columns of this type."""
     if pa.types.is_decimal(kind):
         return bool(kind.precision <= _EXACT_DIGITS)
     return bool(

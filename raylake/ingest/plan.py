@@ -97,12 +97,14 @@ class TablePlan:
         path: Its folder.
         config: Its section of the pipeline file.
         sources: The partitions that it takes.
+        zorder: Columns that upkeep lays its rows together by.
     """
 
     name: str
     path: str
     config: BronzeTable
     sources: tuple[SourcePartition, ...]
+    zorder: tuple[str, ...] = ()
 
     @property
     def shape(self) -> BronzeShape:
@@ -129,22 +131,29 @@ class TablePlan:
 
     @property
     def stats_columns(self) -> tuple[str, ...]:
-        """The columns that statistics are kept of: coordinates and the event time."""
+        """The columns that statistics are kept of, if only once the table has them.
+
+        Coordinates, the event time, and what upkeep lays rows together by.
+        """
         rule = self.config.event_time
-        return STATS_COLUMNS if rule is None else (*STATS_COLUMNS, rule.column)
+        found = (*STATS_COLUMNS, *(() if rule is None else (rule.column,)), *self.zorder)
+        return tuple(dict.fromkeys(found))
 
     def spec(self, payload: pa.Schema | None, config: Pipeline) -> TableSpec:
         """The table as configured; without a payload, what every payload has in common."""
-        shape = self.shape
+        schema = self.shape.schema(payload if payload is not None else pa.schema([]))
+        # Other engines refuse the name of a column that is not there.
+        later = [one for one in self.zorder if one not in schema.names]
         return TableSpec(
             self.path,
-            shape.schema(payload if payload is not None else pa.schema([])),
-            tuple(shape.partition_names),
+            schema,
+            tuple(self.shape.partition_names),
             bronze_properties(
-                stats_columns=self.stats_columns,
+                stats_columns=tuple(one for one in self.stats_columns if one not in later),
                 log_retention_s=config.ingest.log_retention_s,
                 checkpoint_interval_commits=config.ingest.checkpoint_interval_commits,
             ),
+            self.zorder,
         )
 
 
@@ -220,7 +229,8 @@ def _plan(
 ) -> TablePlan:
     sources = tuple(sorted(source for info in infos for source in info.sources()))
     name = f"bronze.{table.target_name(key, topic)}"
-    return TablePlan(name, table_path(config, f"bronze.{key}", topic), table, sources)
+    zorder = tuple(config.maintenance.zorder.get(name, ()))
+    return TablePlan(name, table_path(config, f"bronze.{key}", topic), table, sources, zorder)
 
 
 def _schema_file(schema: SchemaFile) -> dict[str, str]:

@@ -91,6 +91,7 @@ class Measured:
         sizes: Bytes of each file.
         lows: Lower corners of their boxes, one row a Z-order column.
         highs: Upper corners.
+        blind: Which files have no statistics of a Z-order column: each query of it opens them.
         small: How many small files each partition has.
         depth: In how many files a point of each partition lies; empty without Z-order columns.
         target_bytes: The size of new files.
@@ -103,6 +104,7 @@ class Measured:
     sizes: Places
     lows: Floats
     highs: Floats
+    blind: npt.NDArray[np.bool_]
     small: Places
     depth: Floats
     target_bytes: int
@@ -171,8 +173,12 @@ def measured(state: TableState, policy: Policy, where: str) -> Measured:
     small = np.bincount(
         partition[sizes < policy.small_share * target], minlength=len(values)
     ).astype(np.int64)
-    depth = _depths(lows, highs, partition, len(values)) if state.columns else np.zeros(0)
-    return Measured(files, order, partition, values, sizes, lows, highs, small, depth, target)
+    blind, depth = _numbers(files, "gaps")[order] > 0, np.zeros(0)
+    if state.columns:
+        depth = _depths(lows, highs, partition, len(values))
+        depth += np.bincount(partition[blind], minlength=len(values))
+    ends = (lows, highs, blind, small, depth)
+    return Measured(files, order, partition, values, sizes, *ends, target)
 
 
 def log_tail(state: TableState, reader: LogReader, listing: LogListing, now_s: float) -> LogTail:

@@ -19,7 +19,7 @@ from raylake.maintenance.statistics import Ranged
 from raylake.maintenance.table_state import Reading, TableState, rows_schema
 from raylake.storage.place import Place, make_folder
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FOLDER: Final = "_raylake/debt"
 _KEY: Final = b"raylake"
 _COMMITS: Final = 20

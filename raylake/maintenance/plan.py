@@ -32,6 +32,7 @@ from raylake.maintenance.price import Price, checkpoint_price, deletion_price
 from raylake.maintenance.rewrites import Found, compactions, zorders
 from raylake.maintenance.table_state import Reading, TableState, read_state
 from raylake.storage.place import Place, place
+from raylake.tables.errors import BadRequest
 
 _CLEAN_UP: Final = "delta.enableExpiredLogCleanup"
 
@@ -47,6 +48,7 @@ class Looked:
         tail: Its log.
         found: Its files by partition.
         note: Why the state was not kept; empty where it was, or need not be.
+        unsorted: Why the table cannot be Z-ordered as its policy says; empty where it can.
     """
 
     state: TableState
@@ -55,6 +57,7 @@ class Looked:
     tail: LogTail
     found: Measured
     note: str = ""
+    unsorted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,14 @@ def look(
     reader = LogReader(address)
     now_s = time.time() if now_s is None else now_s
     known = None if at is None else kept(at)
-    state, reading = read_state(reader, policy.zorder, known)
-    note = ""
+    note = unsorted = ""
+    try:
+        state, reading = read_state(reader, policy.zorder, known)
+    except BadRequest as error:
+        if not policy.zorder_may_wait:
+            raise
+        unsorted = error.message + (f" ({error.hint})" if error.hint else "")
+        state, reading = read_state(reader, (), known)
     if at is not None and worth_keeping(state, reading):
         try:
             keep(at, state)
@@ -108,7 +117,7 @@ def look(
     tail = log_tail(state, reader, reading.listing, now_s)
     found = measured(state, policy, address)
     debt = debt_of(state, found, tail, policy, now_s)
-    return Looked(state, debt, reading, tail, found, note)
+    return Looked(state, debt, reading, tail, found, note, unsorted)
 
 
 def plan(
@@ -129,6 +138,8 @@ def plan(
     now_s = time.time() if now_s is None else now_s
     seen = look(address, policy, at=at, now_s=now_s)
     found = Found()
+    if seen.unsorted:
+        found.refusals.append(Refusal("zorder", seen.unsorted))
     zorders(seen.found, policy, found)
     compactions(seen.found, policy, found)
     _checkpoint(seen, found)

@@ -36,6 +36,8 @@ class Policy:
         schedule: When files are written anew: ``debt``, or five fields in UTC.
         spark_above_bytes: Rewrites of the table that read more are Spark's, where that is left to
             choose.
+        zorder_may_wait: Whether columns that the table cannot be Z-ordered by, or lacks yet, are
+            told among what is let be, and the rest is done; else they are an error.
     """
 
     target_file_bytes: int | None = None
@@ -51,6 +53,7 @@ class Policy:
     cpu: float = _DEFAULTS.budget.cpu
     schedule: str = _DEFAULTS.schedule
     spark_above_bytes: int = _DEFAULTS.budget.spark_above_bytes
+    zorder_may_wait: bool = False
 
     def target_bytes(self, configuration: Mapping[str, str], where: str) -> int:
         """The size of new files of a table with these properties."""
@@ -77,11 +80,13 @@ def policy_of(maintenance: Maintenance, table: str, zorder_by: tuple[str, ...] =
     """
     compact = maintenance.compact
     written = "target_file_bytes" in compact.model_fields_set
+    columns = tuple(maintenance.zorder.get(table, zorder_by))
     found = Policy(
         target_file_bytes=compact.target_file_bytes if written else None,
         small_files=compact.small_files,
         small_share=compact.small_share,
-        zorder=tuple(maintenance.zorder.get(table, zorder_by)),
+        zorder=columns,
+        zorder_may_wait=bool(columns),
     )
     return replace(
         found,

@@ -34,11 +34,13 @@ class Found:
         actions: Jobs.
         refusals: What is let be.
         taken: Files of jobs.
+        unseen: How many files without statistics a Z-order is about.
     """
 
     actions: list[Action] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
+    unseen: int = 0
 
 
 def zorders(found: Measured, policy: Policy, into: Found) -> None:
@@ -53,9 +55,15 @@ def zorders(found: Measured, policy: Policy, into: Found) -> None:
         into.refusals.append(Refusal("zorder", text))
     for at in np.flatnonzero(found.depth > policy.zorder_depth):
         _partition(found, policy, int(at), into)
-    unknown = int(np.isnan(found.lows + found.highs).any(axis=0).sum())
-    if unknown:
-        text = f"{unknown:,} files have no statistics of {names}: they are not judged"
+        _blind(found, policy, int(at), into)
+    left = int(found.blind.sum()) - into.unseen
+    if left:
+        text = f"{left:,} files have no statistics of {names}: a query of it opens them all"
+        into.refusals.append(Refusal("zorder", text))
+    boxless = np.isnan(found.lows + found.highs).any(axis=0) & ~found.blind
+    if boxless.any():
+        text = f"{int(boxless.sum()):,} files have no range of {names} (null alone, or values that "
+        text += "have none): they are not judged"
         into.refusals.append(Refusal("zorder", text))
 
 
@@ -71,6 +79,23 @@ def _partition(found: Measured, policy: Policy, at: int, into: Found) -> None:
     for first, last in pairwise(ends.tolist()):
         if last - first > 1:
             _region(found, policy, known[first:last], into)
+
+
+def _blind(found: Measured, policy: Policy, at: int, into: Found) -> None:
+    """Files without statistics get some, and are sorted among themselves."""
+    own = found.of(at)
+    files = own.start + np.flatnonzero(found.blind[own])
+    before = float(found.depth[at])
+    fits = int(np.searchsorted(np.cumsum(found.sizes[files]), policy.max_job_bytes, "right"))
+    chosen = files[:fits]
+    after = before - len(chosen) + 1
+    if len(chosen) < 2 or before - after < WORTH * before:
+        return
+    reason = f"{len(files):,} files have no statistics of {', '.join(policy.zorder)}"
+    if fits < len(files):
+        reason += f"; {len(files) - fits:,} of them are for another job"
+    into.unseen += len(files)
+    into.actions.append(_job(found, chosen, (reason, before, after), into))
 
 
 def _region(found: Measured, policy: Policy, files: Places, into: Found) -> None:
@@ -93,17 +118,24 @@ def _region(found: Measured, policy: Policy, files: Places, into: Found) -> None
         why += f"{len(chosen):,} of them, within the cap of a job, would leave {after:.1f}"
         into.refusals.append(Refusal("zorder", why, values))
         return
-    rows = found.files.take(pa.array(found.place[files[np.sort(chosen)]]))
-    nbytes = int(found.sizes[files[chosen]].sum())
+    reason = f"in a region of {len(files):,} files a value lies in {before:.1f} of them"
+    if fits < len(order):
+        reason += f"; {len(order) - fits:,} more are for another job"
+    into.actions.append(_job(found, files[np.sort(chosen)], (reason, before, after), into))
+
+
+def _job(found: Measured, files: Places, told: tuple[str, float, float], into: Found) -> Action:
+    """A Z-order of files of one partition; told are the reason, and the depth before and after."""
+    reason, before, after = told
+    rows = found.files.take(pa.array(found.place[files]))
+    nbytes = int(found.sizes[files].sum())
     new = max(1, math.ceil(nbytes / found.target_bytes))
     paths = tuple(rows.column("path").to_pylist())
     into.taken |= set(paths)
     price = rewrite_price(len(paths), nbytes, _alive(rows), new, ZORDER_BYTES_A_CPU_S)
-    reason = f"in a region of {len(files):,} files a value lies in {before:.1f} of them"
-    if fits < len(order):
-        reason += f"; {len(order) - fits:,} more are for another job"
     gain = f"a value lies in about {after:.1f} files instead of {before:.1f}"
-    into.actions.append(Action("zorder", reason, gain, price, values, (paths,)))
+    values = found.values[int(found.partition[files[0]])]
+    return Action("zorder", reason, gain, price, values, (paths,))
 
 
 def compactions(found: Measured, policy: Policy, into: Found) -> None:

@@ -76,6 +76,7 @@ def _pieces(
         (),
         subject.policy.zorder if action.kind == "zorder" else (),
         subject.policy.target_bytes(configuration, subject.address),
+        subject.policy.zorder,
         used_stores(),
     )
     piece: list[Files] = []

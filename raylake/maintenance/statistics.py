@@ -13,6 +13,7 @@ from typing import Final, Literal
 import pyarrow as pa
 from sqlglot import exp
 
+from raylake.delta.stats import comparable
 from raylake.quality.duck import ask
 
 _BATCH: Final = 131_072
@@ -25,11 +26,11 @@ class Ranged:
 
     Attributes:
         name: The column.
-        kind: How its values compare: as numbers (times and truths are some), days, or texts.
+        kind: How its values compare: as numbers (times are some), days, or texts.
     """
 
     name: str
-    kind: Literal["number", "time", "day", "truth", "text"]
+    kind: Literal["number", "time", "day", "text"]
 
     @property
     def kept_as(self) -> pa.DataType:
@@ -41,25 +42,22 @@ _SQL: Final = {
     "number": "TRY_CAST({0} AS DOUBLE)",
     "time": "CAST(epoch_us(TRY_CAST({0} AS TIMESTAMPTZ)) AS DOUBLE)",
     "day": "CAST(epoch_us(CAST(TRY_CAST({0} AS DATE) AS TIMESTAMP)) AS DOUBLE)",
-    "truth": "CAST(CAST(TRY_CAST({0} AS BOOLEAN) AS TINYINT) AS DOUBLE)",
     "text": "{0}",
 }
 
 
 def ranged(name: str, kind: pa.DataType) -> Ranged | None:
-    """How the ranges of a column are kept; None: Delta keeps no statistics of such a type."""
+    """How the ranges of a column are kept; None: files of RayLake have none of such a type."""
     types = pa.types
+    if not comparable(kind):
+        return None
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return Ranged(name, "number")
     if types.is_timestamp(kind):
         return Ranged(name, "time")
     if types.is_date(kind):
         return Ranged(name, "day")
-    if types.is_boolean(kind):
-        return Ranged(name, "truth")
-    if types.is_string(kind) or types.is_large_string(kind):
-        return Ranged(name, "text")
-    return None
+    return Ranged(name, "text")
 
 
 def statistics_schema(columns: Sequence[Ranged]) -> pa.Schema:
@@ -80,8 +78,8 @@ def statistics(stats: pa.ChunkedArray, columns: Sequence[Ranged]) -> pa.Table:
         columns: Whose ranges are wanted.
 
     Returns:
-        One row a file: ``records`` (null: not known), ``gaps`` (how many of the columns have rows
-        with a value and no range), and for each column ``low_N`` and ``high_N``.
+        One row a file: ``records`` (null: not known), ``gaps`` (of how many of the columns there is
+        neither a range nor a count of nulls), and for each column ``low_N`` and ``high_N``.
     """
     schema = statistics_schema(columns)
     if stats.null_count == len(stats):
@@ -115,7 +113,7 @@ def _query(columns: Sequence[Ranged]) -> str:
         ends += [f"low_{at}", f"high_{at}"]
         gaps.append(
             f"(CASE WHEN (low_{at} IS NULL OR high_{at} IS NULL) AND "
-            f"coalesce(nulls_{at} <> n, true) THEN 1 ELSE 0 END)"
+            f"nulls_{at} IS NULL THEN 1 ELSE 0 END)"
         )
     shown += [f"CAST({' + '.join(gaps)} AS TINYINT) AS gaps", *ends]
     inner = ["TRY_CAST(j[1] AS BIGINT) AS n"]

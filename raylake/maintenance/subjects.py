@@ -52,5 +52,6 @@ def chosen(
         if len(subjects) != 1:
             raise ConfigError("--zorder is for one table", hint="name it: --table layer.name")
         columns = tuple(name.strip() for name in zorder.split(","))
-        subjects = [replace(subjects[0], policy=replace(subjects[0].policy, zorder=columns))]
+        policy = replace(subjects[0].policy, zorder=columns, zorder_may_wait=False)
+        subjects = [replace(subjects[0], policy=policy)]
     return subjects

@@ -55,6 +55,7 @@ class Aside:
         groups: Files that are written together: of a compaction each becomes one file.
         zorder: Columns of the curve that the rows are to lie along; empty: as they come.
         target_bytes: The size of new files.
+        statistics: Columns that the new files have statistics of, whatever the properties say.
         stores: How object stores are reached, references instead of secrets.
     """
 
@@ -66,6 +67,7 @@ class Aside:
     groups: tuple[tuple[SourceFile, ...], ...]
     zorder: tuple[str, ...]
     target_bytes: int
+    statistics: tuple[str, ...] = ()
     stores: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -115,12 +117,13 @@ def write_aside(asked: Aside) -> Written:
     if asked.zorder:
         keys = RowReader(root, handle, pa.schema([schema.field(name) for name in asked.zorder]))
         parts = [Part(one, partial(along_the_curve, keys, reader, one)) for one in asked.groups]
-        options = write_options(asked.configuration, schema, asked.target_bytes)
+        options = write_options(asked.configuration, schema, asked.target_bytes, asked.statistics)
         options = replace(options, row_group_rows=_Z_ROW_GROUP_ROWS)
     else:
         parts = [Part(one, partial(as_they_come, reader, one)) for one in asked.groups]
         # A little more than the target is better in one file than in two.
-        options = write_options(asked.configuration, schema, 2 * asked.target_bytes)
+        whole_bytes = 2 * asked.target_bytes
+        options = write_options(asked.configuration, schema, whole_bytes, asked.statistics)
     groups = write_parts(root, schema, parts, options)
     faults.reach("maintain.aside", table=asked.table)
     cpu_s, wall_s = time.process_time() - began_cpu_s, time.monotonic() - began_s

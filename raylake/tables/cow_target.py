@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from raylake.delta import log_files
 from raylake.delta.schema import arrow_schema, delta_schema
-from raylake.delta.stats import leaves
+from raylake.delta.stats import columns_with_statistics
 from raylake.storage.place import Place
 from raylake.tables.cow_conditions import Conditions, inexact
 from raylake.tables.cow_keys import SourceKeys
@@ -115,7 +115,9 @@ def target_of(subject: Subject, handle: DeltaTable, merge: Merge) -> Target:
         configuration=configuration,
         conditions=conditions,
         constraints=constraints,
-        stats_columns=_stats_columns(configuration, schema, partition_by),
+        stats_columns=columns_with_statistics(
+            configuration, pa.schema([one for one in schema if one.name not in partition_by])
+        ),
     )
 
 
@@ -236,17 +238,3 @@ def _refuse_conditions(subject: Subject, merge: Merge, conditions: Conditions) -
         reason = inexact(sql, sides) if sql is not None else ""
         if reason:
             raise NotHere(reason)
-
-
-def _stats_columns(
-    configuration: Mapping[str, str], schema: pa.Schema, partition_by: Sequence[str]
-) -> tuple[str, ...] | None:
-    named = configuration.get("delta.dataSkippingStatsColumns")
-    if named:
-        return tuple(one.strip(" `") for one in named.split(","))
-    count = configuration.get("delta.dataSkippingNumIndexedCols")
-    if not count:
-        return None
-    found = leaves(pa.schema([one for one in schema if one.name not in partition_by]))
-    wanted = found if int(count) < 0 else found[: int(count)]
-    return tuple(".".join(leaf.path) for leaf in wanted)

@@ -71,7 +71,7 @@ def zorder_task(root: Place, handle: DeltaTable, request: ZOrder) -> Task | Unne
         Part(tuple(of_one), partial(along_the_curve, keys, reader, tuple(of_one)))
         for of_one in by_partition(files).values()
     ]
-    options = write_options(configuration, schema, target_bytes)
+    options = write_options(configuration, schema, target_bytes, request.columns)
     options = replace(options, row_group_rows=_Z_ROW_GROUP_ROWS)
     columns = ",".join(f'"{name}"' for name in request.columns)
     commit = LogCommit("OPTIMIZE", (), {"predicate": "[]", "zOrderBy": f"[{columns}]"})

@@ -20,7 +20,7 @@ from raylake.delta.live_rows import SourceFile, file_place
 from raylake.delta.log_commit import LogCommit, commit_after
 from raylake.delta.rewriting import FileGroup, rewrite_commit, surviving
 from raylake.delta.schema import arrow_schema
-from raylake.delta.stats import leaves
+from raylake.delta.stats import columns_with_statistics
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place
 from raylake.tables.errors import BadRequest
@@ -124,7 +124,10 @@ def stored_schema(handle: DeltaTable) -> pa.Schema:
 
 
 def write_options(
-    configuration: Mapping[str, str], schema: pa.Schema, target_bytes: int
+    configuration: Mapping[str, str],
+    schema: pa.Schema,
+    target_bytes: int,
+    statistics: Sequence[str] = (),
 ) -> WriteOptions:
     """How a table's properties want files written.
 
@@ -132,16 +135,9 @@ def write_options(
         configuration: The table's properties.
         schema: The files' schema.
         target_bytes: The size from which on a file is ended.
+        statistics: Columns that get statistics, whatever the properties say.
     """
-    named = configuration.get("delta.dataSkippingStatsColumns")
-    count = configuration.get("delta.dataSkippingNumIndexedCols")
-    columns: tuple[str, ...] | None = None
-    if named:
-        columns = tuple(one.strip().strip("`") for one in named.split(","))
-    elif count:
-        found = leaves(schema)
-        wanted = found if int(count) < 0 else found[: int(count)]
-        columns = tuple(".".join(leaf.path) for leaf in wanted if not leaf.repeated)
+    columns = columns_with_statistics(configuration, schema, statistics)
     return WriteOptions(stats_columns=columns, target_file_bytes=target_bytes)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, Field, write_deltalake
+from deltalake.schema import PrimitiveType
 
 from raylake.cli.main import main
 from raylake.delta.log_reader import LogReader
@@ -306,7 +307,44 @@ def test_columns_that_cannot_be_judged_are_refused_by_name(tmp_path: Path, run: 
     plain.commit([added(f"{n}.parquet", 2**28) for n in range(9)])
     found = plan(str(plain.root), Policy(zorder=("n",)))
     assert "9 files without statistics of n or of rows" in found.debt.reasons
-    assert any("9 files have no statistics of n" in one.reason for one in found.refusals)
+    # A query opens each of them: to sort them gives them statistics, too.
+    job = only(found, "zorder")
+    assert (job.reason, len(job.groups[0])) == ("9 files have no statistics of n", 9)
+    assert job.gain == "a value lies in about 1.0 files instead of 9.0"
+    few = plan(str(plain.root), Policy(zorder=("n",), zorder_depth=9))
+    assert "zorder" not in {one.kind for one in few.actions}
+    said = "9 files have no statistics of n: a query of it opens them all"
+    assert said in {one.reason for one in few.refusals}
+    capped = plan(str(plain.root), Policy(zorder=("n",), max_job_bytes=4 * 2**28))
+    job = only(capped, "zorder")
+    assert job.reason == "9 files have no statistics of n; 5 of them are for another job"
+    assert len(job.groups[0]) == 4
+
+
+@pytest.mark.spec("F1")
+def test_columns_that_a_pipelines_table_lacks_yet_are_refused_by_name_and_the_rest_is_done(
+    tmp_path: Path, run: Run
+) -> None:
+    lake = tmp_path / "lake"
+    table = many_files(lake / "bronze" / "t")
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        f"pipeline: p\nlake: {lake}\nkafka: {{bootstrap: 'k:9092'}}\n"
+        "bronze: {t: {topics: [t]}}\nmaintenance: {zorder: {bronze.t: [idd]}}\n"
+    )
+    for _ in range(2):
+        code, said, _ = run(str(file))
+        (found,) = said["tables"]
+        assert code == 0
+        assert [one["action"] for one in found["actions"]] == ["compact"]
+        (reason,) = (one["reason"] for one in found["refused"] if one["kind"] == "zorder")
+        assert "there is no column 'idd' (did you mean 'id'?)" in reason
+    DeltaTable(table).alter.add_columns([Field("idd", PrimitiveType("long"))])
+    (found,) = run(str(file))[1]["tables"]
+    reasons = [one["reason"] for one in found["actions"] if one["action"] == "zorder"]
+    assert reasons == [f"{count} files have no statistics of idd" for count in (40, 5)]
+    # What is named by hand is an error, as ever.
+    assert run(str(file), "--zorder", "xx")[0] == 2
 
 
 def test_what_is_no_table_or_has_a_feature_that_is_not_known_is_refused(
