@@ -18,6 +18,7 @@ from delta.tables import DeltaOptimizeBuilder, DeltaTable
 from raylake.delta.live_rows import SourceFile, source_files
 from raylake.delta.log_commit import LogCommit
 from raylake.delta.rewriting import FileGroup
+from raylake.delta.stats import STATS_COLUMNS
 from raylake.errors import LogDamaged
 from raylake.ingest.unit import DataFile
 from raylake.spark.engine_open import address
@@ -52,11 +53,13 @@ class _Order:
         parts: Files that go together.
         max_file_bytes: The size of the new files.
         run: Does it to the stand-in.
+        columns: What it is Z-ordered by; the new files have statistics of these.
     """
 
     parts: Sequence[Files]
     max_file_bytes: int
     run: Callable[[Work, StandIn], object]
+    columns: Sequence[str] = ()
 
 
 def compact_task(work: Work, request: Compact) -> Task | Unneeded:
@@ -94,6 +97,7 @@ def zorder_task(work: Work, request: ZOrder) -> Task | Unneeded:
         [tuple(one) for one in by_partition(files).values()],
         target_bytes,
         lambda at, aside: _optimize(at, aside).executeZOrderBy(*columns),
+        request.columns,
     )
     return _task(work, order, commit)
 
@@ -120,7 +124,7 @@ def _task(work: Work, order: _Order, commit: LogCommit) -> Task:
         }
         for name, value in settings.items():
             work.session.conf.set(_OPTIMIZE + name, str(value))
-        with stand_in(work.session, work.found, _naming(work, order.parts)) as aside:
+        with stand_in(work.session, work.found, _naming(work, order)) as aside:
             order.run(work, aside)
             made = aside.made()
             groups = _groups(work, order.parts, made)
@@ -150,10 +154,14 @@ def _can_be_one(files: Files) -> bool:
     return len(files) > 1 or files[0].vector is not None
 
 
-def _naming(work: Work, parts: Sequence[Files]) -> Naming:
+def _naming(work: Work, order: _Order) -> Naming:
     metadata = work.found.log.metadata
     fields = fields_json(metadata.schema_json)
     kept = {k: v for k, v in metadata.configuration.items() if k.startswith(_KEPT)}
+    if named := kept.get(STATS_COLUMNS):
+        there = {one.strip(" `") for one in named.split(",")}
+        more = [quoted(one, dialect=SPARK) for one in order.columns if one not in there]
+        kept[STATS_COLUMNS] = ",".join([named, *more])
     name = _bin_column(fields)
     column: dict[str, Any] = {"name": name, "type": "string", "nullable": True, "metadata": {}}
     if _mapped(metadata.configuration):
@@ -166,7 +174,7 @@ def _naming(work: Work, parts: Sequence[Files]) -> Naming:
         kept,
         [
             (one, {**one.values, name: str(number)})
-            for number, part in enumerate(parts)
+            for number, part in enumerate(order.parts)
             for one in part
         ],
     )

@@ -10,6 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from raylake.delta.schema import fingerprint
+from raylake.delta.stats import STATS_COLUMNS
 from raylake.errors import Fenced, SchemaConflict
 from tests.integration.delta.scope import P0, SCHEMA, Scope
 
@@ -72,3 +73,40 @@ def test_a_fenced_owner_does_not_evolve(scope: Scope) -> None:
     with pytest.raises(Fenced):
         old.evolve(pa.schema([("a", pa.int64())]))
     assert "a" not in [f.name for f in DeltaTable(scope.path).schema().fields]
+
+
+def named(scope: Scope) -> str:
+    return DeltaTable(scope.path).metadata().configuration.get(STATS_COLUMNS, "")
+
+
+@pytest.mark.spec("F1", "A6")
+def test_columns_of_the_z_order_are_named_among_those_with_statistics_once_they_are_there(
+    scope: Scope,
+) -> None:
+    scope.owner().release()
+    version = DeltaTable(scope.path).version()
+    wanted = dataclasses.replace(scope.spec, statistics=("v", "later", "_offset"))
+    owner = scope.attach(run="run-2", spec=wanted)
+    # The epoch, and the property.
+    assert DeltaTable(scope.path).version() == version + 2
+    assert named(scope) == "_partition,_offset,v"
+    owner.commit([scope.unit(owner, 0, 3)])
+    _, digest = owner.evolve(pa.schema([("other", pa.int64())]))
+    version = owner.version
+    owner.evolve(pa.schema([("later", pa.int64())]))
+    assert owner.version == version + 2
+    assert named(scope) == "_partition,_offset,v,later"
+    assert owner.fingerprint != digest
+    owner.commit([scope.unit(owner, 3, 6)])
+    history = DeltaTable(scope.path).history()
+    assert [one["operation"] for one in history].count("SET TBLPROPERTIES") == 2
+    owner.release()
+    assert scope.attach(run="run-3", spec=wanted).version == owner.version + 1
+
+
+def test_a_table_without_the_property_is_left_alone(scope: Scope) -> None:
+    plain = dataclasses.replace(scope.spec, properties={}, statistics=("v",))
+    owner = scope.attach(spec=plain)
+    owner.evolve(pa.schema([("v2", pa.int64())]))
+    assert named(scope) == ""
+    assert owner.version == 2

@@ -137,6 +137,20 @@ def test_event_time_gets_statistics_flags_and_a_watermark(tmp_path: Path) -> Non
     assert run.dead_letters.endswith("dead_letters/p")
 
 
+def test_columns_of_the_z_order_get_statistics_and_are_named_once_they_are_there(
+    tmp_path: Path,
+) -> None:
+    options = "schema: {t: timestamp, v: string}, event_time: {column: t, lateness: 5s, late: flag}"
+    run, plan = one_table(tmp_path, options)
+    upkeep = run.config.maintenance.model_copy(update={"zorder": {"bronze.a": ("v", "w", "t")}})
+    config = run.config.model_copy(update={"maintenance": upkeep})
+    (plan,) = table_plans(config, Topics("x"))  # type: ignore[arg-type]
+    assert plan.stats_columns == ("_partition", "_offset", "_timestamp", "t", "v", "w")
+    spec = plan.spec(plan.configured_payload, config)
+    assert spec.properties["delta.dataSkippingStatsColumns"].endswith("_timestamp,t,v")
+    assert spec.statistics == ("v", "w", "t")
+
+
 def test_run_ids_differ() -> None:
     assert new_run_id() != new_run_id()
 
