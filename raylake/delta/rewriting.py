@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raylake.delta import log_files
-from raylake.delta.live_rows import SourceFile, source_files
+from raylake.delta.live_rows import SourceFile, file_place, source_files
 from raylake.delta.log_commit import LogCommit, add_line
 from raylake.delta.log_reader import LogReader
 from raylake.errors import LogDamaged
@@ -44,7 +44,7 @@ class Surviving:
     Attributes:
         version: The version that was looked at.
         groups: Groups whose files are all live in it.
-        lost: Groups of which another commit took a file.
+        lost: Groups of which another commit took a file, or a vacuum a new one.
         txns: The txns of that version.
         landed: Whether the rewrite is in the log already: a store had not answered.
         certain: Whether the log tells that it is not; only then may its files be deleted.
@@ -68,6 +68,7 @@ def surviving(root: Place, groups: Sequence[FileGroup], read_version: int) -> Su
 
     Raises:
         LogDamaged: The log has a gap, or a group does not have the rows that it had.
+        OSError: Whether a new file is there cannot be told.
     """
     reader = LogReader(str(root))
     now = reader.snapshot()
@@ -94,6 +95,8 @@ def surviving(root: Place, groups: Sequence[FileGroup], read_version: int) -> Su
         there = all(
             one.path not in touched and _same(live.get(one.path, []), one) for one in group.removed
         )
+        # Whoever was stopped for longer than the retention has lost its files to a vacuum.
+        there = there and all(_is_whole(root, one) for one in group.added)
         (alive if there else lost).append(group)
     return Surviving(now.version, tuple(alive), tuple(lost), now.txns)
 
@@ -135,6 +138,13 @@ def _paths(actions: Iterable[dict[str, Any]]) -> Iterable[str]:
 
 def _same(found: Sequence[SourceFile], read: SourceFile) -> bool:
     return len(found) == 1 and found[0] == read and found[0].vector == read.vector
+
+
+def _is_whole(root: Place, file: DataFile) -> bool:
+    try:
+        return bool(file_place(root, file.path).stat().st_size == file.size_bytes)
+    except FileNotFoundError:
+        return False
 
 
 def refuse_unequal(root: Place, group: FileGroup) -> None:

@@ -145,7 +145,9 @@ def put_task(root: Place, request: PutInPlace) -> Task | Unneeded:
     if not found.groups:
         if found.certain:
             delete_files(root, request.groups)
-        return Unneeded("other commits took the files that were to be replaced")
+        return Unneeded(
+            "other commits took the files that were to be replaced, or a vacuum the new ones"
+        )
     commit = LogCommit("OPTIMIZE", (), request.parameters)
 
     def run(properties: CommitProperties) -> None:
