@@ -28,6 +28,7 @@ from raylake.maintenance.round_parts import (
     End,
     clean_log,
     jobs_of,
+    named_anew,
     real_price,
     request_of,
     told_of,
@@ -142,11 +143,23 @@ class Round:
         lease.take(means.wait_s)
         with ExitStack() as failed:
             failed.callback(lease.release)
-            if means.wait_s:
+            if self._named(subject, found) or means.wait_s:
                 found = self._planned(subject)
             one = self._divided(subject, found, lease)
             failed.pop_all()
         return one
+
+    def _named(self, subject: Subject, found: Plan) -> bool:
+        """Let the table name the columns of its Z-order among those with statistics, once."""
+        due = (one.kind == "zorder" and self._means.due(subject, one) for one in found.actions)
+        if not any(due) or (asked := named_anew(subject)) is None:
+            return False
+        try:
+            self._means.service(subject.address).execute(subject.address, asked)
+        except RayLakeError as error:
+            log.warning("%s does not name %s: %s", subject.name, asked.properties, error)
+            return False
+        return True
 
     def _divided(self, subject: Subject, found: Plan, lease: MaintenanceLease) -> Tended:
         """What is due of a plan: what is written aside, and the rest."""

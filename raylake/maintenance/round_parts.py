@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+
+import pyarrow as pa
+from deltalake import Schema
 
 from raylake.delta.checkpoint import MAX_LOG_FILES, clean_up, clean_up_floor
 from raylake.delta.leases import Leases
 from raylake.delta.live_rows import SourceFile
 from raylake.delta.log_reader import LogReader, LogSnapshot
+from raylake.delta.schema import arrow_schema
+from raylake.delta.stats import DEFAULT_LEAVES, STATS_COLUMNS, columns_with_statistics
 from raylake.errors import RayLakeError
 from raylake.maintenance.actions import Action
 from raylake.maintenance.outcomes import Ending
@@ -27,7 +33,7 @@ from raylake.tables.requests import Write
 from raylake.tables.results import OperationResult
 from raylake.tables.service import EngineChoice, TableService
 from raylake.tables.space import require_space
-from raylake.tables.upkeep_requests import Checkpoint, Compact, Vacuum, ZOrder
+from raylake.tables.upkeep_requests import Checkpoint, Compact, SetProperties, Vacuum, ZOrder
 
 PIECE_BYTES: Final = 256 * 2**20
 """A compaction is written in pieces of about so much: between two of them it can give way."""
@@ -90,6 +96,27 @@ def _pieces(
         size += nbytes
     if piece:
         yield replace(whole, groups=tuple(piece))
+
+
+def named_anew(subject: Subject) -> SetProperties | None:
+    """The property by which readers go, naming the columns of the Z-order too; None: it does.
+
+    Readers leave files out by columns alone that the table says it keeps statistics of.
+
+    Raises:
+        RayLakeError: The log cannot be read.
+    """
+    metadata = LogReader(subject.address).snapshot().metadata
+    whole = arrow_schema(Schema.from_json(metadata.schema_json))
+    stored = pa.schema([one for one in whole if one.name not in metadata.partition_columns])
+    asked = [one for one in subject.policy.zorder if one in stored.names]
+    default = {"delta.dataSkippingNumIndexedCols": str(DEFAULT_LEAVES)}
+    wanted = columns_with_statistics({**default, **metadata.configuration}, stored, asked) or ()
+    known = columns_with_statistics({**default, **metadata.configuration}, stored) or ()
+    if set(wanted) <= set(known):
+        return None
+    plain = [one if re.fullmatch(r"[\w.]+", one) else f"`{one}`" for one in wanted]
+    return SetProperties({STATS_COLUMNS: ",".join(plain)})
 
 
 def request_of(subject: Subject, action: Action) -> Write:

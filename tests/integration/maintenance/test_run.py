@@ -145,6 +145,41 @@ def test_only_decayed_regions_are_sorted(tmp_path: Path) -> None:
     assert did(table, Policy(zorder=("id",))).outcomes == ()
 
 
+WIDE = pa.schema([(f"c{n}", pa.int64()) for n in range(40)])
+
+
+@pytest.mark.spec("F1")
+@pytest.mark.parametrize("column", ["c39", "c1", "c0"])
+def test_property_30_readers_leave_files_out_by_the_columns_of_the_z_order(
+    tmp_path: Path, column: str
+) -> None:
+    """Whatever the table says it keeps statistics of: the first 32 columns, or ``c0`` alone."""
+    engine, table = DeltaRsEngine(), str(tmp_path / "t")
+    named = {} if column == "c39" else {"delta.dataSkippingStatsColumns": "c0"}
+    engine.execute(table, Create(WIDE, properties=named))
+    for n in range(12):
+        numbers = list(range(n, 1200, 12))
+        engine.execute(table, Append(pa.table([pa.array(numbers)] * 40, schema=WIDE)))
+    before = Counter(DeltaTable(table).to_pyarrow_table().column(column).to_pylist())
+    policy = Policy(zorder=(column,), small_files=100)
+    found = did(table, policy)
+    assert [(one.action.kind, one.ending) for one in found.outcomes] == [("zorder", "done")]
+    names = pa.table(DeltaTable(table).get_add_actions(flatten=True)).to_pylist()
+    ends = {(one[f"min.{column}"], one[f"max.{column}"]) for one in names}
+    # Of files that had statistics, the last of twelve is let be: the depth is half way to one.
+    assert ends == ({(0, 1198), (11, 1199)} if column == "c0" else {(0, 1199)})
+    more = pa.table([pa.array(range(2000, 2100))] * 40, schema=WIDE)
+    engine.execute(table, Append(more))
+    spans = pa.table(DeltaTable(table).get_add_actions(flatten=True))
+    reaches = [one for one in spans.column(f"max.{column}").to_pylist() if one >= 1500]
+    assert reaches == [2099]
+    after = DeltaTable(table).to_pyarrow_table().column(column).to_pylist()
+    assert Counter(after) == before + Counter(range(2000, 2100))
+    assert did(table, policy).outcomes == ()
+    operations = [one["operation"] for one in DeltaTable(table).history()]
+    assert operations.count("SET TBLPROPERTIES") == (column != "c0")
+
+
 @pytest.mark.spec("F1")
 def test_rows_deleted_by_vectors_leave_with_a_run(tmp_path: Path) -> None:
     table = str(tmp_path / "t")
