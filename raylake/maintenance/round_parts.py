@@ -11,11 +11,11 @@ import pyarrow as pa
 from deltalake import Schema
 
 from raylake.delta.checkpoint import MAX_LOG_FILES, clean_up, clean_up_floor
-from raylake.delta.leases import Leases
 from raylake.delta.live_rows import SourceFile
 from raylake.delta.log_reader import LogReader, LogSnapshot
 from raylake.delta.schema import arrow_schema
 from raylake.delta.stats import DEFAULT_LEAVES, STATS_COLUMNS, columns_with_statistics
+from raylake.delta.version_pins import needed_from
 from raylake.errors import RayLakeError
 from raylake.maintenance.actions import Action
 from raylake.maintenance.outcomes import Ending
@@ -141,7 +141,7 @@ def clean_log(subject: Subject, now_s: float) -> End:
     metadata = snapshot.metadata
     if is_fed(root, metadata.configuration):
         return End("nothing", Price(), note="its owner cleans its log up by itself")
-    held = Leases(root).held(metadata.id, int(now_s * 1000)).oldest
+    held = needed_from(root, metadata.id, int(now_s * 1000))
     floor = clean_up_floor(
         root,
         keep_from=snapshot.version if held is None else min(held, snapshot.version),

@@ -337,4 +337,24 @@ def test_failure_27_what_a_vacuum_took_from_a_frozen_maintainer_is_not_put_in_pl
     assert life.count["compact"] + life.count["zorder"] > 0
 
 
+@pytest.mark.spec("F1", "F2")
+def test_a_run_leaves_the_log_that_a_pin_needs(life: Life) -> None:
+    for _ in range(8):
+        life.step("append")
+    life.step("maintain")
+    life.step("append")
+    pinned = len(life.versions) - 1
+    until_ms = int((life.clock.now() + 400 * DAY_S) * 1000)
+    Pins(life.table, life.clock).pin("p", life.id, pinned, until_ms)
+    life.pinned["p"] = pinned
+    for _ in range(2):
+        life.clock.jump(40 * DAY_S)
+        for _ in range(8):
+            life.step("append")
+        life.step("maintain")
+    # What lies below the checkpoint before the pin has left, and nothing else.
+    assert life.count["clean_log"] > 0
+    life.everything_within_the_retention_reads_as_it_did()
+
+
 EVERYTHING = ("compact", "zorder", "checkpoint", "put", "put by a stale handle", "stale", "lost")
