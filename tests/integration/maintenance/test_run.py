@@ -286,11 +286,18 @@ def child(table: str, faults: Path) -> subprocess.Popen[str]:
     )
 
 
+FRESH, STALE = "maintain.written", "rewrite.checked"
+"""Before it looks whether what it read is still there, and after."""
+
+
 @pytest.mark.spec("F3")
-def test_failure_23_of_two_maintainers_one_is_frozen_before_its_commit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("point", [FRESH, STALE])
+def test_failure_23_of_two_maintainers_one_is_frozen_before_its_commit(
+    tmp_path: Path, point: str
+) -> None:
     table, faults = table_of(tmp_path / "t", partition_by=()), tmp_path / "faults"
     before = checksum(table)
-    arm(faults, "maintain.written", action="stop")
+    arm(faults, point, action="stop")
     frozen = child(table, faults)
     until(lambda: fired(faults), "it is frozen")
     # It is alive: another one names it, and does nothing.
@@ -311,12 +318,31 @@ def test_failure_23_of_two_maintainers_one_is_frozen_before_its_commit(tmp_path:
         json.dumps(row, sort_keys=True) for row in rows_of([5000]).to_pylist()
     )
     assert files < set(DeltaTable(table).file_uris())
+    for version in range(2, 9):
+        assert sum(checksum(table, version).values()) == 50 * version
     # What it had written in vain it took away itself.
     assert orphans(table) == set()
 
 
+COMMITTED = "maintain.committed"
+KILLED_AT = (
+    *("maintain.aside", "maintain.written", "tables.before_commit"),
+    *("rewrite.written", "rewrite.checked", COMMITTED),
+)
+"""Each point that a run reaches."""
+
+
+def test_a_run_reaches_each_point_at_which_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("raylake.faults.reach", lambda point, **_: seen.append(point))
+    did(table_of(tmp_path / "t"))
+    assert set(seen[seen.index("maintain.aside") :]) == set(KILLED_AT)
+
+
 @pytest.mark.spec("F3")
-@pytest.mark.parametrize("point", ["maintain.aside", "maintain.written", "maintain.committed"])
+@pytest.mark.parametrize("point", KILLED_AT)
 def test_failure_22_a_killed_run_leaves_only_what_a_vacuum_takes(
     tmp_path: Path, point: str
 ) -> None:
@@ -328,14 +354,24 @@ def test_failure_22_a_killed_run_leaves_only_what_a_vacuum_takes(
     assert killed.returncode == -signal.SIGKILL
     assert checksum(table) == before
     left = orphans(table)
-    assert DeltaTable(table).version() == version + (point == "maintain.committed")
-    assert bool(left) == (point != "maintain.committed")
+    assert DeltaTable(table).version() == version + (point == COMMITTED)
+    assert bool(left) == (point != COMMITTED)
     # Its lease died with it: the next run does the rest, and says nothing of another one.
     found = did(table)
     assert found.failures == {}
     assert {one.ending for one in found.outcomes} == {"done"}
     assert checksum(table) == before
     assert left <= orphans(table)
+    # Each version reads as it did, and the next vacuum takes what was left, and that alone.
+    asked = Vacuum(orphans=True)
+    old = time.time() - 8 * 86_400
+    for one in left:
+        os.utime(Path(table) / one, (old, old))
+    assert set(DeltaRsEngine().execute(table, asked).paths) == left
+    assert orphans(table) == set()
+    for at in range(1, version + 1):
+        assert sum(checksum(table, at).values()) == 50 * at
+    assert checksum(table, version) == checksum(table) == before
 
 
 @pytest.mark.spec("F1")
