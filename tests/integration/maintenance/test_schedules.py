@@ -187,7 +187,8 @@ class Life:
         return Subject("silver.t", str(self.table), POLICY, None)
 
     def maintain(self) -> None:
-        found = ByHand(clock=self.clock).run([self.subject()])
+        # A log entry's age is that of its file: each must be dated before the next action.
+        found = ByHand(clock=self.clock, told=lambda _: self.date()).run([self.subject()])
         assert found.failures == {}
         assert [one for one in found.outcomes if one.ending == "failed"] == []
         self.count.update(one.action.kind for one in found.outcomes if one.ending == "done")
@@ -226,8 +227,8 @@ class Life:
 
     # -- the auditor
 
-    def audited(self) -> None:
-        """The newest version has the rows that were asked for; new entries and files get dates."""
+    def date(self) -> None:
+        """New log entries and files are as old as the clock says."""
         now_s = self.clock.now()
         for entry in sorted((self.table / "_delta_log").glob("*.json")):
             if entry.name not in self.dated:
@@ -246,12 +247,16 @@ class Life:
             if str(file) not in self.dated:
                 self.dated.add(str(file))
                 os.utime(file, (now_s, now_s))
+
+    def audited(self) -> None:
+        """The newest version has the rows that were asked for."""
+        self.date()
         wanted = Counter((one, day, n) for one, (day, n) in self.rows.items())
         latest = DeltaTable(self.table).version()
         while len(self.versions) <= latest:
             # What upkeep adds to a step's versions has the same rows.
             self.versions.append(wanted)
-            self.made_s.append(now_s)
+            self.made_s.append(self.clock.now())
         assert self.read(latest) == wanted, self.story()
 
     def within(self) -> set[int]:
