@@ -76,7 +76,7 @@ def test_a_fenced_owner_does_not_evolve(scope: Scope) -> None:
 
 
 def named(scope: Scope) -> str:
-    return DeltaTable(scope.path).metadata().configuration.get(STATS_COLUMNS, "")
+    return str(DeltaTable(scope.path).metadata().configuration.get(STATS_COLUMNS, ""))
 
 
 @pytest.mark.spec("F1", "A6")

@@ -37,7 +37,7 @@ from raylake.tables.aside import put_task, write_aside
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.delta_rs_tasks import Task
 from raylake.tables.requests import Append, Create, Delete, Upsert, Write
-from raylake.tables.upkeep_requests import PutInPlace, Vacuum
+from raylake.tables.upkeep_requests import Checkpoint, PutInPlace, Vacuum
 
 SCHEMA = pa.schema([("id", pa.int64()), ("day", pa.string()), ("n", pa.int64())])
 DAY_S = 86_400.0
@@ -356,7 +356,9 @@ def test_a_run_leaves_the_log_that_a_pin_needs(life: Life) -> None:
         life.clock.jump(40 * DAY_S)
         for _ in range(8):
             life.step("append")
-        life.step("maintain")
+        life.do(Checkpoint())
+        life.audited()
+    life.step("maintain")
     # What lies below the checkpoint before the pin has left, and nothing else.
     assert life.count["clean_log"] > 0
     life.everything_within_the_retention_reads_as_it_did()
