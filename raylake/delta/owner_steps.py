@@ -145,7 +145,7 @@ def name_statistics_once(core: OwnerCore, columns: Sequence[str]) -> None:
     """
     core.refresh()
     table = core.table
-    there = frozenset(arrow_schema(table.schema()).names)
+    there = frozenset(arrow_schema(table.schema()).names) - frozenset(core.partition_by)
     configuration = table.metadata().configuration
     named = [one.strip() for one in configuration.get(STATS_COLUMNS, "").split(",") if one.strip()]
     known = {one.strip("`") for one in named}

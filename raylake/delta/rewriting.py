@@ -15,7 +15,7 @@ from raylake.delta import log_files
 from raylake.delta.live_rows import SourceFile, file_place, source_files
 from raylake.delta.log_commit import LogCommit, add_line
 from raylake.delta.log_reader import LogReader
-from raylake.errors import LogDamaged
+from raylake.errors import DependencyUnreachable, LogDamaged
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place
 
@@ -68,7 +68,7 @@ def surviving(root: Place, groups: Sequence[FileGroup], read_version: int) -> Su
 
     Raises:
         LogDamaged: The log has a gap, or a group does not have the rows that it had.
-        OSError: Whether a new file is there cannot be told.
+        DependencyUnreachable: Whether a new file is there cannot be told.
     """
     reader = LogReader(str(root))
     now = reader.snapshot()
@@ -145,6 +145,8 @@ def _is_whole(root: Place, file: DataFile) -> bool:
         return bool(file_place(root, file.path).stat().st_size == file.size_bytes)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise DependencyUnreachable(f"{root}: {file.path} cannot be read: {error}") from error
 
 
 def refuse_unequal(root: Place, group: FileGroup) -> None:

@@ -152,12 +152,13 @@ class TablePlan:
     def spec(self, payload: pa.Schema | None, config: Pipeline) -> TableSpec:
         """The table as configured; without a payload, what every payload has in common."""
         schema = self.shape.schema(payload if payload is not None else pa.schema([]))
-        # Other engines refuse the name of a column that is not there.
-        later = [one for one in self.zorder if one not in schema.names]
+        # Other engines refuse the name of a column that is not there, or partitions the table.
+        by = self.shape.partition_names
+        later = [one for one in self.zorder if one not in schema.names or one in by]
         return TableSpec(
             self.path,
             schema,
-            tuple(self.shape.partition_names),
+            tuple(by),
             bronze_properties(
                 stats_columns=tuple(one for one in self.stats_columns if one not in later),
                 log_retention_s=config.ingest.log_retention_s,
