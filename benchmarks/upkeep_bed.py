@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,22 @@ SCHEMA = pa.schema(
 )
 ROW_BYTES = 14
 """Of a row in a file, compressed; measured once."""
+_LOOK_EACH_S = 0.05
+
+
+Ids = Callable[[int, int, int], "np.ndarray[tuple[int], np.dtype[np.int64]]"]
+"""The ids of rows: by the first one's place, how many they are, and how many the table has."""
+
+
+def in_order(first: int, count: int, total: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Ids that rise from file to file."""
+    del total
+    return np.arange(first, first + count, dtype=np.int64)
+
+
+def scattered(first: int, count: int, total: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Ids below ``total`` as they are drawn: each file has some from everywhere."""
+    return np.random.default_rng([first, total]).integers(0, total, count)
 
 
 def rows(count: int, first: int, seed: int) -> pa.Table:
@@ -48,16 +66,18 @@ def rows(count: int, first: int, seed: int) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def table_of(address: Path, files: int, file_bytes: int, per_commit: int = 100) -> int:
+def table_of(
+    address: Path, files: int, file_bytes: int, per_commit: int = 100, ids: Ids = in_order
+) -> int:
     """A table of files of about a size; returns its rows."""
     DeltaRsEngine().execute(str(address), Create(SCHEMA))
     each = max(1, file_bytes // ROW_BYTES)
     for version, start in enumerate(range(0, files, per_commit)):
         lines = []
         for n in range(start, min(files, start + per_commit)):
-            written = write_data_files(
-                str(address), rows(each, n * each, n), SCHEMA, durability="none"
-            )
+            numbers = pa.array(ids(n * each, each, files * each))
+            orders = rows(each, n * each, n).set_column(0, SCHEMA.field(0), numbers)
+            written = write_data_files(str(address), orders, SCHEMA, durability="none")
             lines += [add_line(one, time.time(), data_change=True) for one in written]
         commit_after(place(str(address)), version, LogCommit("WRITE", lines))
     return files * each
@@ -69,6 +89,48 @@ def measured(script: str, *words: str) -> dict[str, Any]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def watched(script: str, limit_bytes: int, *words: str) -> dict[str, Any] | None:
+    """As :func:`measured`, with the most that its processes had resident at once, as ``peak``.
+
+    Returns:
+        None where they came above the limit: they were ended then, or failed.
+    """
+    command = [sys.executable, script, "--child", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        peak = 0
+        while child.poll() is None:
+            peak = max(peak, _resident(child.pid))
+            if peak > limit_bytes:
+                _end(child.pid)
+            time.sleep(_LOOK_EACH_S)
+        told = child.stdout.read() if child.stdout is not None else ""
+    if child.returncode or peak > limit_bytes:
+        return None
+    return {**json.loads(told.strip().splitlines()[-1]), "peak": peak}
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _resident(pid: int) -> int:
+    found = 0
+    for one in _tree(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += one.memory_info().rss
+    return found
+
+
+def _end(pid: int) -> None:
+    for one in reversed(_tree(pid)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 class Took:

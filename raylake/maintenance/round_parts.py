@@ -35,7 +35,7 @@ from raylake.tables.service import EngineChoice, TableService
 from raylake.tables.space import require_space
 from raylake.tables.upkeep_requests import Checkpoint, Compact, SetProperties, Vacuum, ZOrder
 
-PIECE_BYTES: Final = 256 * 2**20
+PIECE_BYTES: Final = 128 * 2**20
 """A compaction is written in pieces of about so much: between two of them it can give way."""
 REWRITES: Final = ("compact", "zorder")
 Files = tuple[SourceFile, ...]

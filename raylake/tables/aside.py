@@ -7,17 +7,22 @@ by a commit of the table's owner (:class:`~raylake.tables.upkeep_requests.PutInP
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, Schema
 
 from raylake import faults
+from raylake.delta.files import WriteOptions
 from raylake.delta.live_rows import RowReader, SourceFile, source_files
 from raylake.delta.log_commit import LogCommit
 from raylake.delta.log_reader import LogSnapshot
@@ -30,16 +35,21 @@ from raylake.tables.delta_rs_tasks import Task, Unneeded
 from raylake.tables.results import RowCounts
 from raylake.tables.rewrite_parts import (
     Part,
+    Stream,
     commit_parts,
     delete_files,
     write_options,
     write_parts,
 )
+from raylake.tables.threads import together
 from raylake.tables.upkeep_requests import PutInPlace
-from raylake.tables.z_sort import sampled, z_ordered
+from raylake.tables.z_sort import MAX_BUCKETS, SAMPLE_ROWS, curve_of, every_nth, z_ordered
 
 _Z_ROW_GROUP_ROWS: Final = 131_072
-Streams = Iterator[tuple[Mapping[str, str | None], Iterator[pa.RecordBatch]]]
+_MOST_OF_TARGET: Final = 1.75
+"""Of a Z-order's file: beyond it, it is cut."""
+_SAMPLED_FILES: Final = 1024
+"""Of more files only so many, evenly spread, are looked at for the curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +109,12 @@ class Written:
     wall_s: float
 
 
-def write_aside(asked: Aside) -> Written:
+def write_aside(asked: Aside, threads: int = 1) -> Written:
     """Write files anew; after an error none of them is left.
+
+    Args:
+        asked: Which ones, and how.
+        threads: So many at once.
 
     Raises:
         LogDamaged: A file is gone, cannot be read, or does not hold what the log says.
@@ -116,15 +130,16 @@ def write_aside(asked: Aside) -> Written:
     reader = RowReader(root, handle, schema)
     if asked.zorder:
         keys = RowReader(root, handle, pa.schema([schema.field(name) for name in asked.zorder]))
-        parts = [Part(one, partial(along_the_curve, keys, reader, one)) for one in asked.groups]
-        options = write_options(asked.configuration, schema, asked.target_bytes, asked.statistics)
-        options = replace(options, row_group_rows=_Z_ROW_GROUP_ROWS)
+        parts = [
+            zorder_part((keys, reader), one, asked.target_bytes, threads) for one in asked.groups
+        ]
+        options = zorder_options(asked.configuration, schema, asked.target_bytes, asked.statistics)
     else:
-        parts = [Part(one, partial(as_they_come, reader, one)) for one in asked.groups]
+        parts = [compaction_part(reader, one) for one in asked.groups]
         # A little more than the target is better in one file than in two.
         whole_bytes = 2 * asked.target_bytes
         options = write_options(asked.configuration, schema, whole_bytes, asked.statistics)
-    groups = write_parts(root, schema, parts, options)
+    groups = write_parts(root, schema, parts, options, threads)
     faults.reach("maintain.aside", table=asked.table)
     cpu_s, wall_s = time.process_time() - began_cpu_s, time.monotonic() - began_s
     return Written(tuple(groups), cpu_s, wall_s)
@@ -163,22 +178,72 @@ def put_task(root: Place, request: PutInPlace) -> Task | Unneeded:
     return Task(run, count, written=written)
 
 
-def as_they_come(reader: RowReader, files: Sequence[SourceFile]) -> Streams:
-    """The rows of files, one file after the other."""
-    yield files[0].values, _rows(reader, files)
+def compaction_part(reader: RowReader, files: tuple[SourceFile, ...]) -> Part:
+    """Files whose rows are written as they come, one file after the other."""
+    stream = (files[0].values, _rows(reader, files))
+    return Part(files, lambda: nullcontext([stream]))
 
 
-def along_the_curve(keys: RowReader, reader: RowReader, files: Sequence[SourceFile]) -> Streams:
-    """The rows of files along the Z-order curve of some columns.
+def zorder_options(
+    configuration: Mapping[str, str],
+    schema: pa.Schema,
+    target_bytes: int,
+    statistics: Sequence[str],
+) -> WriteOptions:
+    """How files along the curve are written; each is planned for one stretch of it."""
+    most_bytes = int(_MOST_OF_TARGET * target_bytes)
+    options = write_options(configuration, schema, most_bytes, statistics)
+    return replace(options, row_group_rows=_Z_ROW_GROUP_ROWS)
+
+
+def zorder_part(
+    readers: tuple[RowReader, RowReader],
+    files: tuple[SourceFile, ...],
+    target_bytes: int,
+    threads: int,
+) -> Part:
+    """Files whose rows are written along the Z-order curve of some columns.
 
     Args:
-        keys: Reads these columns.
-        reader: Reads all columns.
-        files: The files.
+        readers: One of the curve's columns, and one of all columns.
+        files: The files, all of one partition.
+        target_bytes: The size of a new file.
+        threads: So many at most, each for a stretch of the curve with files of its own.
     """
+    share = sum(one.size_bytes for one in files) / target_bytes
+    # A power of two: each file is a box of the curve then, as far as the columns are independent.
+    new = min(2 ** round(math.log2(max(1.0, share))), MAX_BUCKETS)
+    mine = min(threads, new)
+    return Part(files, partial(_along_the_curve, readers, files, new, mine), mine)
+
+
+@contextmanager
+def _along_the_curve(
+    readers: tuple[RowReader, RowReader], files: Sequence[SourceFile], new: int, threads: int
+) -> Iterator[list[Stream]]:
+    keys, reader = readers
+    seen = files[:: max(1, -(-len(files) // _SAMPLED_FILES))]
+    stride = max(1, sum(one.rows or 0 for one in seen) // SAMPLE_ROWS)
+    works = [
+        partial(every_nth, partial(_rows, keys, some), stride) for some in _even(seen, threads)
+    ]
+    sample = [one for taken in together(works, threads) for one in taken]
+    if not sample:
+        yield []
+        return
+    curve = curve_of(pa.Table.from_batches(sample), keys.columns)
+    sources = [partial(_rows, reader, some) for some in _even(files, threads)]
     count = sum(one.rows or 0 for one in files)
-    curve = sampled(lambda: _rows(keys, files), keys.columns, count)
-    yield files[0].values, z_ordered(lambda: _rows(reader, files), curve, count)
+    with z_ordered(sources, curve, count, new) as streams:
+        yield [(files[0].values, one) for one in streams]
+
+
+def _even(files: Sequence[SourceFile], parts: int) -> list[Sequence[SourceFile]]:
+    """Files that follow each other, in parts of about as many bytes."""
+    ends = np.cumsum([one.size_bytes for one in files])
+    at = np.searchsorted(ends, ends[-1] * np.arange(1, parts) / parts) + 1
+    borders = [0, *at.tolist(), len(files)]
+    return [files[start:end] for start, end in pairwise(borders) if end > start]
 
 
 def _rows(reader: RowReader, files: Sequence[SourceFile]) -> Iterator[pa.RecordBatch]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Final
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
@@ -17,7 +14,7 @@ from raylake.delta.log_reader import LogReader
 from raylake.delta.rewriting import FileGroup
 from raylake.delta.schema import arrow_schema
 from raylake.storage.place import Place
-from raylake.tables.aside import along_the_curve, as_they_come
+from raylake.tables.aside import compaction_part, zorder_options, zorder_part
 from raylake.tables.compaction_plan import bins, by_partition, share_of
 from raylake.tables.delta_rs_tasks import Metrics, Task, Unneeded
 from raylake.tables.rearranging import check_columns, chosen
@@ -31,9 +28,8 @@ from raylake.tables.rewrite_parts import (
     write_parts,
 )
 from raylake.tables.space import require_space
+from raylake.tables.threads import threads_here
 from raylake.tables.upkeep_requests import Compact, ZOrder
-
-_Z_ROW_GROUP_ROWS: Final = 131_072
 
 
 def compact_task(root: Place, handle: DeltaTable, request: Compact) -> Task | Unneeded:
@@ -49,7 +45,7 @@ def compact_task(root: Place, handle: DeltaTable, request: Compact) -> Task | Un
         )
     schema = stored_schema(handle)
     reader = RowReader(root, handle, schema)
-    parts = [Part(one.files, partial(as_they_come, reader, one.files)) for one in plan]
+    parts = [compaction_part(reader, one.files) for one in plan]
     # A little more than the target is better in one file than in two.
     options = write_options(configuration, schema, 2 * target_bytes)
     commit = LogCommit("OPTIMIZE", (), {"predicate": "[]", "targetSize": str(target_bytes)})
@@ -68,11 +64,10 @@ def zorder_task(root: Place, handle: DeltaTable, request: ZOrder) -> Task | Unne
     reader = RowReader(root, handle, schema)
     keys = RowReader(root, handle, pa.schema([schema.field(name) for name in request.columns]))
     parts = [
-        Part(tuple(of_one), partial(along_the_curve, keys, reader, tuple(of_one)))
+        zorder_part((keys, reader), tuple(of_one), target_bytes, threads_here())
         for of_one in by_partition(files).values()
     ]
-    options = write_options(configuration, schema, target_bytes, request.columns)
-    options = replace(options, row_group_rows=_Z_ROW_GROUP_ROWS)
+    options = zorder_options(configuration, schema, target_bytes, request.columns)
     columns = ",".join(f'"{name}"' for name in request.columns)
     commit = LogCommit("OPTIMIZE", (), {"predicate": "[]", "zOrderBy": f"[{columns}]"})
     return _task(root, handle, parts, options, commit)
@@ -89,7 +84,7 @@ def _task(
     require_space(root, sum(one.size_bytes for one in parts), f"{root}: {commit.operation}")
 
     def written() -> tuple[list[FileGroup], LogCommit]:
-        return write_parts(root, schema, parts, options), commit
+        return write_parts(root, schema, parts, options, threads_here()), commit
 
     def run(properties: CommitProperties) -> None:
         groups, _ = written()

@@ -6,7 +6,9 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -25,10 +27,14 @@ from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place
 from raylake.tables.errors import BadRequest
 from raylake.tables.table_properties import TARGET_SIZE, size_bytes
+from raylake.tables.threads import together
 
 DEFAULT_TARGET_BYTES: Final = 128 * 2**20
 _RACES: Final = 20
 """Commits of others between the look and the commit; each one costs another look."""
+
+Stream = tuple[Mapping[str, str | None], Iterator[pa.RecordBatch]]
+"""Partition values, and rows in the order in which they are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +43,13 @@ class Part:
 
     Attributes:
         files: The files; empty where the rows are of several parts.
-        streams: Partition values, and rows in the order in which they are written.
+        streams: What is written; each stream's rows come into files of their own.
+        threads: So many streams are written at once; other parts wait until they are.
     """
 
     files: tuple[SourceFile, ...]
-    streams: Callable[[], Iterator[tuple[Mapping[str, str | None], Iterator[pa.RecordBatch]]]]
+    streams: Callable[[], AbstractContextManager[Sequence[Stream]]]
+    threads: int = 1
 
     @property
     def size_bytes(self) -> int:
@@ -50,7 +58,11 @@ class Part:
 
 
 def write_parts(
-    root: Place, schema: pa.Schema, parts: Sequence[Part], options: WriteOptions
+    root: Place,
+    schema: pa.Schema,
+    parts: Sequence[Part],
+    options: WriteOptions,
+    threads: int = 1,
 ) -> list[FileGroup]:
     """Write parts as files that are not of the table yet; none of them is left after an error.
 
@@ -59,19 +71,27 @@ def write_parts(
         schema: The files' schema, without partition columns.
         parts: What is written.
         options: How.
+        threads: So many parts at once; what each part's files hold does not depend on it.
     """
-    groups: list[FileGroup] = []
+    done: list[DataFile] = []
+
+    def written(stream: Stream) -> list[DataFile]:
+        values, batches = stream
+        with FileStream(root, schema, values, options) as files:
+            files.write_all(batches)
+        done.extend(files.files)
+        return files.files
+
+    def group(part: Part) -> FileGroup:
+        with part.streams() as streams:
+            found = together([partial(written, one) for one in streams], part.threads)
+        files = [file for of_one in found for file in of_one]
+        return FileGroup(part.files, tuple(files), _rows(part, files))
+
     with contextlib.ExitStack() as undone:
-        undone.callback(lambda: delete_files(root, groups))
-        for part in parts:
-            files: list[DataFile] = []
-            try:
-                for values, batches in part.streams():
-                    with FileStream(root, schema, values, options) as stream:
-                        stream.write_all(batches)
-                    files += stream.files
-            finally:
-                groups.append(FileGroup(part.files, tuple(files), _rows(part, files)))
+        undone.callback(lambda: _delete(root, done))
+        alone = any(one.threads > 1 for one in parts)
+        groups = together([partial(group, one) for one in parts], 1 if alone else threads)
         undone.pop_all()
     return groups
 
@@ -112,7 +132,11 @@ def commit_parts(
 
 def delete_files(root: Place, groups: Sequence[FileGroup]) -> None:
     """Delete files that were written and are certainly not committed."""
-    for one in (file for group in groups for file in group.added):
+    _delete(root, [file for group in groups for file in group.added])
+
+
+def _delete(root: Place, files: Sequence[DataFile]) -> None:
+    for one in files:
         with contextlib.suppress(OSError):
             file_place(root, one.path).unlink()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 
@@ -39,6 +41,25 @@ def test_a_larger_value_is_never_before_a_smaller_one_beside_it(x: int, y: int) 
     assert low < high
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
+@given(
+    st.lists(st.binary(max_size=12) | st.none(), min_size=1),
+    st.sampled_from([b"", b"customer-", b"x" * 70]),
+    st.integers(0, 3),
+)
+def test_texts_that_begin_alike_keep_their_order(
+    kind: pa.DataType, ends: list[bytes | None], begin: bytes, skip: int
+) -> None:
+    ends = [None if end is None else end.hex().encode() for end in ends]
+    values = [None if end is None else begin + end for end in ends] + [b"", b"\x7f", b"customer"]
+    column = pa.array(values, pa.binary()).cast(kind)
+    found = quantiles(column.take(pa.array(range(0, len(ends), 2)))).ranks(column.slice(skip))
+    pairs = sorted(zip(values[skip:], found.tolist(), strict=True), key=lambda one: one[0] or b"")
+    ranked = [rank for value, rank in pairs if value is not None]
+    assert ranked == sorted(ranked)
+    assert all((rank == 0) == (value is None) for value, rank in pairs)
+
+
 NAIVE = dt.datetime(2026, 1, 1)  # noqa: DTZ001
 
 
@@ -70,6 +91,13 @@ def test_a_column_of_nothing_has_one_rank() -> None:
     assert quantiles(values).ranks(values).tolist() == [0, 0, 0]
 
 
+def sorted_along(
+    batches: z_sort.Batches, curve: z_sort.Curve, rows: pa.Table, files: int = 1
+) -> pa.Table:
+    with z_sort.z_ordered([batches], curve, rows.num_rows, files) as streams:
+        return pa.Table.from_batches([one for each in streams for one in each], rows.schema)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["a", "b", None])), max_size=200),
     st.sampled_from([1, 1 << 20]),
@@ -88,11 +116,47 @@ def test_sorting_keeps_the_multiset_of_rows(
     curve = z_sort.sampled(batches, ("x", "y"), rows.num_rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(z_sort, "BUCKET_BYTES", bucket_bytes)
-        found = pa.Table.from_batches(z_sort.z_ordered(batches, curve, rows.num_rows), schema)
+        found = sorted_along(batches, curve, rows)
     assert Counter(map(str, found.to_pylist())) == Counter(map(str, rows.to_pylist()))
     places = curve.of(found)
     if bucket_bytes > 1:
         assert (places[1:] >= places[:-1]).all()
+
+
+def test_threads_and_buckets_change_nothing_about_the_order() -> None:
+    draw = np.random.default_rng(3)
+    size = 20_000
+    table = pa.table({"x": draw.integers(0, 90, size), "y": draw.random(size), "n": range(size)})
+    batches = table.to_batches(max_chunksize=500)
+    curve = z_sort.sampled(lambda: iter(batches), ("x", "y"), size)
+    expected = table.take(pa.array(np.argsort(curve.of(table), kind="stable")))
+    for sources, files, bucket_bytes in [(1, 1, 1 << 20), (1, 1, 9000), (3, 8, 9000), (2, 5, 1)]:
+        at = np.linspace(0, len(batches), sources + 1).astype(int)
+        parts = [batches[start:end] for start, end in itertools.pairwise(at)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(z_sort, "BUCKET_BYTES", bucket_bytes)
+            patch.setattr(z_sort, "SPILL_BYTES", 100_000)
+            works = [functools.partial(iter, one) for one in parts]
+            with z_sort.z_ordered(works, curve, size, files) as streams:
+                assert len(streams) == files
+                found = pa.Table.from_batches([one for each in streams for one in each])
+        if bucket_bytes > 1:
+            assert found.equals(expected)
+        assert sorted(found.column("n").to_pylist()) == list(range(size))
+
+
+def test_each_file_is_a_box_of_the_curve() -> None:
+    """Of 16 files of independent columns a value of either column lies in four."""
+    draw = np.random.default_rng(4)
+    table = pa.table({"x": draw.random(50_000), "y": draw.integers(0, 10**9, 50_000)})
+    curve = z_sort.sampled(lambda: iter(table.to_batches()), ("x", "y"), table.num_rows)
+    works = [lambda: iter(table.to_batches())]
+    with z_sort.z_ordered(works, curve, table.num_rows, 16) as streams:
+        files = [pa.Table.from_batches(list(one)) for one in streams]
+    for column in table.column_names:
+        ends = [pa.compute.min_max(one.column(column)).as_py() for one in files]
+        for value in table.column(column).to_pylist()[:200]:
+            assert sum(one["min"] <= value <= one["max"] for one in ends) <= 5
 
 
 def test_a_box_of_the_curve_lies_in_few_stretches() -> None:
@@ -105,7 +169,7 @@ def test_a_box_of_the_curve_lies_in_few_stretches() -> None:
         yield from table.to_batches(max_chunksize=500)
 
     curve = z_sort.sampled(batches, ("x", "y"), table.num_rows)
-    found = pa.Table.from_batches(list(z_sort.z_ordered(batches, curve, table.num_rows)))
+    found = sorted_along(batches, curve, table)
     inside = 0
     for start in range(0, side * side, side):
         part = found.slice(start, side)
