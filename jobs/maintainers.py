@@ -13,7 +13,7 @@ from jobs.watched import Kind, Watched
 from raylake.clock import Deadline, SystemClock
 from raylake.errors import RayLakeError
 from raylake.ingest.plan import RunPlan
-from raylake.maintenance.tending import TendingOutcome, TendingPlan
+from raylake.maintenance.tending_plan import TendingOutcome, TendingPlan
 
 STOP_S: Final = 5.0
 """How long a commit under way is waited for; what was only written leaves with a vacuum."""

@@ -6,14 +6,13 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from raylake.clock import Clock
 from raylake.config.addresses import maintenance_status_path
 from raylake.config.cron import parse_cron
 from raylake.errors import RayLakeError, Terminal
-from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
 from raylake.maintenance.actions import Action
 from raylake.maintenance.figures import Figures
@@ -22,6 +21,7 @@ from raylake.maintenance.lease import MaintainedElsewhere
 from raylake.maintenance.outcomes import Outcome
 from raylake.maintenance.round import Means, Round
 from raylake.maintenance.subjects import Subject
+from raylake.maintenance.tending_plan import TendingOutcome, TendingPlan
 from raylake.storage.place import place
 
 log = logging.getLogger(__name__)
@@ -29,34 +29,6 @@ log = logging.getLogger(__name__)
 _POLL_S: Final = 0.25
 _KEPT_OUTCOMES: Final = 20
 _BY_CRON: Final = ("vacuum", "clean_log")
-
-
-@dataclass(frozen=True, slots=True)
-class TendingPlan:
-    """What a run of upkeep does.
-
-    Attributes:
-        run: The pipeline.
-        once: Do what is due now, whatever its schedule, and end.
-        tables: Only these; empty: all.
-        job: How it was started, for the status document; no secret.
-    """
-
-    run: RunPlan
-    once: bool = False
-    tables: tuple[str, ...] = ()
-    job: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TendingOutcome:
-    """How it ended.
-
-    Attributes:
-        error: Why it failed; None: it did not.
-    """
-
-    error: RayLakeError | None = None
 
 
 class Schedule:
