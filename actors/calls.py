@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -77,6 +78,13 @@ def find(name: str) -> Any:
         raise OwnerLost(f"no actor is named {name}") from error
 
 
+def detached(actor_class: Any, name: str, *arguments: Any) -> Any:
+    """The detached actor with this name: the one that is there, or a new one."""
+    return actor_class.options(
+        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
+    ).remote(*arguments)
+
+
 class RayHandover:
     """A unit on its way to an owner actor."""
 
@@ -146,11 +154,19 @@ class RayDeadLetters:
 
     def __init__(self, pipeline: str) -> None:
         self._name = queue_name(pipeline)
+        self._asked: Any = None
+        self._ready = False
 
-    def stored_version(self, table_id: str) -> int:
-        """The last data version whose dead letters are stored; -1 for none."""
-        version: int = self._call("stored_version", table_id)
-        return version
+    def ready(self) -> bool:
+        """Whether it was started and has answered; never waits. What is lost later is still so.
+
+        The supervisor starts it when an owner's report says that it needs one.
+        """
+        if not self._ready:
+            with suppress(OwnerLost):
+                self._asked = self._asked or find(self._name).ping.remote(0.0)
+                self._ready = bool(ray.wait([self._asked], timeout=0)[0])
+        return self._ready
 
     def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         """Add the files that a data commit named; repeating it changes nothing."""

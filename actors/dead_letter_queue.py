@@ -48,10 +48,10 @@ class DeadLetterQueue:
         await asyncio.sleep(after_s)
         return ActorProcess.of_this()
 
-    async def stored_version(self, table_id: str) -> int:
-        """The last data version whose dead letters are stored; -1 for none."""
+    async def attach(self) -> None:
+        """Take the table, and begin to forward what waits for further targets; idempotent."""
         self._idle.touch()
-        return await asyncio.to_thread(self._stored_version, table_id)
+        await asyncio.to_thread(self._attached)
 
     async def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         """Add the files that a data commit named; repeating it changes nothing."""
@@ -107,11 +107,6 @@ class DeadLetterQueue:
                 table.keep_from = lambda: feeds.keep_from(table.version)
                 self._table, self._feeds = table, feeds
             return self._table
-
-    def _stored_version(self, table_id: str) -> int:
-        table = self._attached()
-        with self._one_at_a_time:
-            return table.stored_version(table_id)
 
     def _add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         table = self._attached()

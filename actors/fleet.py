@@ -9,18 +9,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
 
-from actors.calls import SILENT_ENV, RayOwner, owner_name, queue_name, result
-from actors.dead_letter_queue import DeadLetterQueue
+from actors.calls import SILENT_ENV, RayOwner, detached, owner_name, result
+from actors.letter_queue import LetterQueue
 from actors.nodes import NodesToLeave
 from actors.owner_calls import OwnerCalls
 from actors.partition_consumer import PartitionConsumer
 from actors.process import ActorProcess
 from actors.table_owner import TableOwner
-from raylake.client.cluster import NAMESPACE
 from raylake.clock import Deadline, SystemClock
 from raylake.errors import Fenced, LogDamaged, RayLakeError
 from raylake.ingest.build_owner import prepare_table
@@ -68,7 +68,7 @@ class RayFleet:
         self._prepared: dict[str, Any] = {}
         self._starting: dict[str, _Asked] = {}
         self._owners: dict[str, OwnerCalls] = {}
-        self._queue: Any = None
+        self._queue = LetterQueue(run, partial(self._end, QUEUE))
         self._asked: dict[tuple[str, str], _Asked] = {}
         self._ask_again_s = ASK_AGAIN_S
         self._silent_s = float(os.environ.get(SILENT_ENV, SILENT_S))
@@ -87,47 +87,29 @@ class RayFleet:
         }
 
     def prepare(self, consumers: Sequence[str]) -> None:
-        """Let processes of these consumers start beside the queue's; returns at once.
+        """Let processes of these consumers start; returns at once.
 
         As many as half the cluster's CPUs: more would only keep the owners waiting.
         """
-        self.start_queue(self._run)
+        self._queue.prepare()
         at_once = max(1, int(ray.cluster_resources().get("CPU", 0)) // 2)
         for name in consumers[:at_once]:
             # The name may still be that of a consumer of a supervisor that was killed.
             with contextlib.suppress(ValueError):
                 self._prepared[name] = self._consumer(name)
 
-    def start_queue(self, run: RunPlan) -> None:
-        """Start the dead-letter queue, or find it; returns at once.
-
-        It attaches its table when the first owner asks: by then the owner has made sure that no
-        other run lives, so a second run that is refused takes nothing from the first (I11).
-        """
-        self._queue = _detached(DeadLetterQueue, queue_name(run.config.pipeline), run)
-        self._asked[QUEUE] = _Asked(self._queue.ping.remote(0.0), START_TIMEOUT_S)
-
-    def _await_queue(self) -> None:
-        """Wait until the queue has answered once, where one was started."""
-        if self._queue is None or QUEUE in self._processes:
-            return
-        try:
-            self._processes[QUEUE] = result(self._asked[QUEUE].ref, START_TIMEOUT_S)
-        except OwnerLost:
-            # Else the next try would find the same silent actor; the next news tells of it, too.
-            self._end(QUEUE, self._queue)
-            raise
-        self._asked.pop(QUEUE, None)
+    def start_queue(self) -> None:
+        """Start the dead-letter queue, or find it; returns at once."""
+        self._queue.start()
 
     def start_owner(self, setup: OwnerSetup) -> TableView:
         """Start a table's owner; raises what attaching raises, after ending the actor."""
         table_id = prepare_table(setup, SystemClock())
         name = setup.table.name
-        # Its process starts while the queue's does.
-        actor = _detached(TableOwner, owner_name(table_id), setup)
+        actor = detached(TableOwner, owner_name(table_id), setup)
         try:
-            self._await_queue()
             view: TableView = result(actor.start.remote(self._switches), START_TIMEOUT_S)
+            self._queue.begin_forwarding()
         except RayLakeError:
             ray.kill(actor)
             raise
@@ -212,14 +194,13 @@ class RayFleet:
         for name in news.lost_owners | news.left_owners:
             self._end(("owner", name), self._owners[name].known())
         lost_queue: set[str] = set()
-        if self._queue is not None:
-            process = self._hear(QUEUE, self._queue.ping.remote, lost_queue)
+        if self._queue.actor is not None:
+            process = self._hear(QUEUE, self._queue.actor.ping.remote, lost_queue)
             if process is not None:
                 self._processes[QUEUE] = process
         if lost_queue:
             news.queue_lost = True
-            self._end(QUEUE, self._queue)
-            self._queue = None
+            self._queue.lost()
         return news
 
     def leave(self, deadline: Deadline) -> Left:
@@ -232,34 +213,31 @@ class RayFleet:
             ray.kill(actor)
         if self._owners:
             with _taken(left):
-                self._ensure_queue(deadline)
+                self._queue.ensure(deadline)
         for name, calls in self._owners.items():
             with _taken(left):
-                # The release itself takes a moment.
-                left_s = deadline.left_s()
-                result(calls.actor().leave.remote(left_s * 0.8), max(1.0, left_s))
+                self._release(calls, deadline)
             with _taken(left):
                 left.owners[name] = result(calls.ask_report(), max(1.0, deadline.left_s()))
         _end_owners(self._owners.values(), deadline)
-        if self._queue is not None:
-            with _taken(left):
-                result(self._queue.leave.remote(), max(1.0, deadline.left_s()))
-            ray.kill(self._queue)
+        with _taken(left):
+            self._queue.leave(deadline)
         for actors in (self._consumers, self._prepared, self._starting, self._owners):
             actors.clear()
-        self._queue = None
         return left
 
-    def _ensure_queue(self, deadline: Deadline) -> None:
-        """Replace the queue where it is gone: owners that leave store their last letters by it."""
-        if self._queue is not None:
-            try:
-                result(self._queue.ping.remote(0.0), min(CLOSE_S, deadline.left_s()))
-            except OwnerLost:
-                self._end(QUEUE, self._queue)
-            else:
-                return
-        self.start_queue(self._run)
+    def _release(self, calls: OwnerCalls, deadline: Deadline) -> None:
+        """Let an owner leave; what it commits last may be the first that needs the queue."""
+        # The release itself takes a moment.
+        left_s = deadline.left_s()
+        leaving = calls.actor().leave.remote(left_s * 0.8)
+        while self._queue.actor is None:
+            if ray.wait([leaving], timeout=ASK_DRAINING_AGAIN_S)[0]:
+                break
+            report = result(calls.ask_report(), max(1.0, deadline.left_s()))
+            if report.state.needs_queue:
+                self._queue.start()
+        result(leaving, max(1.0, left_s))
 
     def _has_started(self, consumer: str, news: News) -> bool:
         """Whether a consumer has a process; until then its silence means nothing."""
@@ -283,7 +261,8 @@ class RayFleet:
         asked = self._asked.get(key)
         try:
             if asked is None:
-                self._asked[key] = _Asked(ask(0.0))
+                # The queue's first answer comes when it has started.
+                self._asked[key] = _Asked(ask(0.0), START_TIMEOUT_S if key == QUEUE else 0.0)
                 return None
             ready, _ = ray.wait([asked.ref], timeout=0)
             silent_s = time.monotonic() - asked.since
@@ -328,10 +307,3 @@ def _taken(left: Left) -> Iterator[None]:
         left.error = left.error or error
     except RayLakeError as error:
         log.warning("%s", error.message)
-
-
-def _detached(actor_class: Any, name: str, *arguments: Any) -> Any:
-    """The detached actor with this name: the one that is there, or a new one."""
-    return actor_class.options(
-        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
-    ).remote(*arguments)

@@ -20,7 +20,8 @@ from raylake.maintenance.budget import BesideIngestion, CpuShare, StatusOf
 from raylake.maintenance.figures import Figures
 from raylake.maintenance.round import Means
 from raylake.maintenance.round_parts import spark_takes
-from raylake.maintenance.tending import Tending, TendingOutcome, TendingPlan
+from raylake.maintenance.tending import Tending
+from raylake.maintenance.tending_plan import TendingOutcome, TendingPlan
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=4)

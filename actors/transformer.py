@@ -11,7 +11,8 @@ from actors.process import ActorProcess
 from actors.table_connection import on_cluster
 from raylake.clock import SystemClock
 from raylake.layers.build import build
-from raylake.layers.transforming import Transforming, TransformOutcome, TransformPlan
+from raylake.layers.transform_plan import TransformOutcome, TransformPlan
+from raylake.layers.transforming import Transforming
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=4)

@@ -86,7 +86,7 @@ class _Fleet:
     def prepare(self, consumers: Sequence[str]) -> None:
         """They are there."""
 
-    def start_queue(self, run: RunPlan) -> None:
+    def start_queue(self) -> None:
         """There is none."""
 
     def start_owner(self, _setup: OwnerSetup) -> TableView:

@@ -36,7 +36,7 @@ from raylake.clock import SystemClock
 from raylake.config import load
 from raylake.ingest.plan import RunPlan
 from raylake.layers.build import build
-from raylake.layers.transforming import TransformPlan
+from raylake.layers.transform_plan import TransformPlan
 from raylake.tables.service import DirectTables
 
 AIM, AIM_ROWS_PER_S = 3.0, 50_000

@@ -13,7 +13,7 @@ from jobs.transformers import Transformers
 from raylake.clock import Deadline, SystemClock
 from raylake.errors import RayLakeError
 from raylake.ingest.plan import RunPlan
-from raylake.layers.transforming import TransformOutcome, TransformPlan
+from raylake.layers.transform_plan import TransformOutcome, TransformPlan
 
 WAIT_S: Final = 0.5
 STEP_S: Final = 30.0

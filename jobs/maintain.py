@@ -15,7 +15,7 @@ from jobs.maintainers import Maintainers
 from jobs.running import end, job_of, parser_of
 from raylake.client.cluster import ClusterHandle
 from raylake.ingest.plan import RunPlan
-from raylake.maintenance.tending import TendingPlan
+from raylake.maintenance.tending_plan import TendingPlan
 
 
 def main(arguments: list[str] | None = None) -> int:

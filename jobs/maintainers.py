@@ -19,7 +19,7 @@ from raylake.ingest.plan import RunPlan
 from raylake.ingest.ports import OwnerLost
 from raylake.ingest.status import read_status, write_status
 from raylake.maintenance.need import first_need
-from raylake.maintenance.tending import TendingOutcome, TendingPlan
+from raylake.maintenance.tending_plan import TendingOutcome, TendingPlan
 from raylake.storage.place import place
 
 STOP_S: Final = 5.0

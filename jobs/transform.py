@@ -15,7 +15,7 @@ from jobs.running import end, parser_of
 from jobs.transformers import Transformers
 from raylake.client.cluster import ClusterHandle
 from raylake.ingest.plan import RunPlan
-from raylake.layers.transforming import TransformPlan
+from raylake.layers.transform_plan import TransformPlan
 
 
 def main(arguments: list[str] | None = None) -> int:

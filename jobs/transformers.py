@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.calls import transformer_name
 from jobs.watched import WAIT_S, Kind, Watched
-from raylake.layers.transforming import TransformOutcome, TransformPlan
+from raylake.layers.transform_plan import TransformOutcome, TransformPlan
 
 __all__ = ["WAIT_S", "Transformers"]
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from raylake.codecs.columnar import ColumnarJsonDecoder
-from raylake.codecs.columns import written_with_escapes
-from raylake.codecs.infer import infer_schema
-from raylake.codecs.json_codec import JsonDecoder
-from raylake.codecs.port import (
-    RECORD_SCHEMA,
-    RESCUED,
-    TOMBSTONE,
-    DeadRecord,
-    Decoded,
-    Decoder,
-    DecoderSpec,
-)
-from raylake.codecs.raw import RawDecoder
-from raylake.codecs.types import merge_schema, parse_schema, parse_type, schema_text, type_text
-from raylake.errors import ConfigError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raylake.codecs.columnar import ColumnarJsonDecoder
+    from raylake.codecs.columns import written_with_escapes
+    from raylake.codecs.infer import infer_schema
+    from raylake.codecs.json_codec import JsonDecoder
+    from raylake.codecs.making import make_decoder
+    from raylake.codecs.port import (
+        RECORD_SCHEMA,
+        RESCUED,
+        TOMBSTONE,
+        DeadRecord,
+        Decoded,
+        Decoder,
+        DecoderSpec,
+    )
+    from raylake.codecs.types import (
+        merge_schema,
+        parse_schema,
+        parse_type,
+        schema_text,
+        type_text,
+    )
 
 __all__ = [
     "RECORD_SCHEMA",
@@ -28,6 +37,7 @@ __all__ = [
     "Decoded",
     "Decoder",
     "DecoderSpec",
+    "JsonDecoder",
     "infer_schema",
     "make_decoder",
     "merge_schema",
@@ -38,20 +48,24 @@ __all__ = [
     "written_with_escapes",
 ]
 
+_PORT = (
+    *("RECORD_SCHEMA", "RESCUED", "TOMBSTONE"),
+    *("DeadRecord", "Decoded", "Decoder", "DecoderSpec"),
+)
+_TYPES = ("merge_schema", "parse_schema", "parse_type", "schema_text", "type_text")
+_MODULES = {
+    "ColumnarJsonDecoder": "columnar",
+    "JsonDecoder": "json_codec",
+    "infer_schema": "infer",
+    "make_decoder": "making",
+    "written_with_escapes": "columns",
+    **dict.fromkeys(_PORT, "port"),
+    **dict.fromkeys(_TYPES, "types"),
+}
 
-def make_decoder(spec: DecoderSpec, *, columnar: bool = True) -> Decoder:
-    """The decoder of a format.
 
-    Args:
-        spec: What to decode, and into which columns.
-        columnar: Whether to load the compiled kernels, which takes about a second; for a few
-            records it is not worth it. The results are the same.
-
-    Raises:
-        ConfigError: There is no such format yet, or its schema cannot be used.
-    """
-    if spec.format == "json":
-        return ColumnarJsonDecoder(spec) if columnar and not spec.careful else JsonDecoder(spec)
-    if spec.format == "raw":
-        return RawDecoder(spec)
-    raise ConfigError(f"format {spec.format!r} is not there yet", hint="use json or raw")
+def __getattr__(name: str) -> Any:
+    # Whoever reads a pipeline file asks for types alone; only consumers decode.
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 
 from raylake.clock import Clock
+from raylake.delta.dead_letters import app_of, dead_letter_spec
 from raylake.delta.identity import Claim, OwnerIdentity
 from raylake.delta.metadata import last_metadata
-from raylake.delta.opening import open_or_create
+from raylake.delta.opening import open_or_create, refuse_claim
 from raylake.delta.owned_table import OwnedTable
 from raylake.delta.reading import readable
 from raylake.delta.schema import arrow_schema
@@ -135,7 +136,36 @@ def build_owner_loop(
         clock=clock,
         moments=Moments(setup.table.name, setup.table.config.commit_interval_s),
     )
-    stored = dead_letters.stored_version(table.table_id)
     loop.count_files(table.count_live_files())
-    loop.redo(stored)
+    loop.redo(stored_version(setup.run, table.table_id, clock))
     return loop
+
+
+def stored_version(run: RunPlan, table_id: str, clock: Clock) -> int:
+    """Make sure that there is a dead-letter table, and read how far it has a table's letters.
+
+    Without taking its epoch, so that the dead-letter queue need not run for it. A queue of an
+    earlier run that still adds some makes the answer too small, never too large; what the queue is
+    given twice it adds once.
+
+    Args:
+        run: The run.
+        table_id: The data table.
+        clock: Time.
+
+    Returns:
+        The data version up to which its dead letters are stored; -1 for none.
+
+    Raises:
+        AlreadyRunning: Another pipeline that may be alive owns the dead-letter table.
+        RayLakeError: What :func:`open_or_create` raises.
+    """
+    spec = dead_letter_spec(run.dead_letters)
+    identity = OwnerIdentity.of_this_process(run.config.pipeline, run.run_id)
+    table = open_or_create(spec, identity, clock)
+    with readable(spec.root):
+        last = last_metadata(spec.root) or {}
+        stored = table.transaction_version(app_of(table_id))
+    if OwnerIdentity.from_json(last.get("identity") or {}).pipeline != identity.pipeline:
+        refuse_claim(spec.root, identity, claim(run), last, clock.now())
+    return -1 if stored is None else int(stored)

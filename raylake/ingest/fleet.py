@@ -13,7 +13,7 @@ from raylake.clock import Deadline
 from raylake.delta.replaying import Replay
 from raylake.errors import RayLakeError, UnknownTopic
 from raylake.ingest.owner_state import OwnerState
-from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.plan import TablePlan
 from raylake.ingest.ports import TableView
 from raylake.ingest.reports import ConsumerReport, Granted
 from raylake.ingest.retry import RetryCounters
@@ -72,14 +72,14 @@ class Fleet(Protocol):
     """The processes of a run, wherever they live."""
 
     def prepare(self, consumers: Sequence[str]) -> None:
-        """Let processes start that will be asked for soon, the queue's too; returns at once.
+        """Let processes start that will be asked for soon; returns at once.
 
         Args:
             consumers: Names that :meth:`start_consumer` will be called with.
         """
         ...
 
-    def start_queue(self, run: RunPlan) -> None:
+    def start_queue(self) -> None:
         """Start the dead-letter queue, or find it."""
         ...
 

@@ -61,7 +61,7 @@ class FollowUp:
     @property
     def hindered(self) -> bool:
         """Whether the next try has to wait."""
-        return self._store.held_up
+        return self._store.held_up or not self._queue.ready()
 
     @property
     def done(self) -> bool:
@@ -116,8 +116,8 @@ class FollowUp:
         return result
 
     def push(self) -> None:
-        """Hand over what waits, in order, as far as the queue takes it."""
-        while self._waiting and self._store.allow():
+        """Hand over what waits, in order, as far as the queue takes it; its start is no fault."""
+        while self._waiting and self._queue.ready() and self._store.allow():
             head = self._waiting[0]
             faults.reach("owner.before_dead_letters", version=head.version)
             try:

@@ -51,6 +51,10 @@ class _Waiting:
     def rows(self) -> int:
         return self.unit.counts.rows
 
+    @property
+    def letters(self) -> bool:
+        return bool(self.unit.dead_letter_files)
+
 
 class OwnerLoop:
     """Groups hand-overs into commits of one table.
@@ -138,6 +142,7 @@ class OwnerLoop:
                 version=self._table.version,
                 waiting_units=len(self._units),
                 pending_dead_letters=len(self.letters),
+                needs_queue=not self.letters.done or any(w.letters for w in self._units),
                 oldest_waiting_at=self._units[0].since if self._units else None,
                 breakers={name: store.breaker.snapshot() for name, store in self.stores.items()},
                 error=str(self.failure) if self.failure else self._state.error,
@@ -198,9 +203,8 @@ class OwnerLoop:
         if group:
             self._commit(group)
         self.letters.push()
-        if closing is None:
-            return True
-        if closing.expired() or not (self._units or self._calls or not self.letters.done):
+        left = self._units or self._calls or not self.letters.done
+        if closing is not None and (closing.expired() or not left):
             _release(self._table)
             return False
         return True

@@ -28,6 +28,7 @@ class OwnerState:
     last_commit_at: float | None = None
     waiting_units: int = 0
     pending_dead_letters: int = 0
+    needs_queue: bool = False
     oldest_waiting_at: float | None = None
     breakers: dict[str, Any] = field(default_factory=dict)
     error: str = ""

@@ -90,8 +90,8 @@ class OwnerPort(Protocol):
 class DeadLetterPort(Protocol):
     """The dead-letter queue as a table's owner sees it."""
 
-    def stored_version(self, table_id: str) -> int:
-        """The last version of the table whose dead letters are stored; -1 for none."""
+    def ready(self) -> bool:
+        """Whether it was started and has answered; never waits. What is lost later is still so."""
         ...
 
     def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:

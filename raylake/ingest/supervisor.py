@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from raylake.clock import Clock, Deadline
 from raylake.errors import (
@@ -97,7 +97,7 @@ class SupervisorLoop:
         self._drain_deadline: Deadline | None = None
         self._stop_asked = False
         self._aborted = False
-        self._queue_lost = False
+        self._queue: Literal["none", "due", "started"] = "none"
 
     @property
     def stopped(self) -> dict[SourcePartition, RayLakeError]:
@@ -190,7 +190,6 @@ class SupervisorLoop:
         lost = False
         while True:
             try:
-                self._fleet.start_queue(self.run)
                 for name in sorted(self.tables.plans) if lost else ():
                     self.tables.restart(name, self.crew.generation_of, hurry=False)
                 for plan in plans:
@@ -225,18 +224,20 @@ class SupervisorLoop:
             self.troubles.lost("owner")
             self.tables.lost.add(name)
         self.tables.lost |= news.left_owners
-        if news.queue_lost and not self._queue_lost:
+        if news.queue_lost and self._queue != "due":
             self.troubles.lost("dead_letters")
-            self._queue_lost = True
+            self._queue = "due"
+        elif self._queue == "none" and any(o.state.needs_queue for o in news.owners.values()):
+            self._queue = "due"
 
     def _replace_lost(self) -> None:
         if self._restarting.wait_s():
             return
         hurry = self.run.available_now or self._drain_deadline is not None
         try:
-            if self._queue_lost:
-                self._fleet.start_queue(self.run)
-                self._queue_lost = False
+            if self._queue == "due":
+                self._fleet.start_queue()
+                self._queue = "started"
             for name in sorted(self.tables.lost):
                 self.tables.restart(name, self.crew.generation_of, hurry=hurry)
         except (Retryable, OutcomeUnknown) as error:

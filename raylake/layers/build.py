@@ -22,8 +22,8 @@ from raylake.layers.replay import Asked, Replayed, replay
 from raylake.layers.row_spec import RowWiseSpec
 from raylake.layers.row_wise import derivation_of
 from raylake.layers.step import By
+from raylake.layers.transform_plan import TransformPlan
 from raylake.layers.transform_run import TransformRun
-from raylake.layers.transforming import TransformPlan
 from raylake.layers.triggers import Trigger, interval_of
 from raylake.maintenance.after_write import AfterWrite
 from raylake.maintenance.policy import policy_of

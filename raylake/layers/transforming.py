@@ -6,16 +6,15 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from raylake.clock import Clock
 from raylake.config.addresses import is_local, transform_status_path
 from raylake.errors import ConfigError, RayLakeError, Terminal
 from raylake.ingest.orders import Order, OrderBox, order_folder
-from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
 from raylake.layers.replay import Asked
+from raylake.layers.transform_plan import TransformOutcome, TransformPlan
 from raylake.layers.transform_run import TransformRun
 from raylake.storage.place import place
 
@@ -28,36 +27,6 @@ POLL_S: Final = 0.25
 STORE_POLL_S: Final = 2.0
 """How long it waits when nothing was new; in a store each look is a request for each table."""
 STATUS_INTERVAL_S: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class TransformPlan:
-    """What a run of derived tables does.
-
-    Attributes:
-        run: The pipeline, as for ingestion.
-        tables: These and what they come from; empty: all.
-        refresh: Tables that are made anew first.
-        continuous: Go on until told to stop; else end when nothing is new.
-    """
-
-    run: RunPlan
-    tables: tuple[str, ...] = ()
-    refresh: tuple[str, ...] = ()
-    continuous: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TransformOutcome:
-    """How a run ended.
-
-    Attributes:
-        error: The first failure that stood at the end, in the graph's order; None: all went well.
-        tables: Each table as it stood, for people.
-    """
-
-    error: RayLakeError | None = None
-    tables: dict[str, Any] = field(default_factory=dict)
 
 
 class Transforming:

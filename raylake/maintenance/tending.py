@@ -7,14 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from raylake.clock import Clock
 from raylake.config.addresses import maintenance_status_path
 from raylake.config.cron import parse_cron
 from raylake.errors import RayLakeError, Terminal
-from raylake.ingest.plan import RunPlan
 from raylake.ingest.status import write_status
 from raylake.maintenance.actions import Action
 from raylake.maintenance.figures import Figures
@@ -23,6 +22,7 @@ from raylake.maintenance.lease import MaintainedElsewhere
 from raylake.maintenance.outcomes import Outcome
 from raylake.maintenance.round import Means, Round
 from raylake.maintenance.subjects import Subject
+from raylake.maintenance.tending_plan import TendingOutcome, TendingPlan
 from raylake.storage.place import place
 
 log = logging.getLogger(__name__)
@@ -33,37 +33,6 @@ _BY_CRON: Final = ("vacuum", "clean_log")
 _AGAIN_S: Final = 600.0
 _WATCH_S: Final = 10.0
 RETAIN: Final = "retain"
-
-
-@dataclass(frozen=True, slots=True)
-class TendingPlan:
-    """What a run of upkeep does.
-
-    Attributes:
-        run: The pipeline.
-        once: Do what is due now, whatever its schedule, and end.
-        tables: Only these; empty: all.
-        job: How it was started, for the status document; no secret.
-        since_s: From when on schedules count for a table of which nothing is known, seconds since
-            the epoch; None: from the start on.
-    """
-
-    run: RunPlan
-    once: bool = False
-    tables: tuple[str, ...] = ()
-    job: dict[str, Any] = field(default_factory=dict)
-    since_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TendingOutcome:
-    """How it ended.
-
-    Attributes:
-        error: Why it failed; None: it did not.
-    """
-
-    error: RayLakeError | None = None
 
 
 class Retention(Protocol):

@@ -80,6 +80,9 @@ class Lake:
             self.count(f"{store} refused a write")
             raise DependencyUnreachable(f"{store}: no space left on device")
 
+    def stored_version(self, table_id: str) -> int:
+        return self.stored.get(table_id, -1)
+
     def write(self, store: str, coordinates: Iterable[Coordinates]) -> DataFile:
         self.reachable(store)
         path = f"{store}-{len(self.files)}"
@@ -236,15 +239,15 @@ class SimulatedTable:
 
 
 class SimulatedQueue:
-    """The dead-letter queue's process over the lake."""
+    """The dead-letter queue's process over the lake; it is there once it was started."""
 
     def __init__(self, lake: Lake) -> None:
         self.alive = True
+        self.started = False
         self._lake = lake
 
-    def stored_version(self, table_id: str) -> int:
-        self._answering()
-        return self._lake.stored.get(table_id, -1)
+    def ready(self) -> bool:
+        return self.started
 
     def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         self._answering()

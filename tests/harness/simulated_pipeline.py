@@ -34,7 +34,7 @@ from raylake.ingest.intake import TooManyDeadLetters
 from raylake.ingest.moments import Moments
 from raylake.ingest.owner_loop import OwnerLoop
 from raylake.ingest.owner_state import OwnerState
-from raylake.ingest.plan import RunPlan, TablePlan
+from raylake.ingest.plan import TablePlan
 from raylake.ingest.poison import PoisonGate, PoisonPolicy
 from raylake.ingest.ports import Answer, OwnerLost, TableView
 from raylake.ingest.reports import ConsumerReport, Granted
@@ -122,7 +122,7 @@ class OwnerProcess:
             clock=world.clock,
             moments=Moments(name, world.owner_interval_s),
         )
-        self.loop.redo(world.queue_port.stored_version(self.table.table_id))
+        self.loop.redo(world.lake.stored_version(self.table.table_id))
 
     def step(self) -> None:
         if self.alive:
@@ -239,8 +239,8 @@ class QueuePort:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def stored_version(self, table_id: str) -> int:
-        return self._world.queue.stored_version(table_id)
+    def ready(self) -> bool:
+        return self._world.queue.started
 
     def add(self, table_id: str, version: int, files: Any) -> None:
         self._world.queue.add(table_id, version, files)
@@ -311,10 +311,11 @@ class SimulatedFleet:
     def prepare(self, consumers: Sequence[str]) -> None:
         """Processes take no time here."""
 
-    def start_queue(self, run: RunPlan) -> None:
+    def start_queue(self) -> None:
         self._world.kept_waiting()
         if not self._world.queue.alive:
             self._world.queue = SimulatedQueue(self._world.lake)
+        self._world.queue.started = True
 
     def start_owner(self, setup: Any) -> TableView:
         world, name = self._world, setup.table.name
@@ -381,7 +382,9 @@ class SimulatedFleet:
                     news.lost_owners.add(name)
                     break
                 news.lost_owners.add(name)
-        news.queue_lost = not world.queue.alive
+            else:
+                news.owners[name] = owner.report()
+        news.queue_lost = world.queue.started and not world.queue.alive
         return news
 
     def leave(self, deadline: Deadline) -> Left:
@@ -390,12 +393,15 @@ class SimulatedFleet:
         for name, owner in world.owners.items():
             owner.loop.close(deadline.left_s())
             while owner.alive:
+                if not world.queue.started and owner.loop.state().needs_queue:
+                    self.start_queue()
                 owner.step()
                 world.clock.sleep(0.1)
             left.owners[name] = owner.report()
             if isinstance(owner.loop.failure, Fenced | LogDamaged):
                 left.error = owner.loop.failure
         world.owners.clear()
+        world.queue = SimulatedQueue(world.lake)
         return left
 
 

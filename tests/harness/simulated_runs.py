@@ -132,8 +132,9 @@ class Schedule:
             self.world.lake.count("owner killed")
 
     def kill_queue(self) -> None:
-        self.world.queue.alive = False
-        self.world.lake.count("queue killed")
+        if self.world.queue.started:
+            self.world.queue.alive = False
+            self.world.lake.count("queue killed")
 
     def kill_supervisor(self) -> None:
         """Its consumers go with it; owners and the queue are detached and stay."""

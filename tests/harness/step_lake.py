@@ -13,8 +13,8 @@ from raylake.clock import SystemClock
 from raylake.config import load
 from raylake.ingest.plan import RunPlan
 from raylake.layers.build import build
+from raylake.layers.transform_plan import TransformPlan
 from raylake.layers.transform_run import TransformRun
-from raylake.layers.transforming import TransformPlan
 from raylake.tables.port import TableEngine
 from raylake.tables.requests import Read, Write
 from raylake.tables.results import OperationResult

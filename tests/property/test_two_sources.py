@@ -17,7 +17,7 @@ from raylake.clock import SystemClock
 from raylake.config import load
 from raylake.ingest.plan import RunPlan
 from raylake.layers.build import build
-from raylake.layers.transforming import TransformPlan
+from raylake.layers.transform_plan import TransformPlan
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Create, Delete, Read, Restore, Upsert
 from raylake.tables.service import DirectTables

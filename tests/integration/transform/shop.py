@@ -18,8 +18,9 @@ from raylake.clock import Clock, SystemClock
 from raylake.config import load
 from raylake.ingest.plan import RunPlan
 from raylake.layers.build import build
+from raylake.layers.transform_plan import TransformPlan
 from raylake.layers.transform_run import TransformRun
-from raylake.layers.transforming import Transforming, TransformPlan
+from raylake.layers.transforming import Transforming
 from raylake.tables.service import DirectTables
 from tests.integration.transform.small_lake import BRONZE, SmallLake
 

@@ -17,8 +17,8 @@ from raylake.config import load
 from raylake.ingest.plan import RunPlan
 from raylake.layers.build import build
 from raylake.layers.derived import NEVER, progress_app
+from raylake.layers.transform_plan import TransformPlan
 from raylake.layers.transform_run import TransformRun
-from raylake.layers.transforming import TransformPlan
 from raylake.tables.service import DirectTables
 from tests.harness.cluster import ROOT
 from tests.integration.transform.orders import Event, events, expected

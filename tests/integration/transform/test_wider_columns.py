@@ -18,8 +18,8 @@ from raylake.delta.schema import arrow_schema
 from raylake.ingest.plan import RunPlan
 from raylake.layers.build import build
 from raylake.layers.errors import TransformRefused
+from raylake.layers.transform_plan import TransformPlan
 from raylake.layers.transform_run import TransformRun
-from raylake.layers.transforming import TransformPlan
 from raylake.tables.delta_rs import DeltaRsEngine
 from raylake.tables.requests import Append
 from raylake.tables.service import DirectTables

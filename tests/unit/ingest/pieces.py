@@ -46,7 +46,8 @@ def source(world: World, partition: int = 0) -> SourcePartition:
 
 
 def owned(world: World, name: str = TABLE) -> OwnerProcess:
-    """A new owner of a table, all partitions admitted at 0."""
+    """A new owner of a table, all partitions admitted at 0, beside a queue."""
+    world.queue.started = True
     owner = world.owners[name] = OwnerProcess(world, name)
     owner.table.admit({s: 0 for topic in TOPICS[name] for s in world.kafka.sources(topic)})
     return owner

@@ -19,11 +19,12 @@ class Queue:
     """Takes what it is given, when it can be reached."""
 
     def __init__(self) -> None:
+        self.started = True
         self.reachable = True
         self.done: list[tuple[str, int]] = []
 
-    def stored_version(self, table_id: str) -> int:
-        return self.done[-1][1] if self.done else -1
+    def ready(self) -> bool:
+        return self.started
 
     def add(self, table_id: str, version: int, files: Sequence[DataFile]) -> None:
         self._take("add", version)
@@ -66,3 +67,19 @@ def test_the_log_is_kept_from_a_rewind_on_whose_letters_are_still_there() -> Non
         follow_up.landed(version, [])
     assert follow_up.keep_from == 7
     assert len(follow_up) == 1
+
+
+def test_letters_wait_for_a_queue_that_starts_without_a_failure() -> None:
+    world = calm_world()
+    queue = Queue()
+    queue.started = False
+    store = owned(world).loop.stores["dead_letters"]
+    follow_up = FollowUp("table", queue, store)
+    follow_up.landed(3, [FILE])
+    for _ in range(50):
+        follow_up.push()
+        assert (follow_up.hindered, follow_up.done, store.held_up) == (True, False, False)
+    assert store.breaker.snapshot()["opened_total"] == 0
+    queue.started = True
+    follow_up.push()
+    assert queue.done == [("add", 3)]

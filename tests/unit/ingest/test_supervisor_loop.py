@@ -47,7 +47,15 @@ from tests.harness.simulated_pipeline import (
     configured,
 )
 from tests.harness.simulated_runs import audit
-from tests.unit.ingest.pieces import TABLE, calm_world, drain_timeout_s, produce, source
+from tests.unit.ingest.pieces import (
+    TABLE,
+    calm_world,
+    drain_timeout_s,
+    owned,
+    produce,
+    source,
+    unit,
+)
 
 
 class Run:
@@ -524,8 +532,11 @@ def test_a_lost_queue_is_replaced_and_counted_once(monkeypatch: pytest.MonkeyPat
     run = running()
     world = run.world
 
-    def refused(_run: RunPlan) -> NoReturn:
+    def refused() -> NoReturn:
         raise DependencyUnreachable("disk full")
+
+    world.kafka.produce(source(world), [DEAD])
+    run.until(lambda: bool(world.lake.letters))
 
     monkeypatch.setattr(run.fleet, "start_queue", refused)
     world.queue.alive = False
@@ -534,7 +545,45 @@ def test_a_lost_queue_is_replaced_and_counted_once(monkeypatch: pytest.MonkeyPat
         run.round()
     assert run.loop.restarts["dead_letters"] == 1
     monkeypatch.undo()
-    run.until(lambda: bool(world.lake.letters.get("id-bronze.a")))
+    run.until(lambda: len(world.lake.letters["id-bronze.a"]) == 2)
+
+
+@pytest.mark.parametrize("kinds", [[GOOD] * 3, [GOOD, DEAD]])
+def test_the_queue_is_started_for_the_first_dead_letter_and_not_before(kinds: list[str]) -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    assert not run.world.queue.started
+    run.world.kafka.produce(source(run.world), kinds)
+    run.until(lambda: ends(run)[0] == 6 + len(kinds))
+    for _ in range(20):
+        run.round()
+    assert run.world.queue.started == (DEAD in kinds)
+    assert run.loop.restarts["dead_letters"] == 0
+
+
+def test_letters_that_an_earlier_run_left_start_the_queue_though_nothing_comes() -> None:
+    world = calm_world(1)
+    owner = owned(world)
+    world.queue.alive = False
+    owner.loop.submit(unit(owner, 0, 1, letters=1))
+    owner.step()
+    world.owners.clear()
+    world.queue = SimulatedQueue(world.lake)
+    world.kafka.produce(source(world), [GOOD])
+    run = Run(world, available_now=True)
+    run.loop.start()
+    assert run.end().state == "done"
+    assert len(world.lake.letters["id-bronze.a"]) == 1
+
+
+def test_a_last_commit_that_is_the_first_with_letters_is_followed_by_them() -> None:
+    run = running()
+    run.until(lambda: ends(run) == [6, 6])
+    owner = run.world.owners[TABLE]
+    owner.loop.submit(unit(owner, 6, 7, letters=1))
+    run.loop.finish(Terminal("the run failed"))
+    assert ends(run)[0] == 7
+    assert len(run.world.lake.letters["id-bronze.a"]) == 1
 
 
 def test_a_grant_waits_for_an_owner() -> None:
