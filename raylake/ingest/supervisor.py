@@ -220,10 +220,9 @@ class SupervisorLoop:
         for name in sorted((news.lost_consumers | self.sizing.late()) & self.crew.everyone):
             self.troubles.lost("consumer")
             self.crew.replace(name)
-        for name in sorted(news.lost_owners - self.tables.lost):
+        for _ in news.lost_owners - self.tables.lost:
             self.troubles.lost("owner")
-            self.tables.lost.add(name)
-        self.tables.lost |= news.left_owners
+        self.tables.lost |= news.lost_owners | news.left_owners
         if news.queue_lost and self._queue != "due":
             self.troubles.lost("dead_letters")
             self._queue = "due"

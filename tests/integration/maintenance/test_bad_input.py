@@ -91,16 +91,20 @@ def test_what_is_no_table_and_what_has_a_feature_nobody_knows(
 
 
 def test_a_table_without_statistics_of_a_column_is_told(tmp_path: Path, typed: Typed) -> None:
-    """Columns that have none are refused by name; the compaction is done all the same."""
+    """The plan says which column has none; sorting the files gives them some."""
     table = str(tmp_path / "t")
     engine = DeltaRsEngine()
     engine.execute(table, Create(SCHEMA, properties={"delta.dataSkippingNumIndexedCols": "1"}))
     for n in range(40):
         some = pa.table({"id": [n], "text": ["t"]}, schema=SCHEMA)
         engine.execute(table, Append(some))
+    code, said, _ = typed("maintain", "plan", table, "--zorder", "text")
+    assert (code, "40 files have no statistics of text" in json.dumps(said)) == (0, True)
     code, said, _ = typed("maintain", "run", table, "--zorder", "text")
     assert code == 0
-    assert [one["action"] for one in said["outcomes"]] == ["compact"]
+    assert [one["action"] for one in said["outcomes"]] == ["zorder"]
+    adds = pa.table(DeltaTable(table).get_add_actions(flatten=True)).to_pylist()
+    assert [(one["min.text"], one["max.text"]) for one in adds] == [("t", "t")]
     assert rows(table) == 40
     code, _, error = typed("maintain", "run", table, "--zorder", "txt")
     assert (code, error["code"], "text" in error["hint"]) == (2, "unknown_column", True)
