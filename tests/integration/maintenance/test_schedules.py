@@ -73,7 +73,7 @@ class Life:
         self.made_s: list[float] = []
         self.dated: set[str] = set()
         self.frozen: list[Frozen] = []
-        self.held: dict[str, int] = {}
+        self.held: dict[str, set[int]] = {}
         self.pinned: dict[str, int] = {}
         self.next_id = 0
         self.told: list[str] = []
@@ -162,10 +162,12 @@ class Life:
 
     def hold(self) -> None:
         """A reader of an old version comes, or a version is pinned."""
-        version, name = self.rng.choice(sorted(self.within())), f"r{len(self.told)}"
+        there = self.within()
+        version, name = self.rng.choice(sorted(there)), f"r{len(self.told)}"
         if self.rng.random() < 0.5:
             Leases(self.table, self.clock).renew(name, self.id, version, 400 * DAY_S)
-            self.held[name] = version
+            # What a vacuum took between a pinned version and now does not come back.
+            self.held[name] = {one for one in there if one >= version}
         else:
             until_ms = int((self.clock.now() + 400 * DAY_S) * 1000)
             Pins(self.table, self.clock).pin(name, self.id, version, until_ms)
@@ -264,8 +266,8 @@ class Life:
         horizon_s, latest = self.clock.now() - KEPT_S, len(self.versions) - 1
         found = {v for v, at_s in enumerate(self.made_s) if at_s > horizon_s} | {latest}
         found |= {max((v for v, at_s in enumerate(self.made_s) if at_s <= horizon_s), default=0)}
-        for version in self.held.values():
-            found |= set(range(version, latest + 1))
+        for versions in self.held.values():
+            found |= versions | set(range(max(versions), latest + 1))
         return found | set(self.pinned.values())
 
     def everything_within_the_retention_reads_as_it_did(self) -> None:
