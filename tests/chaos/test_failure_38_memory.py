@@ -115,6 +115,7 @@ def test_failure_38_messages_of_100_mb_stay_within_a_gigabyte_and_pass_no_object
     scope.produce(1000)
     job = scope.start()
     scope.until_caught_up()
+    scope.run_until(lambda: bool(scope.pids("dead_letters")), "the dead letters' process came")
     peaks = {kind: max(map(peak_bytes, scope.pids(kind))) for kind in KINDS}
     # Once in its hands such a message is the consumer's alone.
     assert 400 * MB < peaks.pop("consumer") < 2**30

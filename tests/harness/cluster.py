@@ -157,7 +157,7 @@ def end(cluster: LiveCluster) -> None:
     if head is not None:
         family = [*head.children(recursive=True), head]
         head.send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs(family, timeout=15)
+        _, alive = psutil.wait_procs(family, timeout=5)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -178,6 +178,7 @@ def test_small_files_old_files_and_old_rows_go_by_themselves(
     assert "the schedule" in bench.runs[-1].said
 
 
+@pytest.mark.long
 @pytest.mark.spec("F3")
 @pytest.mark.timeout(600)
 def test_upkeep_pauses_while_ingestion_is_behind_and_goes_on_after(
