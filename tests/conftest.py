@@ -56,6 +56,7 @@ _JOBS_FILES = (
     "tests/integration/submitting/test_bad_input.py",
     "tests/integration/submitting/test_derived_jobs.py",
     "tests/integration/submitting/test_one_pipeline.py",
+    "tests/integration/submitting/test_upkeep_jobs.py",
 )
 
 

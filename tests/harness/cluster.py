@@ -164,6 +164,11 @@ def end(cluster: LiveCluster) -> None:
     shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
+def is_up(cluster: LiveCluster) -> bool:
+    """Whether its head node's first process is there."""
+    return _process(cluster) is not None
+
+
 def _process(cluster: LiveCluster) -> psutil.Process | None:
     try:
         process = psutil.Process(cluster.pid)
