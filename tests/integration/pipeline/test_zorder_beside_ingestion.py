@@ -52,6 +52,7 @@ def rows_between(table: Path, low: int, high: int) -> list[tuple[int, str]]:
     return sorted((row["n"], row["who"]) for row in found)
 
 
+@pytest.mark.long
 @pytest.mark.spec("F1", "F3")
 @pytest.mark.timeout(600)
 def test_property_13_a_pipelines_files_can_be_skipped_by_its_z_order(

@@ -19,10 +19,7 @@ from tests.harness.broker import LiveBroker
 from tests.integration.submitting.conftest import GOOD, POISON, TOTAL, Runs, Target, Write, send
 
 WAIT_S = 90.0
-IN_BOTH = pytest.mark.parametrize(
-    "target", ["process", pytest.param("token cluster", marks=pytest.mark.long)], indirect=True
-)
-"""The contract in one place; `make chaos` holds the other to it."""
+IN_BOTH = pytest.mark.parametrize("target", ["process", "token cluster"], indirect=True)
 
 
 class Seen(Silent):
@@ -51,6 +48,7 @@ async def beside_others(run: Run) -> tuple[RunView, int]:
     return view, turns
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1", "A11")
 @pytest.mark.timeout(300)
 @IN_BOTH
