@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness import cluster as harness
 from tests.harness.producing import DIRTY
-from tests.harness.scope import MakeScope
+from tests.harness.scope import MakeScope, Scope
 
 RAY_GIVES_UP = {"RAY_gcs_rpc_server_reconnect_timeout_s": "24"}
 
@@ -23,6 +23,19 @@ def folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="rh-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
+
+
+def goes_on(scope: Scope, folder: Path) -> None:
+    """A new cluster takes over, also what came meanwhile, and the account is exact."""
+    scope.produce(200, DIRTY)
+    second = harness.start(folder)
+    try:
+        scope.cluster = second
+        scope.drain("--take-over")
+        scope.audit()
+        scope.verify("all")
+    finally:
+        harness.end(second)
 
 
 @pytest.mark.spec("A3")
@@ -44,15 +57,7 @@ def test_failure_36_after_the_head_is_lost_a_new_cluster_rebuilds_all_from_table
     finally:
         harness.end(first)
     assert sum(scope.ends_in_log().values()) > 0
-    scope.produce(200, DIRTY)
-    second = harness.start(folder / "2")
-    try:
-        scope.cluster = second
-        scope.drain("--take-over")
-        scope.audit()
-        scope.verify("all")
-    finally:
-        harness.end(second)
+    goes_on(scope, folder / "2")
     assert not (folder / "1").exists(), "nothing of the first cluster was used"
 
 
@@ -82,12 +87,4 @@ def test_failure_36_without_the_control_service_the_run_ends_with_a_word_and_ano
         harness.end(first)
     assert "the head of the Ray cluster is gone" in job.said, job.said[-3000:]
     assert "--take-over" in job.said
-    scope.produce(200, DIRTY)
-    second = harness.start(folder / "2")
-    try:
-        scope.cluster = second
-        scope.drain("--take-over")
-        scope.audit()
-        scope.verify("all")
-    finally:
-        harness.end(second)
+    goes_on(scope, folder / "2")
