@@ -30,6 +30,7 @@ from tests.harness.shared import shared
 ROOT = Path(__file__).resolve().parents[2]
 CPUS = 32
 START_TIMEOUT_S = 240.0
+_TAIL = 2_000
 # Ray would start a worker for each of the many logical CPUs.
 _QUIET = {
     "RAY_AUTH_MODE": "token",
@@ -169,6 +170,16 @@ def is_up(cluster: LiveCluster) -> bool:
     return _process(cluster) is not None
 
 
+def last_words(cluster: LiveCluster) -> str:
+    """The ends of what its head and Ray's processes have said."""
+    folder = Path(cluster.folder)
+    logs = [folder / "head.log"]
+    for pattern in ("gcs_server.*", "raylet.*", "dashboard*.*", "ray_process_exit.log"):
+        logs += sorted((folder / "session_latest" / "logs").glob(pattern))
+    said = [(log, log.read_text(errors="replace")) for log in logs if log.is_file()]
+    return "\n".join(f"== {log.name}\n{text[-_TAIL:]}" for log, text in said if text)
+
+
 def _process(cluster: LiveCluster) -> psutil.Process | None:
     try:
         process = psutil.Process(cluster.pid)
@@ -208,3 +219,5 @@ def ray_cluster() -> Iterator[LiveCluster]:
 
     with shared("ray", begin, last_leaves) as cluster:
         yield cluster
+        if not is_up(cluster):
+            pytest.fail(f"the tests' cluster ended by itself:\n{last_words(cluster)}")

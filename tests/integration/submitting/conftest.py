@@ -19,7 +19,7 @@ import raylake
 from raylake.client.run import Run
 from raylake.errors import RayLakeError
 from tests.harness.broker import LiveBroker
-from tests.harness.cluster import is_up
+from tests.harness.cluster import is_up, last_words
 from tests.harness.jobs_cluster import JobsCluster
 from tests.harness.utils_cluster import utils_cluster
 
@@ -75,8 +75,7 @@ def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> T
 @pytest.fixture
 def cluster_target(jobs_cluster: JobsCluster, monkeypatch: pytest.MonkeyPatch) -> Target:
     """The cluster with a token."""
-    said = Path(jobs_cluster.live.folder, "head.log")
-    assert is_up(jobs_cluster.live), f"the cluster has ended: {said.read_text()[-3000:]}"
+    assert is_up(jobs_cluster.live), f"the cluster has ended:\n{last_words(jobs_cluster.live)}"
     monkeypatch.setenv("RAY_AUTH_TOKEN", jobs_cluster.live.token)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     return Target("token cluster", jobs_cluster.url, jobs_cluster.live.token)
