@@ -65,6 +65,7 @@ COMMAND_POINTS = (
     "erase.begun",
     "erase.deleted",
     "erase.letters",
+    "erase.samples",
     "erase.files",
     "erase.purged",
     "erase.checkpoints",

@@ -1,9 +1,10 @@
 """``erase``: rows that a condition holds for leave all tables of a pipeline, and what held them.
 
 In this order, each step safe to do again: rows leave the tables that Kafka feeds; each derived
-table takes that in, and loses what is left of them; then the tables beside it, the quarantine and
-the dead letters. Last, the data files that still hold such rows are deleted, with the older
-versions that have them. Who was killed under way is gone on with by the same order.
+table takes that in, and loses what is left of them; then the tables beside it, the quarantine, the
+dead letters and the samples of failing values. Last, the data files that still hold such rows are
+deleted, with the older versions that have them. Who was killed under way is gone on with by the
+same order.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from raylake.client.deletions import Deletions
 from raylake.client.erased_files import remove_folders, without_values
 from raylake.client.erased_letters import erase_letters
 from raylake.client.erased_logs import begin_anew, clear, lost_with_the_log, mentions
+from raylake.client.erased_samples import COLUMNS, QUALITY, Samples, follow_up_history
 from raylake.client.erasure_receipt import OfTable, Receipt, Receipts
 from raylake.client.erasure_subjects import (
     LETTERS,
@@ -34,7 +36,7 @@ from raylake.client.quarantine import Service
 from raylake.client.retention import refuse_refusing
 from raylake.clock import Clock, SystemClock
 from raylake.config import Loaded
-from raylake.config.addresses import normalise_table_address, quality_path, quarantine_path
+from raylake.config.addresses import normalise_table_address, quarantine_path
 from raylake.delta.tables_there import is_table
 from raylake.errors import RayLakeError
 from raylake.layers.build import definition
@@ -51,8 +53,6 @@ from raylake.tables.errors import ProgressMoved
 from raylake.tables.holding_files import Holds, behind_vectors, holding_files
 from raylake.tables.lifetimes import in_words, lost_versions
 from raylake.tables.raw_search import RawSearch
-from raylake.tables.requests import Read
-from raylake.tables.service import DirectTables
 from raylake.tables.vacuum import deleted
 
 _MOVED_AT_MOST: Final = 20
@@ -141,6 +141,8 @@ class _Erasure:
         if letters:
             one = dead_letters(self._config)
             self._of(one.name, one.path, letters, one.told)
+        if (samples := self._samples()) and (some := samples.count()):
+            self._of(QUALITY, samples.path, some, "results lose their samples of failing values")
 
     def look(self, found: Sequence[Subject]) -> None:
         """Say which files would be deleted beside those that rows leave, and who is in the way."""
@@ -169,6 +171,7 @@ class _Erasure:
             self._of_table(one)
         self._letters(dry_run=False)
         faults.reach("erase.letters", erasure=self.receipt.erasure_id)
+        self._blank_samples()
         for name, at, columns, holds in self._places(found):
             self._delete_files(name, at, columns, holds)
             # Bounds of columns that upkeep keeps; it computes them again.
@@ -255,6 +258,20 @@ class _Erasure:
             if LETTERS in self.receipt.tables:
                 one = dead_letters(self._config)
                 yield one.name, place(one.path), one.columns, self._holds(one, judge)
+        if QUALITY in self.receipt.tables and (samples := self._samples()):
+            yield QUALITY, place(samples.path), COLUMNS, samples.holds
+
+    def _samples(self) -> Samples | None:
+        left = (name for name, of in self.receipt.tables.items() if of.rows)
+        return Samples.of(self._config, self._search, left)
+
+    def _blank_samples(self) -> None:
+        """First what steps have told and the history lacks: afterwards nothing brings it."""
+        follow_up_history(self._config, self._clock)
+        if (samples := self._samples()) and (some := samples.count()):
+            self._of(QUALITY, samples.path, some, "results lost their samples of failing values")
+            samples.blank()
+            faults.reach("erase.samples", erasure=self.receipt.erasure_id)
 
     def _holds(self, one: Subject, judge: Judge) -> Holds:
         def holds(rows: pa.Table) -> bool:
@@ -315,6 +332,7 @@ class _Erasure:
                 # Its hold on its source moves up to the checkpoint.
                 self._digest(one, idle_versions=1)
         self._follow_up()
+        follow_up_history(self._config, self._clock)
         for one, version in begun:
             of = self.receipt.tables[one.name]
             done = clear(self._config, one, version, break_holds=self._order.force)
@@ -335,17 +353,6 @@ class _Erasure:
                 of.searched += (
                     f"; {of.log_files_left} files of its log (bounds of columns, conditions, "
                     "samples) have the condition's values until the log's clean-up takes them"
-                )
-        path = quality_path(self._config)
-        if is_table(path):
-            rows = DirectTables().read(path, Read()).read_all().to_pylist()
-            if some := sum(self._search.has_words(str(row)) for row in rows):
-                self._of(
-                    "quality",
-                    path,
-                    0,
-                    f"{some} results have the condition's values as "
-                    "samples; the history of rules is not erased",
                 )
 
     def _of(self, name: str, path: str, rows: int, told: str) -> None:

@@ -130,8 +130,9 @@ class HeldRows:
         return self._made
 
     def _there(self) -> Connection | None:
-        ray = sys.modules.get("ray")
-        if self._address is None or ray is None or not ray.is_initialized():
+        # Another thread may be about to import it: then nothing is connected yet.
+        connected = getattr(sys.modules.get("ray"), "is_initialized", None)
+        if self._address is None or connected is None or not connected():
             return None
         try:
             return self._connection()

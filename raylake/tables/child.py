@@ -30,7 +30,7 @@ from raylake.tables.errors import WriteFailed
 from raylake.tables.proposals import Proposal, carry_out
 from raylake.tables.results import OperationResult
 from raylake.tables.running import MemoryExceeded, Order, RunnerLost
-from raylake.tables.space import ran_out, require_space
+from raylake.tables.space import SCRATCH_HINT, ran_out, require_space
 
 LOOK_EVERY_S: Final = 0.02
 ENDS_WITHIN_S: Final = 10.0
@@ -40,7 +40,6 @@ ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "jemalloc"}
 """Of a child, where the parent's does not say otherwise: jemalloc gives back what many threads have
 freed, where Arrow's own choice keeps a fifth of a merge's peak (ADR 30)."""
 _MIB: Final = 1024 * 1024
-_SCRATCH_HINT: Final = "nothing was begun; free some space there, or let TMPDIR name another folder"
 _ORDER: Final = "order"
 _ANSWER: Final = "answer"
 _PACKAGES: Final = Path(__file__).resolve().parents[2]
@@ -129,12 +128,12 @@ def _given(order: Order) -> Iterator[Path]:
         try:
             scratch = tempfile.TemporaryDirectory(prefix="raylake-", ignore_cleanup_errors=True)
             folder = Path(stack.enter_context(scratch))
-            require_space(folder, len(data), what, hint=_SCRATCH_HINT)
+            require_space(folder, len(data), what, hint=SCRATCH_HINT)
             (folder / _ORDER).write_bytes(data)
         except OSError as error:
             where = Path(tempfile.gettempdir())
             raise ran_out(error, where, what) or WriteFailed(
-                f"{what} cannot be written: {error}", hint=_SCRATCH_HINT
+                f"{what} cannot be written: {error}", hint=SCRATCH_HINT
             ) from error
         del data
         yield folder

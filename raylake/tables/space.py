@@ -16,6 +16,7 @@ from raylake.tables.errors import NotEnoughSpace
 RESERVE_SHARE: Final = 0.1
 """Beside what is written: other writers of the disk are not asked."""
 HINT: Final = "nothing was written; free some space (a vacuum of the table may), or do a part"
+SCRATCH_HINT: Final = "nothing was begun; free some space there, or let TMPDIR name another folder"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SAYS: Final = ("No space left on device", "Disk quota exceeded", "File too large")
 """How Rust and Java say it, which hand over no number."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raylake.tables.space import SCRATCH_HINT, require_space
 from raylake.tables.threads import together
 from raylake.tables.z_curve import Quantiles, Ranks, interleaved, quantiles
 
@@ -127,6 +128,9 @@ def z_ordered(
         curve: Where they lie.
         count: About how many there are.
         files: So many stretches; one may be empty.
+
+    Raises:
+        NotEnoughSpace: The scratch folder has no room for all rows; nothing was written.
     """
     streams = [one() for one in sources]
     first = next(streams[0], None)
@@ -141,6 +145,9 @@ def z_ordered(
         return
     limit_bytes = int(2 * total_bytes / buckets.count) + BUCKET_BYTES
     with tempfile.TemporaryDirectory(prefix="raylake-zorder-") as scratch:
+        require_space(
+            Path(scratch), int(total_bytes), "the scratch folder of a Z-order", SCRATCH_HINT
+        )
         works = [
             partial(_spill, stream, curve, buckets, Path(scratch, f"{number}.arrow"))
             for number, stream in enumerate(streams)

@@ -48,6 +48,7 @@ class Shop(SmallPipeline):
         }
         self.where = where or str(folder / "lake")
         self.stores = dict(stores or {})
+        self.rules: list[dict[str, Any]] = []
         super().__init__(folder)
 
     def write(self, key: str = "orders", **more: Any) -> None:
@@ -66,6 +67,7 @@ class Shop(SmallPipeline):
                     "max": 1000,
                     "on_failure": "quarantine",
                 },
+                *self.rules,
             ],
         }
         gold = {

@@ -29,7 +29,7 @@ from raylake.delta.log_reader import LogReader
 from raylake.errors import RayLakeError, Refused
 from raylake.tables import errors
 from raylake.tables.delta_rs_open import opened
-from raylake.tables.requests import Delete
+from raylake.tables.requests import Delete, Read
 from raylake.tables.service import DirectTables
 from raylake.tables.upkeep_requests import Compact, Vacuum
 from raylake.tables.vacuum import vacuum
@@ -200,6 +200,7 @@ def test_what_is_pinned_or_read_is_named_and_waits_for_force(shop: Shop) -> None
                 "erase.begun",
                 "erase.deleted",
                 "erase.files",
+                "erase.samples",
                 "rewrite.before_commit",
                 "tables.before_commit",
                 "dlq.before_commit",
@@ -242,6 +243,44 @@ def test_a_killed_erasure_is_gone_on_with(shop: Shop, point: str) -> None:
     assert len(Receipts(str(shop.lake), SystemClock()).all()) == 1
     assert shop.files_with() == []
     shop.verify()
+
+
+@pytest.mark.spec("F4")
+@pytest.mark.parametrize("point", ["", "erase.letters", "erase.samples"])
+def test_samples_of_failing_values_leave_the_history_of_rules(
+    tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path)
+    shop.rules = [{"rule": "regex", "column": "customer_id", "pattern": "[a-z]+"}]
+    shop.write()
+    shop.fill()
+    shop.transform()
+    history = "_quality/small"
+    before = DirectTables().read(shop.address(history), Read()).read_all()
+    assert any(one.startswith(history) for one in shop.files_with())
+    planned = erase(shop.loaded, EraseOrder(WHERE)).tables["quality"]
+    assert planned.rows == sum(map(bool, before["value_sample"].to_pylist())) >= 2
+    assert planned.files_removed == [], "its files are live"
+    if point:
+        monkeypatch.setenv(faults.ENV, str(tmp_path / "faults"))
+        faults.arm(tmp_path / "faults", point, action="error")
+        with suppress(OSError, RayLakeError):
+            erase(shop.loaded, DO)
+        assert faults.fired(tmp_path / "faults")
+    done = erase(shop.loaded, DO)
+    assert (done.complete, done.left) == (True, [])
+    assert done.tables["quality"].rows >= planned.rows
+    assert done.tables["quality"].files_removed
+    assert shop.files_with() == []
+    after = DirectTables().read(shop.address(history), Read()).read_all()
+    assert not any(map(bool, after["value_sample"].to_pylist()))
+    said = ["table", "rule", "failed", "rows", "target_version", "measures", "message"]
+    counts = before.select(said).to_pylist()
+    assert [one for one in counts if one not in after.select(said).to_pylist()] == []
+    shop.fill(1000)
+    shop.transform()
+    again = DirectTables().read(shop.address(history), Read("value_sample IS NOT NULL")).read_all()
+    assert again.num_rows, "later samples are kept"
 
 
 @pytest.mark.spec("F4")

@@ -23,7 +23,9 @@ from raylake.maintenance.lease import MaintenanceLease
 from raylake.maintenance.policy import Policy
 from raylake.maintenance.subjects import Subject
 from raylake.tables.delta_rs import DeltaRsEngine
+from raylake.tables.errors import NotEnoughSpace
 from raylake.tables.requests import Append, Create, Delete
+from raylake.tables.upkeep_requests import ZOrder
 from tests.harness.disk import SmallDisk, small_disk
 from tests.harness.read_only_keys import Access, reader_keys
 from tests.harness.store import store, store_lake
@@ -127,6 +129,28 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     disk.free()
     assert typed("maintain", "run", table)[0] == 0
     assert (rows(table), len(DeltaTable(table).file_uris())) == (40, 1)
+
+
+@pytest.mark.spec("F1")
+def test_a_scratch_folder_without_room_is_told_before_anything_is_sorted(
+    small_disk: Callable[[str], SmallDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Needs root: a file system of its own is mounted."""
+    disk = small_disk("disk")
+    table = table_of(str(tmp_path / "t"), files=4, text=secrets.token_hex(20_000))
+    monkeypatch.setattr("tempfile.tempdir", str(disk.place))
+    monkeypatch.setattr("raylake.tables.z_sort.BUCKET_BYTES", 50_000)
+    disk.fill()
+    disk.leave(100_000)
+    files = all_files(tmp_path / "t")
+    with pytest.raises(NotEnoughSpace, match="the scratch folder of a Z-order needs") as told:
+        DeltaRsEngine().execute(table, ZOrder(("id",)))
+    assert told.value.context["needed_bytes"] > 160_000
+    assert "TMPDIR" in told.value.hint
+    assert all_files(tmp_path / "t") == files
+    disk.free()
+    DeltaRsEngine().execute(table, ZOrder(("id",)))
+    assert rows(table) == 4
 
 
 def refused_to_write(table: str, typed: Typed) -> None:

@@ -19,13 +19,15 @@ from raylake.maintenance.history import History
 from raylake.storage.place import place
 from raylake.tables.requests import Upsert
 from tests.harness.broker import LiveBroker
-from tests.harness.cluster import ROOT, LiveCluster
+from tests.harness.cluster import CPUS, ROOT, LiveCluster
 from tests.harness.waiting import until
 from tests.integration.pipeline.conftest import Bench, MakeBench
 from tests.integration.pipeline.records import produce
 from tests.integration.tables.client import Client
 
 BATCH = 100
+BURST_S = 1.0
+"""What was not taken may be taken later, for so long."""
 POLICY: dict[str, Any] = {
     "look_every": "1s",
     "compact": {"small_files": 4},
@@ -134,3 +136,20 @@ def test_property_29_appends_and_merges_go_on_beside_upkeep(
     world.bench.runs[-1].stop()
     until(lambda: status(world.bench)["state"] == "ended", "the maintainer has ended")
     world.sound()
+
+
+@pytest.mark.long
+@pytest.mark.spec("F1")
+@pytest.mark.timeout(600)
+def test_rewrites_keep_to_their_share_of_the_cpus(make_world: Callable[..., World]) -> None:
+    part = 0.001
+    world = make_world(budget={"cpu": f"{part:.1%}"})
+    run_beside(world, {"compact": 4}, merges=0)
+    found = [one for one in History(str(world.bench.lake)).read().to_pylist() if one["cpu_s"] > 0]
+    found.sort(key=lambda one: one["at"])
+    first, last = found[0], found[-1]
+    last_began_s = last["at"].timestamp() - (last["duration_s"] - last["waited_s"])
+    least_s = sum(one["cpu_s"] for one in found[:-1]) / (part * CPUS) - BURST_S
+    worked_s = sum(one["duration_s"] - one["waited_s"] for one in found[:-1])
+    assert least_s > worked_s, "its share did not bind"
+    assert last_began_s - first["at"].timestamp() >= least_s

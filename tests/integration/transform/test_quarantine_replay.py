@@ -245,6 +245,7 @@ def test_beside_a_run_the_run_does_it(
 ) -> None:
     monkeypatch.setattr(quarantine, "replay", None)
     status = place(transform_status_path(load(running.file).config))
+    until(status.exists, "the run's status")
     until(lambda: read_status(status)["tables"], "the run has begun")
     running.put({})
     done = running.said(capsys, "quarantine", "replay", "silver.orders", "-o", "json")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pytest
@@ -13,6 +15,8 @@ from raylake.clock import ManualClock
 from raylake.errors import ConfigError
 from raylake.tables.errors import HoldingNeedsCluster, TooLargeToHold
 from raylake.tables.held_versions import HeldKey, HeldVersions
+from raylake.tables.pins import Pin
+from raylake.tables.requests import Read
 
 
 def key(version: int, columns: str = "ab", table_id: str = "t") -> HeldKey:
@@ -130,3 +134,10 @@ def test_reading_joins_no_cluster(table: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_limit_is_a_size(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="hot_bytes"):
         raylake.connect(tmp_path, "auto", hot_bytes=0)
+
+
+def test_while_another_thread_imports_ray_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    schema = pa.schema([("id", pa.int64())])
+    pin = Pin(0, schema, Read(), "t", schema)
+    assert held_rows.HeldRows("lake", "head:6379").stream(pin) is None
