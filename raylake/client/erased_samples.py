@@ -35,6 +35,10 @@ QUALITY: Final = "quality"
 COLUMNS: Final = pa.schema([SCHEMA.field(name) for name in ("table", "value_sample")])
 """What is looked at."""
 _TABLE, _SAMPLE = COLUMNS.names
+_SAID: Final = (
+    "case when failed > 0 then cast(failed as string) || ' of ' || cast(rows as string) || "
+    "' rows; the samples of failing values are erased' else message end"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,9 @@ class Samples:
         if self.count():
             names = [exp.Literal.string(one).sql() for one in sorted(self.tables)]
             where = f"{quoted(_TABLE)} in ({', '.join(names)})"
-            DirectTables().execute(self.path, Update({_SAMPLE: "NULL"}, where))
+            # The message repeats them.
+            request = Update({_SAMPLE: "NULL", "message": _SAID}, where)
+            DirectTables().execute(self.path, request)
 
 
 def follow_up_history(config: Pipeline, clock: Clock) -> None:

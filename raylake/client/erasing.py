@@ -142,7 +142,9 @@ class _Erasure:
             one = dead_letters(self._config)
             self._of(one.name, one.path, letters, one.told)
         if (samples := self._samples()) and (some := samples.count()):
-            self._of(QUALITY, samples.path, some, "results lose their samples of failing values")
+            self._of(
+                QUALITY, samples.path, 0, f"{some} results lose their samples of failing values"
+            )
 
     def look(self, found: Sequence[Subject]) -> None:
         """Say which files would be deleted beside those that rows leave, and who is in the way."""
@@ -269,7 +271,9 @@ class _Erasure:
         """First what steps have told and the history lacks: afterwards nothing brings it."""
         follow_up_history(self._config, self._clock)
         if (samples := self._samples()) and (some := samples.count()):
-            self._of(QUALITY, samples.path, some, "results lost their samples of failing values")
+            self._of(
+                QUALITY, samples.path, 0, f"{some} results lost their samples of failing values"
+            )
             samples.blank()
             faults.reach("erase.samples", erasure=self.receipt.erasure_id)
 

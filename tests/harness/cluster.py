@@ -220,4 +220,6 @@ def ray_cluster() -> Iterator[LiveCluster]:
     with shared("ray", begin, last_leaves) as cluster:
         yield cluster
         if not is_up(cluster):
-            pytest.fail(f"the tests' cluster ended by itself:\n{last_words(cluster)}")
+            words = last_words(cluster)
+            (cache_folder() / "dev" / "lost_cluster.log").write_text(words)
+            pytest.fail(f"the tests' cluster ended by itself:\n{words}")

@@ -97,6 +97,7 @@ def command(bench: Bench, cluster: LiveCluster, *arguments: str) -> dict[str, An
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("{"), (done.stdout, done.stderr[-3000:])
     said: dict[str, Any] = json.loads(done.stdout)["erasure"]
     return said
 

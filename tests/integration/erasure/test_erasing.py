@@ -57,6 +57,7 @@ FOUND = {
     "gold.sales": 0,
     "quarantine": 2,
     "dead letters": 2,
+    "quality": 0,
 }
 
 
@@ -259,7 +260,9 @@ def test_samples_of_failing_values_leave_the_history_of_rules(
     before = DirectTables().read(shop.address(history), Read()).read_all()
     assert any(one.startswith(history) for one in shop.files_with())
     planned = erase(shop.loaded, EraseOrder(WHERE)).tables["quality"]
-    assert planned.rows == sum(map(bool, before["value_sample"].to_pylist())) >= 2
+    some = sum(map(bool, before["value_sample"].to_pylist()))
+    assert planned.searched.startswith(f"{some} results lose their samples")
+    assert (planned.rows, some) == (0, 2)
     assert planned.files_removed == [], "its files are live"
     if point:
         monkeypatch.setenv(faults.ENV, str(tmp_path / "faults"))
@@ -269,15 +272,14 @@ def test_samples_of_failing_values_leave_the_history_of_rules(
         assert faults.fired(tmp_path / "faults")
     done = erase(shop.loaded, DO)
     assert (done.complete, done.left) == (True, [])
-    assert done.tables["quality"].rows >= planned.rows
     assert done.tables["quality"].files_removed
     assert shop.files_with() == []
     after = DirectTables().read(shop.address(history), Read()).read_all()
     assert not any(map(bool, after["value_sample"].to_pylist()))
-    said = ["table", "rule", "failed", "rows", "target_version", "measures", "message"]
+    said = ["table", "rule", "failed", "rows", "target_version", "measures"]
     counts = before.select(said).to_pylist()
     assert [one for one in counts if one not in after.select(said).to_pylist()] == []
-    shop.fill(1000)
+    shop.fill(21)
     shop.transform()
     again = DirectTables().read(shop.address(history), Read("value_sample IS NOT NULL")).read_all()
     assert again.num_rows, "later samples are kept"
