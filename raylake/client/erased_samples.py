@@ -16,16 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlglot import exp
 
-from raylake.clock import Clock
 from raylake.config import Pipeline
 from raylake.config.addresses import quality_path
 from raylake.delta.tables_there import is_table
 from raylake.delta.verify_offsets import Mask
-from raylake.layers.graph import graph_of
-from raylake.layers.table_ids import table_id
-from raylake.quality.history import SCHEMA, follow_up, history_table
-from raylake.quality.side_table import Target
-from raylake.storage.place import place
+from raylake.quality.history import SCHEMA
 from raylake.tables.expressions import quoted
 from raylake.tables.raw_search import RawSearch
 from raylake.tables.requests import Read, Update
@@ -104,20 +99,6 @@ class Samples:
             # The message repeats them.
             request = Update({_SAMPLE: "NULL", "message": _SAID}, where)
             DirectTables().execute(self.path, request)
-
-
-def follow_up_history(config: Pipeline, clock: Clock) -> None:
-    """What steps told of their rules is in the history.
-
-    Args:
-        config: The pipeline.
-        clock: Time.
-    """
-    side = history_table(quality_path(config))
-    for node in graph_of(config).derived:
-        if is_table(node.address):
-            target = Target(node.name, node.address, table_id(place(node.address)))
-            follow_up(side, target, clock)
 
 
 def _live(path: str) -> Iterable[pa.Table]:

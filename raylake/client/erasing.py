@@ -20,7 +20,7 @@ from raylake.client.deletions import Deletions
 from raylake.client.erased_files import remove_folders, without_values
 from raylake.client.erased_letters import erase_letters
 from raylake.client.erased_logs import begin_anew, clear, lost_with_the_log, mentions
-from raylake.client.erased_samples import COLUMNS, QUALITY, Samples, follow_up_history
+from raylake.client.erased_samples import COLUMNS, QUALITY, Samples
 from raylake.client.erasure_receipt import OfTable, Receipt, Receipts
 from raylake.client.erasure_subjects import (
     LETTERS,
@@ -34,19 +34,16 @@ from raylake.client.erasure_subjects import (
 )
 from raylake.client.quarantine import Service
 from raylake.client.retention import refuse_refusing
+from raylake.client.told_beside import store_what_is_told
 from raylake.clock import Clock, SystemClock
 from raylake.config import Loaded
-from raylake.config.addresses import normalise_table_address, quarantine_path
-from raylake.delta.tables_there import is_table
+from raylake.config.addresses import normalise_table_address
 from raylake.errors import RayLakeError
 from raylake.layers.build import definition
 from raylake.layers.derived_table import DerivedTable
 from raylake.layers.graph import Graph, graph_of
 from raylake.layers.step import By
-from raylake.layers.table_ids import table_id
 from raylake.maintenance.kept_state import kept_at
-from raylake.quality import quarantine
-from raylake.quality.side_table import Target
 from raylake.storage.place import Place, place
 from raylake.tables.cow_conditions import Judge
 from raylake.tables.errors import ProgressMoved
@@ -196,7 +193,7 @@ class _Erasure:
         if one.kind == "derived":
             self._digest(one)
         elif one.kind == QUARANTINE:
-            self._follow_up()
+            store_what_is_told(self._config, self._clock)
         self._purge(one)
         delete(one, self._order.where, self._search, self._by, said)
         faults.reach("erase.deleted", erasure=self.receipt.erasure_id, table=one.name)
@@ -229,14 +226,6 @@ class _Erasure:
                 self._left(f"{one.name}: it did not take in what its source lost: {error.message}")
                 return
 
-    def _follow_up(self) -> None:
-        """What steps named for the quarantine is in it before rows leave it."""
-        side = quarantine.quarantine_table(quarantine_path(self._config))
-        for node in self._graph.derived:
-            if is_table(node.address):
-                target = Target(node.name, node.address, table_id(place(node.address)))
-                quarantine.follow_up(side, target, self._clock)
-
     def _letters(self, *, dry_run: bool) -> int:
         found = erase_letters(
             self._loaded, self._search, self.receipt.erasure_id, self._clock, dry_run=dry_run
@@ -268,8 +257,7 @@ class _Erasure:
         return Samples.of(self._config, self._search, left)
 
     def _blank_samples(self) -> None:
-        """First what steps have told and the history lacks: afterwards nothing brings it."""
-        follow_up_history(self._config, self._clock)
+        store_what_is_told(self._config, self._clock)
         if (samples := self._samples()) and (some := samples.count()):
             self._of(
                 QUALITY, samples.path, 0, f"{some} results lost their samples of failing values"
@@ -335,8 +323,7 @@ class _Erasure:
             if one.kind == "derived":
                 # Its hold on its source moves up to the checkpoint.
                 self._digest(one, idle_versions=1)
-        self._follow_up()
-        follow_up_history(self._config, self._clock)
+        store_what_is_told(self._config, self._clock)
         for one, version in begun:
             of = self.receipt.tables[one.name]
             done = clear(self._config, one, version, break_holds=self._order.force)
