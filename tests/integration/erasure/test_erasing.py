@@ -247,7 +247,13 @@ def test_a_killed_erasure_is_gone_on_with(shop: Shop, point: str) -> None:
 
 
 @pytest.mark.spec("F4")
-@pytest.mark.parametrize("point", ["", "erase.letters", "erase.samples"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "",
+        *(pytest.param(one, marks=pytest.mark.long) for one in ("erase.letters", "erase.samples")),
+    ],
+)
 def test_samples_of_failing_values_leave_the_history_of_rules(
     tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -410,6 +410,7 @@ def test_each_request_reaches_stores_with_its_own_keys(bench: Bench) -> None:
         assert said["fs.s3a.access.key"] == key
 
 
+@pytest.mark.long
 @pytest.mark.spec("C2", "C8")
 def test_a_table_in_a_store_and_one_on_a_disk_are_merged_by_one_host(
     bench: Bench, store: StoreInfo, store_lake: str, tmp_path: Path
