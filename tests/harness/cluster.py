@@ -77,7 +77,7 @@ def start(
     token = secrets.token_hex(32)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {**_QUIET, "RAY_AUTH_TOKEN": token, "PYTHONPATH": str(ROOT), **(variables or {})}
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command = [sys.executable, "-m", "tests.harness.ray_head", "start", "--head", "--block"]
     command += ["--port=0", "--node-ip-address=127.0.0.1", f"--num-cpus={CPUS}"]
     command += [
         f"--object-store-memory={OBJECT_STORE_BYTES}",

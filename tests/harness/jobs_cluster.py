@@ -45,11 +45,11 @@ def jobs_cluster() -> Iterator[JobsCluster]:
     armed = folder / "faults"
     (armed / "armed").mkdir(parents=True)
     password = secrets.token_hex(16)
-    dashboard, agent, grpc, metrics, client = free_ports(5)
+    dashboard, agent, grpc, metrics = free_ports(4)
     options = [
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         *(f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}"),
-        *(f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"),
+        f"--metrics-export-port={metrics}",
     ]
     variables = {
         # The job's entry point is `python`, as in an image.
