@@ -226,9 +226,11 @@ class Reaching:
                 f"no Ray cluster answers at {self._address}: {reason}",
                 hint=RIGHT_ADDRESS,
             ) from error
-        for child in set(psutil.Process().children(recursive=True)) - self._before:
+        for child in set(psutil.Process().children()) - self._before:
+            # Only what was started now, and below it: what this process had, goes on.
             with suppress(psutil.Error):
-                child.kill()
+                for one in [*child.children(recursive=True), child]:
+                    one.kill()
         raise DependencyUnreachable(
             f"Ray did not come up on this machine: {reason}",
             hint="is there memory, or is the machine overloaded? `raylake doctor` looks. Ray's "

@@ -46,6 +46,7 @@ def with_security(text: str, **more: Any) -> str:
     return yaml.safe_dump(document)
 
 
+@pytest.mark.long
 @pytest.mark.spec("A9", "K1", "K3")
 @pytest.mark.timeout(400)
 def test_a_whole_run_over_tls_and_scram(joined_shell: Shell, instance: str) -> None:

@@ -67,6 +67,7 @@ def filled(cluster_runs: Runs, write: Write, tmp_path: Path, broker: LiveBroker)
     return made
 
 
+@pytest.mark.long
 @pytest.mark.spec("K1", "D1")
 @pytest.mark.timeout(900)
 def test_derived_tables_are_made_by_a_job_of_their_own(filled: Clicks) -> None:
