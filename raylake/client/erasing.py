@@ -93,6 +93,10 @@ def erase(
     """
     clock = clock or SystemClock()
     found = subjects(loaded.config, order.where)
+    if not order.dry_run:
+        # Rows that a step set aside and did not store yet may be the person's, too.
+        store_what_is_told(loaded.config, clock)
+        found = subjects(loaded.config, order.where)
     with (
         RawSearch(order.where, columns_of(found, order.where)) as search,
         Deletions(loaded.config, clock, by or Service()) as deletions,

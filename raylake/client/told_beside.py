@@ -14,7 +14,7 @@ from raylake.storage.place import place
 
 
 def store_what_is_told(config: Pipeline, clock: Clock) -> None:
-    """Bring it into the quarantine and the history of rules, where there are such; idempotent.
+    """Bring it into the quarantine and the history of rules; idempotent.
 
     Args:
         config: The pipeline.
@@ -29,7 +29,5 @@ def store_what_is_told(config: Pipeline, clock: Clock) -> None:
         if not is_table(node.address):
             continue
         target = Target(node.name, node.address, table_id(place(node.address)))
-        if is_table(set_aside.path):
-            quarantine.follow_up(set_aside, target, clock)
-        if is_table(found.path):
-            history.follow_up(found, target, clock)
+        quarantine.follow_up(set_aside, target, clock)
+        history.follow_up(found, target, clock)

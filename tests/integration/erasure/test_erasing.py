@@ -292,6 +292,27 @@ def test_samples_of_failing_values_leave_the_history_of_rules(
 
 
 @pytest.mark.spec("F4")
+def test_what_a_step_set_aside_and_did_not_store_is_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path)
+    shop.fill()
+    monkeypatch.setenv(faults.ENV, str(tmp_path / "faults"))
+    for _ in range(2):
+        faults.arm(tmp_path / "faults", "quality.before_commit", action="error")
+        with pytest.raises(OSError, match=r"quality\.before_commit"):
+            shop.transform()
+    assert rows_of(erase(shop.loaded, EraseOrder(WHERE)))["quarantine"] == 0, "not stored yet"
+    done = erase(shop.loaded, DO)
+    assert (done.complete, done.left) == (True, [])
+    assert done.tables["quarantine"].rows == 2
+    assert shop.files_with() == []
+    shop.transform()
+    assert shop.files_with() == []
+    shop.verify()
+
+
+@pytest.mark.spec("F4")
 def test_unfinished_writers_are_spared_and_said(shop: Shop) -> None:
     upload = shop.lake / "bronze" / "orders" / "part-uploading.parquet"
     (live,) = (shop.lake / "bronze" / "orders").glob("part-*.parquet")
