@@ -33,7 +33,7 @@ def check_cluster(config: Pipeline, consumers: int) -> None:
         LocalPath: It writes to folders that not all hosts see.
         DependencyUnreachable: A host cannot be asked.
     """
-    nodes = [one for one in ray.nodes() if one["Alive"]]
+    nodes = _alive()
     refuse_missing_cpus(
         consumers,
         [float(one["Resources"].get("CPU", 0.0)) for one in nodes],
@@ -41,9 +41,12 @@ def check_cluster(config: Pipeline, consumers: int) -> None:
         fixed=config.ingest.consumers != "auto",
     )
     local = [path for path in written_addresses(config) if is_local(path)]
-    others = _other_hosts(nodes)
-    if local and others:
-        refuse_local_paths(local, _without(local, others))
+    if local and _other_hosts(nodes):
+        refuse_local_paths(local, _unseeing(local))
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [one for one in ray.nodes() if one["Alive"]]
 
 
 def _growth() -> float | None:
@@ -62,6 +65,21 @@ def _other_hosts(nodes: list[dict[str, Any]]) -> dict[str, str]:
     return {host: node for host, node in found.items() if host not in here}
 
 
+def _unseeing(local: list[str]) -> list[str]:
+    """The hosts that do not see the folders; asked again where a node has gone meanwhile."""
+    while True:
+        others = _other_hosts(_alive())
+        try:
+            return _without(local, others)
+        except RayError as error:
+            # Ray takes a while to notice that a node is lost.
+            if {one["NodeID"] for one in _alive()} >= set(others.values()):
+                raise DependencyUnreachable(
+                    f"a node of the cluster could not be asked for its folders: {error}",
+                    hint="`ray status` shows its nodes",
+                ) from error
+
+
 def _without(local: list[str], others: dict[str, str]) -> list[str]:
     """The hosts that do not see what this one writes into each of the folders."""
     name = f".raylake-seen-{secrets.token_hex(4)}"
@@ -74,11 +92,6 @@ def _without(local: list[str], others: dict[str, str]) -> list[str]:
     try:
         asked = {host: _sees.options(**_on(node)).remote(made) for host, node in others.items()}
         return [host for host, one in asked.items() if not ray.get(one, timeout=LOOK_TIMEOUT_S)]
-    except RayError as error:
-        raise DependencyUnreachable(
-            f"a node of the cluster could not be asked for its folders: {error}",
-            hint="`ray status` shows its nodes",
-        ) from error
     finally:
         for one in made:
             with contextlib.suppress(OSError):
