@@ -68,7 +68,9 @@ class LiveBroker:
     def create_named_topic(
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> None:
-        new = NewTopic(name, partitions, 1, topic_configs=dict(config or {}))
+        # A broker drops what is older than its retention, and tests write records of any day.
+        configs = {"retention.ms": "-1", **(config or {})}
+        new = NewTopic(name, partitions, 1, topic_configs=configs)
         failed: list[KafkaError] = []
 
         def created() -> bool:
