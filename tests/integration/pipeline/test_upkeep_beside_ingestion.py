@@ -142,8 +142,8 @@ def test_property_29_appends_and_merges_go_on_beside_upkeep(
 @pytest.mark.spec("F1")
 @pytest.mark.timeout(600)
 def test_rewrites_keep_to_their_share_of_the_cpus(make_world: Callable[..., World]) -> None:
-    part = 0.001
-    world = make_world(budget={"cpu": f"{part:.1%}"})
+    part = 0.0002
+    world = make_world(budget={"cpu": f"{part:.2%}"})
     run_beside(world, {"compact": 4}, merges=0)
     found = [one for one in History(str(world.bench.lake)).read().to_pylist() if one["cpu_s"] > 0]
     found.sort(key=lambda one: one["at"])
