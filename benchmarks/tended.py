@@ -7,7 +7,7 @@ table is kept for: the orders of one customer, those of one block of numbers, an
 amounts. They prune by the log's statistics, as every reader does. A stretch of time, which lies
 together as it came, is told beside them: who asks for that alone needs no Z-order by other columns.
 
-Two sizes of untended files: what a second brings of some 3,000 and of some 12,000 rows.
+Two sizes of untended files: what a second brings of some 4,700 and of some 19,000 rows.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from typing import Final, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlglot import exp
 
+from raylake.client.erasure_subjects import texts
 from raylake.config import Pipeline
 from raylake.config.addresses import quality_path
 from raylake.delta.tables_there import is_table
@@ -74,8 +74,8 @@ class Samples:
         """Which rows of :data:`COLUMNS` have such samples."""
         there = pc.fill_null(pc.greater(pc.list_value_length(rows[_SAMPLE]), 0), False)
         named = pc.is_in(rows[_TABLE], pa.array(sorted(self.tables), pa.string()))
-        texts = ("\n".join(filter(None, one or ())) for one in rows[_SAMPLE].to_pylist())
-        words = np.fromiter(map(self.search.has_words, texts), np.bool_, rows.num_rows)
+        samples = ("\n".join(filter(None, one or ())) for one in rows[_SAMPLE].to_pylist())
+        words = np.fromiter(map(self.search.has_words, samples), np.bool_, rows.num_rows)
         found: Mask = there.to_numpy() & (named.to_numpy() | words)
         return found
 
@@ -88,17 +88,15 @@ class Samples:
         return sum(int(self.mask(rows).sum()) for rows in _live(self.path))
 
     def blank(self) -> None:
-        """Take them out; nothing where there are none.
+        """Take them out.
 
         Raises:
             RayLakeError: Why it was not done.
         """
-        if self.count():
-            names = [exp.Literal.string(one).sql() for one in sorted(self.tables)]
-            where = f"{quoted(_TABLE)} in ({', '.join(names)})"
-            # The message repeats them.
-            request = Update({_SAMPLE: "NULL", "message": _SAID}, where)
-            DirectTables().execute(self.path, request)
+        where = f"{quoted(_TABLE)} in ({texts(sorted(self.tables))})"
+        # The message repeats them.
+        request = Update({_SAMPLE: "NULL", "message": _SAID}, where)
+        DirectTables().execute(self.path, request)
 
 
 def _live(path: str) -> Iterable[pa.Table]:

@@ -158,7 +158,7 @@ def delete(one: Subject, where: str, search: RawSearch, by: Deletions, said: str
     if one.kind == QUARANTINE:
         ids = _picked(one, search, ("quarantine_id",))
         for part in _chunks([row["quarantine_id"] for row in ids]):
-            by.delete(one.path, f"{quoted('quarantine_id')} in ({_texts(part)})", said)
+            by.delete(one.path, f"{quoted('quarantine_id')} in ({texts(part)})", said)
         return
     if one.by_columns is not None and by.count(one.path, where):
         by.delete(one.path, where, said)
@@ -230,7 +230,8 @@ def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield values[at : at + _CHUNK]
 
 
-def _texts(values: Sequence[str]) -> str:
+def texts(values: Sequence[str]) -> str:
+    """Literals for ``in (…)``."""
     return ", ".join(_text(one) for one in values)
 
 

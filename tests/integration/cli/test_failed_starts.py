@@ -10,6 +10,7 @@ import pytest
 
 from raylake.client.cluster import Reaching
 from raylake.errors import DependencyUnreachable
+from tests.harness.cluster import kill_tree
 
 
 class Pair:
@@ -26,9 +27,7 @@ class Pair:
         return self.child.poll() is None, below
 
     def end(self) -> None:
-        for one in (self.below, self.child):
-            if one is not self.below or self.lives()[1]:
-                one.kill()
+        kill_tree(psutil.Process(self.child.pid))
         self.child.wait()
 
 
