@@ -200,7 +200,7 @@ class DevBroker:
         if not (self._home / "data" / "meta.properties").exists():
             self._format(java, classpath, properties)
         command = java.command(
-            *("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"),
+            *("-Xms128m", "-Xmx1g", "-XX:+UseSerialGC", "-Djava.awt.headless=true"),
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
