@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= 3
 ifndef SEED
 SEED := $(shell date +%s)
 endif
@@ -35,7 +35,7 @@ demo: setup ## set up, then the main job: a million Kafka records to gold, kills
 	@$(BIN)/raylake demo $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 .PHONY: test
-test: setup ## set up, then all tests (JOBS=2 processes; ARGS="-k words" narrows)
+test: setup ## set up, then all tests (JOBS=3 processes; ARGS="-k words" narrows)
 	@$(BIN)/python -m pytest -n $(JOBS) -m "not long" --durations=15 $(ARGS)
 
 .PHONY: chaos

@@ -24,7 +24,7 @@ from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
 
 from raylake.delta import log_files
-from raylake.delta.log_table import LogTable
+from raylake.delta.log_table import MOST_UNREAD, LogTable
 
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 SCHEMA = Schema(
@@ -160,3 +160,109 @@ def test_a_table_with_another_protocol_is_left_to_delta_rs(
     monkeypatch.setattr(os, "link", lambda *_: pytest.fail("written by ourselves"))
     append(table)
     assert DeltaTable(path).version() == 2
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Up to which versions handles let delta-rs read; None: to the end."""
+    found: list[int | None] = []
+    read = LogTable._read
+
+    def noted(self: LogTable, version: int | None) -> None:
+        found.append(version)
+        read(self, version)
+
+    monkeypatch.setattr(LogTable, "_read", noted)
+    return found
+
+
+def add_one(table: LogTable, number: int, app: str = "raylake/a") -> None:
+    """Commit a file and a txn, and take note of it."""
+    append(table, (f"{app}-{number}",), ((app, number),))
+    table.update_incremental()
+
+
+def test_a_handle_knows_its_own_appends_without_reading_them(
+    tmp_path: Path, reads: list[int | None]
+) -> None:
+    table = LogTable(create(tmp_path / "t"))
+    for number in (1, 2, 3):
+        add_one(table, number)
+    assert (table.version(), table.transaction_version("raylake/a")) == (3, 3)
+    assert table.transaction_version("raylake/b") is None
+    assert table.metadata().partition_columns == ["day"]
+    table.update_incremental()
+    assert reads == []
+    assert len(table.file_uris()) == 3
+    assert reads == [3]
+    add_one(table, 4)
+    assert len(table.get_add_actions()) == 4
+    assert reads == [3, 4]
+
+
+def test_an_append_is_this_handles_version_only_after_the_next_look(tmp_path: Path) -> None:
+    table = LogTable(create(tmp_path / "t"))
+    append(table, ("a",))
+    assert table.version() == 0
+    with pytest.raises(CommitFailedError):
+        append(table, ("b",))
+    table.update_incremental()
+    append(table, ("b",))
+
+
+def test_what_a_handle_reads_late_ends_where_it_has_looked(
+    tmp_path: Path, reads: list[int | None]
+) -> None:
+    path = create(tmp_path / "t")
+    table, other = LogTable(path), LogTable(path)
+    add_one(table, 1)
+    other.update_incremental()
+    add_one(other, 5, "raylake/b")
+    assert len(table.file_uris()) == 1
+    assert (table.version(), table.transaction_version("raylake/b")) == (1, None)
+    with pytest.raises(CommitFailedError):
+        append(table, ("lost",))
+    assert reads == [None, 1], "the other one's first look, and up to the own append"
+    table.update_incremental()
+    assert (table.version(), table.transaction_version("raylake/b")) == (2, 5)
+    assert table.transaction_version("raylake/a") == 1
+    assert len(table.file_uris()) == 2
+
+
+def test_after_so_many_own_appends_they_are_read(tmp_path: Path, reads: list[int | None]) -> None:
+    table = LogTable(create(tmp_path / "t"))
+    for number in range(1, 2 * MOST_UNREAD + 10):
+        add_one(table, number)
+    assert reads == [MOST_UNREAD, 2 * MOST_UNREAD]
+    assert len(table.file_uris()) == table.version() == 2 * MOST_UNREAD + 9
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_own_appends_that_were_cleaned_up_meanwhile_are_read_from_the_checkpoint(
+    tmp_path: Path, others: int
+) -> None:
+    path = create(tmp_path / "t")
+    table = LogTable(path)
+    for number in range(1, 6):
+        add_one(table, number)
+    DeltaTable(path).create_checkpoint()
+    for version in range(5):
+        log_files.commit_path(path, version).unlink()
+    other = LogTable(path)
+    for number in range(others):
+        add_one(other, number, "raylake/b")
+    assert len(table.file_uris()) == table.version() == 5
+    table.update_incremental()
+    assert len(table.file_uris()) == table.version() == 5 + others
+    add_one(table, 6)
+    assert len(DeltaTable(path).file_uris()) == 6 + others
+
+
+def test_an_own_append_that_left_the_log_again_is_not_taken_for_the_newest(tmp_path: Path) -> None:
+    path = create(tmp_path / "t")
+    table = LogTable(path)
+    add_one(table, 1)
+    append(table, ("lost",), (("raylake/a", 2),))
+    log_files.commit_path(path, 2).unlink()
+    table.update_incremental()
+    assert (table.version(), table.transaction_version("raylake/a")) == (1, 1)
