@@ -79,7 +79,7 @@ def main() -> int:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-files", type=int, default=20_000)
     parser.add_argument("--live-files", type=int, default=50_000)
-    parser.add_argument("--commits", type=int, default=20)
+    parser.add_argument("--commits", type=int, default=120)
 
 
 def _attach(spec: TableSpec) -> OwnedTable:

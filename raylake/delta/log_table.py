@@ -31,14 +31,16 @@ from raylake.storage.place import Place, storage_options
 ENGINE = "RayLake"
 MOST_UNREAD = 100
 """So many entries of its own a handle goes on without letting delta-rs read them."""
+PAUSE_S = 5.0
+"""After so long without a look all is read: somebody may have taken the table over meanwhile."""
 
 
 class LogTable(DeltaTable):  # type: ignore[misc]
     """A DeltaTable whose strict appends are one link or one put, everything else delta-rs's.
 
-    While nobody else commits, it does not read its own appends back: it knows their txns, and they
-    change neither schema nor properties. delta-rs reads them, and nothing beyond them, as soon as
-    it is asked for anything more, such as the files.
+    While nobody else commits, it does not read its own appends back that come one soon after the
+    other: it knows their txns, and they change neither schema nor properties. delta-rs reads them,
+    and nothing beyond them, as soon as it is asked for anything more, such as the files.
 
     It holds the keys of its store as they were when it was opened, so it is opened anew where
     they were changed since.
@@ -74,7 +76,8 @@ class LogTable(DeltaTable):  # type: ignore[misc]
         for one in reversed(self._unread):
             if app_id in one.txns:
                 return one.txns[app_id]
-        stored = self._handle.transaction_version(app_id)
+        # delta-rs looks into the log's files for it: a handle that is behind may miss some by now.
+        stored = self._table.transaction_version(app_id)
         return None if stored is None else int(stored)
 
     def schema(self) -> DeltaSchema:
@@ -92,20 +95,26 @@ class LogTable(DeltaTable):  # type: ignore[misc]
     def update_incremental(self) -> None:
         """As delta-rs's, with the keys that its store takes now."""
         placed, self._placed = self._placed, None
-        version = self.version() if placed is None else placed.version
-        if not self._is_newest(version):
+        if placed is None or not self._is_newest(placed):
             self._read(None)
             return
-        if placed is not None:
-            self._unread.append(placed)
-            if len(self._unread) >= MOST_UNREAD:
-                self._read(version)
+        self._unread.append(placed)
+        if len(self._unread) >= MOST_UNREAD:
+            self._read(placed.version)
 
-    def _is_newest(self, version: int) -> bool:
-        """Whether the log ends with this version, and has its entry."""
-        # In this order: clean-up deletes the oldest first, so what comes after goes after it.
-        after = log_files.commit_path(self._root, version + 1).exists()
-        return not after and log_files.commit_path(self._root, version).exists()
+    def _is_newest(self, placed: _Placed) -> bool:
+        """Whether the log surely ends with an append of a moment ago, and has its entry.
+
+        A store is always read: what it is asked for takes its time, not what delta-rs makes of it.
+        """
+        if not isinstance(self._root, Path) or time.monotonic() - placed.at_s > PAUSE_S:
+            return False
+        # In this order: clean-up deletes the oldest first, so what comes after goes after it. The
+        # second one after is there where the first was lost.
+        version = placed.version
+        after = [log_files.commit_path(self._root, version + n) for n in (1, 2)]
+        here = log_files.commit_path(self._root, version)
+        return not any(one.exists() for one in after) and here.exists()
 
     def _read(self, version: int | None) -> None:
         """Let delta-rs read the log up to a version, or to its end."""
@@ -162,7 +171,7 @@ class LogTable(DeltaTable):  # type: ignore[misc]
         ):
             lines = _lines(actions, partition_by or [], commit_properties)
             place_entry(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
-            self._placed = _Placed(version + 1, _txns_of(commit_properties))
+            self._placed = _Placed(version + 1, _txns_of(commit_properties), time.monotonic())
             return
         super().create_write_transaction(
             actions,
@@ -210,10 +219,11 @@ class LogTable(DeltaTable):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """An append of this handle's: its version, and its txns by app id."""
+    """An append of this handle's: its version, its txns by app id, and when it was put in place."""
 
     version: int
     txns: Mapping[str, int]
+    at_s: float
 
 
 def put_entry(root: Place, version: int, actions: Sequence[dict[str, Any]]) -> None:

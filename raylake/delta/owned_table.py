@@ -109,8 +109,13 @@ class OwnedTable:
         return Checkpointer(self.path, interval_commits=interval_commits, clock=self._core.clock)
 
     def count_live_files(self) -> int:
-        """The data files of the newest version that this owner knows."""
-        return len(self._core.table.file_uris())
+        """The data files of the newest version that this owner knows.
+
+        Raises:
+            DependencyUnreachable: The log cannot be read now.
+        """
+        with readable(self._core.root):
+            return len(self._core.table.file_uris())
 
     @property
     def generation(self) -> int:

@@ -23,7 +23,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
 
-from raylake.delta import log_files
+from raylake.delta import log_files, log_table
 from raylake.delta.log_table import MOST_UNREAD, LogTable
 
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -189,15 +189,26 @@ def test_a_handle_knows_its_own_appends_without_reading_them(
     for number in (1, 2, 3):
         add_one(table, number)
     assert (table.version(), table.transaction_version("raylake/a")) == (3, 3)
-    assert table.transaction_version("raylake/b") is None
     assert table.metadata().partition_columns == ["day"]
-    table.update_incremental()
     assert reads == []
     assert len(table.file_uris()) == 3
     assert reads == [3]
     add_one(table, 4)
+    assert table.transaction_version("raylake/b") is None
     assert len(table.get_add_actions()) == 4
     assert reads == [3, 4]
+    table.update_incremental()
+    assert reads == [3, 4, None], "nothing was put in place since"
+
+
+def test_after_a_pause_a_handle_reads_all(
+    tmp_path: Path, reads: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = LogTable(create(tmp_path / "t"))
+    add_one(table, 1)
+    monkeypatch.setattr(log_table, "PAUSE_S", -1.0)
+    add_one(table, 2)
+    assert reads == [None]
 
 
 def test_an_append_is_this_handles_version_only_after_the_next_look(tmp_path: Path) -> None:
@@ -266,3 +277,19 @@ def test_an_own_append_that_left_the_log_again_is_not_taken_for_the_newest(tmp_p
     log_files.commit_path(path, 2).unlink()
     table.update_incremental()
     assert (table.version(), table.transaction_version("raylake/a")) == (1, 1)
+
+
+def test_a_lost_entry_between_an_own_append_and_the_newest_is_not_built_on(tmp_path: Path) -> None:
+    """What is lost may be the epoch of who took the table over (I3)."""
+    path = create(tmp_path / "t")
+    table, other = LogTable(path), LogTable(path)
+    append(table, ("a",))
+    other.update_incremental()
+    for number in (1, 2):
+        add_one(other, number, "raylake/b")
+    log_files.commit_path(path, 2).unlink()
+    with pytest.raises(DeltaError):
+        table.update_incremental()
+    with pytest.raises(CommitFailedError):
+        append(table, ("b",))
+    assert log_files.commit_versions(path) == [0, 1, 3]
