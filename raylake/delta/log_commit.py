@@ -12,7 +12,7 @@ from typing import Any
 from deltalake import CommitProperties, DeltaTable
 
 from raylake.delta import log_files
-from raylake.delta.log_table import ENGINE, place_entry, place_first
+from raylake.delta.log_table import ENGINE, place_entry, place_first, txns_of
 from raylake.ingest.unit import DataFile
 from raylake.storage.place import Place, make_folder
 
@@ -41,8 +41,7 @@ class LogCommit:
 
     def signed(self, properties: CommitProperties) -> LogCommit:
         """This commit with the metadata and the txns that delta-rs would be given."""
-        txns = {one.app_id: int(one.version) for one in properties.app_transactions or ()}
-        return replace(self, custom=properties.custom_metadata or {}, txns=txns)
+        return replace(self, custom=properties.custom_metadata or {}, txns=txns_of(properties))
 
     def text(self) -> str:
         """The entry as the log has it."""

@@ -171,7 +171,7 @@ class LogTable(DeltaTable):  # type: ignore[misc]
         ):
             lines = _lines(actions, partition_by or [], commit_properties)
             place_entry(base, log_files.commit_path(self._root, version + 1), "\n".join(lines))
-            self._placed = _Placed(version + 1, _txns_of(commit_properties), time.monotonic())
+            self._placed = _Placed(version + 1, txns_of(commit_properties), time.monotonic())
             return
         super().create_write_transaction(
             actions,
@@ -253,7 +253,8 @@ def _strict(properties: CommitProperties | None, hooks: PostCommitHookProperties
     )
 
 
-def _txns_of(properties: CommitProperties | None) -> dict[str, int]:
+def txns_of(properties: CommitProperties | None) -> dict[str, int]:
+    """The txns that a commit is to carry, by app id."""
     told = (properties and properties.app_transactions) or []
     return {one.app_id: int(one.version) for one in told}
 
@@ -286,7 +287,7 @@ def _lines(
             "stats": one.stats,
         }
         yield _json({"add": add})
-    for app_id, number in _txns_of(properties).items():
+    for app_id, number in txns_of(properties).items():
         yield _json({"txn": {"appId": app_id, "version": number}})
 
 
